@@ -1,0 +1,248 @@
+//! The data directory: `parlance.db`, the lock, the key file, the head file.
+//!
+//! [`DataDir::open`] refuses what it can't trust: a directory another process holds, a database file that is shorter
+//! than it says, a log that ends before what was acknowledged. It never repairs by dropping.
+
+use crate::seal::{KeyFile, KeyFileError};
+use crate::sqlite::log::{EmbeddedLog, HeadFile};
+use crate::sqlite::pool::ReadPool;
+use rusqlite::{Connection, OpenFlags};
+use std::fs::{self, File, TryLockError};
+use std::io::{Read as _, Write as _};
+use std::path::{Path, PathBuf};
+
+/// Pages of WAL at which the writer checkpoints; 16 MiB keeps reads fast and the copy rare.
+pub const WAL_PAGES_MAX: i64 = 4_000;
+/// Prepared statements kept by the writer's connection.
+const STATEMENTS_MAX: usize = 128;
+/// Page cache of the writer's connection.
+const CACHE_KIB: i64 = 16 * 1024;
+
+/// Why a data directory can't be used. Nothing in it was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process works on it.
+    #[error("failed to open data directory {path}: process {pid} holds it; stop it, or use --server")]
+    Locked {
+        /// The directory.
+        path: PathBuf,
+        /// What the lock file says.
+        pid: String,
+    },
+    /// It isn't there and wasn't to be made.
+    #[error("failed to open data directory {path}: there is none; give --data-dir, or start the server once")]
+    Missing {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// Reading or writing a file failed.
+    #[error("failed to open {path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The database can't be read.
+    #[error("failed to open {path}: {source}")]
+    Sqlite {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite said.
+        source: rusqlite::Error,
+    },
+    /// A file is not what it was when its contents were acknowledged.
+    #[error("failed to open {path}: {reason}; restore the directory from a backup, nothing was changed")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and where.
+        reason: String,
+    },
+    /// The key file.
+    #[error(transparent)]
+    Keys(#[from] KeyFileError),
+}
+
+/// An open, locked data directory.
+pub struct DataDir {
+    path: PathBuf,
+    key_path: PathBuf,
+    // Held for as long as the directory is open; the system releases it when the process ends, however it ends.
+    _lock: File,
+}
+
+impl DataDir {
+    /// Opens the directory at `path` and locks it; with `create`, makes it.
+    ///
+    /// # Errors
+    /// `Locked` names the process, `Missing` the path, `Damaged` the file and the place.
+    pub fn open(path: &Path, key_file: Option<&Path>, create: bool) -> Result<Self, OpenError> {
+        if !path.join("parlance.db").exists() && !create {
+            return Err(OpenError::Missing { path: path.to_owned() });
+        }
+        let io = |path: &Path| {
+            let path = path.to_owned();
+            move |source| OpenError::Io { path, source }
+        };
+        fs::create_dir_all(path).map_err(io(path))?;
+        let lock_path = path.join("parlance.lock");
+        let mut lock = File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&lock_path)
+            .map_err(io(&lock_path))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let mut pid = String::new();
+                lock.read_to_string(&mut pid).map_err(io(&lock_path))?;
+                return Err(OpenError::Locked { path: path.to_owned(), pid: pid.trim().to_owned() });
+            }
+            Err(TryLockError::Error(source)) => return Err(OpenError::Io { path: lock_path, source }),
+        }
+        lock.set_len(0).and_then(|()| writeln!(lock, "{}", std::process::id())).map_err(io(&lock_path))?;
+        let key_path = key_file.map_or_else(|| path.join("parlance.keys"), Path::to_owned);
+        Ok(Self { path: path.to_owned(), key_path, _lock: lock })
+    }
+
+    /// The directory.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// `parlance.db`.
+    #[must_use]
+    pub fn database_path(&self) -> PathBuf {
+        self.path.join("parlance.db")
+    }
+
+    /// The installation's keys; made together with the database, never after it.
+    ///
+    /// # Errors
+    /// See [`KeyFile::open`].
+    pub fn key_file(&self) -> Result<KeyFile, OpenError> {
+        Ok(KeyFile::open(&self.key_path, !self.database_path().exists())?)
+    }
+
+    /// A pool of read-only connections.
+    #[must_use]
+    pub fn read_pool(&self) -> ReadPool {
+        ReadPool::new(&self.database_path())
+    }
+
+    /// Opens the one write connection and the embedded log on it, after the checks. Call [`key_file`](Self::key_file)
+    /// first: it must exist before the database does.
+    ///
+    /// # Errors
+    /// `Damaged` when the database was cut short or lost acknowledged events.
+    pub fn open_database(&self) -> Result<(Connection, EmbeddedLog), OpenError> {
+        let path = self.database_path();
+        check_length(&path)?;
+        let sqlite = |source| OpenError::Sqlite { path: path.clone(), source };
+        let connection = Connection::open_with_flags(
+            &path,
+            OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+        )
+        .map_err(sqlite)?;
+        configure(&connection).map_err(sqlite)?;
+        let head = HeadFile::open(&self.path.join("log.head"))
+            .map_err(|source| OpenError::Io { path: self.path.join("log.head"), source })?;
+        let log = EmbeddedLog::open(&connection, self.read_pool(), head).map_err(|reason| OpenError::Damaged {
+            path: path.clone(),
+            reason: reason.to_string(),
+        })?;
+        Ok((connection, log))
+    }
+}
+
+fn configure(connection: &Connection) -> rusqlite::Result<()> {
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    // FULL: every commit is synced before it is answered.
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    // Deleted content is overwritten with zeros: a destroyed person key must not lie in a free page.
+    connection.pragma_update(None, "secure_delete", true)?;
+    // The writer checkpoints between batches, so that no commit pays for it unawares.
+    connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+    connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
+    connection.pragma_update(None, "foreign_keys", true)?;
+    connection.execute_batch(
+        "CREATE TABLE IF NOT EXISTS consumers (name TEXT PRIMARY KEY, next_offset INTEGER NOT NULL) WITHOUT ROWID, STRICT;
+         CREATE TABLE IF NOT EXISTS person_keys (person BLOB PRIMARY KEY, wrapped BLOB NOT NULL) WITHOUT ROWID, STRICT;",
+    )
+}
+
+/// SQLite notices a missing page only when it reads it; the header says how long the file was at the last checkpoint.
+fn check_length(path: &Path) -> Result<(), OpenError> {
+    let Ok(mut file) = File::open(path) else { return Ok(()) };
+    let io = |source| OpenError::Io { path: path.to_owned(), source };
+    let length = file.metadata().map_err(io)?.len();
+    if length == 0 {
+        return Ok(());
+    }
+    let mut header = [0_u8; 100];
+    let damaged = |reason: String| OpenError::Damaged { path: path.to_owned(), reason };
+    file.read_exact(&mut header).map_err(|_| damaged(format!("the file is cut off at byte {length}, inside its header")))?;
+    if &header[..16] != b"SQLite format 3\0" {
+        return Err(damaged("byte 0: not a SQLite database".to_owned()));
+    }
+    let page = match u16::from_be_bytes([header[16], header[17]]) {
+        1 => 65_536,
+        size => u64::from(size),
+    };
+    let pages = u64::from(u32::from_be_bytes([header[28], header[29], header[30], header[31]]));
+    if length < pages * page {
+        return Err(damaged(format!("the file is cut off at byte {length}, its header says {}", pages * page)));
+    }
+    Ok(())
+}
+
+/// Where a consumer of the log goes on; 0 for a new one.
+///
+/// # Errors
+/// SQLite's.
+pub fn consumer_offset(connection: &Connection, name: &str) -> rusqlite::Result<u64> {
+    use rusqlite::OptionalExtension as _;
+    let offset = connection
+        .prepare_cached("SELECT next_offset FROM consumers WHERE name = ?1")?
+        .query_row([name], |row| row.get::<_, i64>(0))
+        .optional()?;
+    Ok(u64::try_from(offset.unwrap_or(0)).unwrap_or(0))
+}
+
+/// Stores where a consumer goes on, inside the writer's transaction.
+///
+/// # Errors
+/// SQLite's.
+pub fn set_consumer_offset(connection: &Connection, name: &str, next: u64) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("INSERT INTO consumers VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET next_offset = ?2")?
+        .execute((name, i64::try_from(next).unwrap_or(i64::MAX)))
+        .map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_process_is_told_who_holds_the_directory() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let _held = DataDir::open(dir.path(), None, true).expect("opens");
+        _held.open_database().expect("database");
+        let error = DataDir::open(dir.path(), None, false).err().expect("locked").to_string();
+        assert!(error.contains(&format!("process {}", std::process::id())), "{error}");
+    }
+
+    #[test]
+    fn a_missing_directory_is_not_made_by_a_reader() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let path = dir.path().join("nothing");
+        assert!(matches!(DataDir::open(&path, None, false), Err(OpenError::Missing { .. })));
+        assert!(!path.exists());
+    }
+}

@@ -1,0 +1,16 @@
+//! The embedded default: everything in one data directory.
+//!
+//! - [`data_dir`]: the directory, its lock, `parlance.db`, and the checks at start.
+//! - [`log`]: the event log in SQLite, with its hash chain and the head file.
+//! - [`person_keys`]: keys of persons, wrapped; neither log nor view.
+//! - [`pool`]: read-only connections.
+
+pub mod data_dir;
+pub mod log;
+pub mod person_keys;
+pub mod pool;
+
+pub use data_dir::{DataDir, OpenError};
+pub use log::EmbeddedLog;
+pub use person_keys::{NewPersonKey, PersonKeys};
+pub use pool::ReadPool;

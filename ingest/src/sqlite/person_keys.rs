@@ -1,0 +1,135 @@
+//! Keys of persons: table `person_keys`, wrapped by the key file. Neither log nor view: rebuild keeps it.
+
+use crate::id::PersonId;
+use crate::seal::{KeyFile, PersonKey, SealError, Sealed};
+use crate::sqlite::pool::ReadPool;
+use lru::LruCache;
+use rusqlite::{Connection, OptionalExtension as _};
+use std::collections::HashMap;
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Keys kept unwrapped in memory; about 200 bytes each.
+const CACHED_KEYS_MAX: NonZeroUsize = NonZeroUsize::new(20_000).expect("not zero");
+
+/// A key that a command brings along; the writer stores it in the transaction of the command's events.
+#[derive(Debug, Clone)]
+pub struct NewPersonKey {
+    /// Whose.
+    pub person: PersonId,
+    /// As stored.
+    pub wrapped: Vec<u8>,
+}
+
+impl NewPersonKey {
+    /// Stores it unless it is there already (the same key: see [`PersonKeys::get_or_create`]).
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn store(&self, tx: &Connection) -> rusqlite::Result<()> {
+        tx.prepare_cached("INSERT OR IGNORE INTO person_keys VALUES (?1, ?2)")?
+            .execute((self.person.bytes(), &self.wrapped))
+            .map(drop)
+    }
+}
+
+/// A key can't be had.
+#[derive(Debug, thiserror::Error)]
+pub enum PersonKeyError {
+    /// Reading the table failed. Retry later.
+    #[error("failed to read a person's key: {0}")]
+    Sqlite(#[from] rusqlite::Error),
+    /// The stored key and the key file don't fit, or there is no randomness. Never retry.
+    #[error(transparent)]
+    Seal(#[from] SealError),
+}
+
+/// A key that travels in commands; every concurrent command about the same person must seal under the same one.
+struct Pending {
+    key: Arc<PersonKey>,
+    wrapped: Vec<u8>,
+    carriers: usize,
+    stored: bool,
+}
+
+/// Looks keys up, makes them, and forgets them.
+pub struct PersonKeys {
+    pool: ReadPool,
+    key_file: Arc<KeyFile>,
+    cache: Mutex<LruCache<PersonId, Arc<PersonKey>>>,
+    pending: Mutex<HashMap<PersonId, Pending>>,
+}
+
+impl PersonKeys {
+    /// Keys of the database behind `pool`, wrapped by `key_file`.
+    #[must_use]
+    pub fn new(pool: ReadPool, key_file: Arc<KeyFile>) -> Self {
+        Self { pool, key_file, cache: Mutex::new(LruCache::new(CACHED_KEYS_MAX)), pending: Mutex::default() }
+    }
+
+    /// The key of a person; `None` when they were erased or never known.
+    ///
+    /// # Errors
+    /// See [`PersonKeyError`].
+    pub fn get(&self, person: PersonId) -> Result<Option<Arc<PersonKey>>, PersonKeyError> {
+        if let Some(key) = self.cache.lock().unwrap_or_else(PoisonError::into_inner).get(&person) {
+            return Ok(Some(Arc::clone(key)));
+        }
+        let wrapped: Option<Vec<u8>> = self.pool.read(|connection| {
+            connection
+                .prepare_cached("SELECT wrapped FROM person_keys WHERE person = ?1")?
+                .query_row([person.bytes()], |row| row.get(0))
+                .optional()
+        })?;
+        let Some(wrapped) = wrapped else { return Ok(None) };
+        let key = Arc::new(self.key_file.unwrap_key(person, wrapped)?);
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner).put(person, Arc::clone(&key));
+        Ok(Some(key))
+    }
+
+    /// The key of a person, made if there is none. A made key comes with what the command must carry; each carrier
+    /// calls [`confirm`](Self::confirm) once.
+    ///
+    /// # Errors
+    /// See [`PersonKeyError`].
+    pub fn get_or_create(&self, person: PersonId) -> Result<(Arc<PersonKey>, Option<NewPersonKey>), PersonKeyError> {
+        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(entry) = pending.get_mut(&person) {
+            entry.carriers += 1;
+            return Ok((Arc::clone(&entry.key), Some(NewPersonKey { person, wrapped: entry.wrapped.clone() })));
+        }
+        if let Some(key) = self.get(person)? {
+            return Ok((key, None));
+        }
+        let key = Arc::new(PersonKey::generate(person)?);
+        let wrapped = self.key_file.wrap(&key)?;
+        pending.insert(person, Pending { key: Arc::clone(&key), wrapped: wrapped.clone(), carriers: 1, stored: false });
+        Ok((key, Some(NewPersonKey { person, wrapped })))
+    }
+
+    /// Says that one command which carried this person's key is done: stored (`true`) or refused (`false`).
+    pub fn confirm(&self, person: PersonId, stored: bool) {
+        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(entry) = pending.get_mut(&person) else { return };
+        entry.stored |= stored;
+        entry.carriers -= 1;
+        // The last carrier takes the entry away: until then nobody may make another key for this person.
+        if entry.carriers == 0
+            && let Some(entry) = pending.remove(&person)
+            && entry.stored
+        {
+            self.cache.lock().unwrap_or_else(PoisonError::into_inner).put(person, entry.key);
+        }
+    }
+
+    /// Opens a text; `None` when its person was erased.
+    ///
+    /// # Errors
+    /// See [`PersonKeyError`].
+    pub fn open(&self, sealed: &Sealed) -> Result<Option<String>, PersonKeyError> {
+        match self.get(sealed.person)? {
+            Some(key) => Ok(Some(key.open(sealed)?)),
+            None => Ok(None),
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! Every version of every payload keeps its bytes: a changed field name or order would make old logs unreadable or
+//! change their hashes.
+
+use ingest::event::{DecodeError, Event};
+use ingest::payload::Payload;
+use std::path::PathBuf;
+
+fn golden(kind: &str, version: u32) -> String {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/{kind}.v{version}.json"));
+    let text = std::fs::read_to_string(&path);
+    text.unwrap_or_else(|error| panic!("failed to read golden bytes {}: {error}", path.display())).trim_end().to_owned()
+}
+
+#[test]
+fn every_version_decodes_and_the_newest_encodes_to_its_bytes() {
+    for &(kind, newest) in Payload::KINDS {
+        for version in 1..=newest {
+            let bytes = golden(kind, version);
+            let event = Event::decode(&bytes).unwrap_or_else(|error| panic!("{kind} v{version}: {error}"));
+            assert_eq!(event.payload.kind(), kind);
+            if version == newest {
+                assert_eq!(event.encode(), bytes, "{kind} v{version} changed its bytes");
+            }
+        }
+    }
+}
+
+#[test]
+fn newer_versions_and_unknown_types_are_named() {
+    let bytes = golden("message_posted", 1);
+    let newer = Event::decode(&bytes.replace("\"v\":1", "\"v\":9")).expect_err("newer");
+    assert!(matches!(&newer, DecodeError::UnknownVersion { kind, version: 9, newest: 1 } if kind == "message_posted"));
+    assert!(newer.to_string().contains("'message_posted' v9 is newer than v1"), "{newer}");
+    let unknown = Event::decode(&bytes.replace("message_posted", "hologram_projected")).expect_err("unknown");
+    assert!(unknown.to_string().contains("'hologram_projected' v1"), "{unknown}");
+}
+
+#[test]
+fn unknown_fields_are_refused_rather_than_dropped() {
+    let bytes = golden("mail_sent", 1).replace("\"attempts\":1", "\"attempts\":1,\"surprise\":true");
+    assert!(Event::decode(&bytes).expect_err("unknown field").to_string().contains("surprise"));
+}
