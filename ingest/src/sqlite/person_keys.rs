@@ -22,14 +22,26 @@ pub struct NewPersonKey {
 }
 
 impl NewPersonKey {
-    /// Stores it unless it is there already (the same key: see [`PersonKeys::get_or_create`]).
+    /// Stores it, unless the same key is there already.
     ///
     /// # Errors
-    /// SQLite's.
+    /// SQLite's; a constraint violation when the person has another key: the events must not be written then, nobody
+    /// could read them. The caller retries and finds the stored key.
     pub fn store(&self, tx: &Connection) -> rusqlite::Result<()> {
-        tx.prepare_cached("INSERT OR IGNORE INTO person_keys VALUES (?1, ?2)")?
-            .execute((self.person.bytes(), &self.wrapped))
-            .map(drop)
+        let inserted = tx
+            .prepare_cached("INSERT OR IGNORE INTO person_keys VALUES (?1, ?2)")?
+            .execute((self.person.bytes(), &self.wrapped))?;
+        if inserted == 1 {
+            return Ok(());
+        }
+        let stored: Vec<u8> = tx
+            .prepare_cached("SELECT wrapped FROM person_keys WHERE person = ?1")?
+            .query_row([self.person.bytes()], |row| row.get(0))?;
+        if stored == self.wrapped {
+            return Ok(());
+        }
+        let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CONSTRAINT);
+        Err(rusqlite::Error::SqliteFailure(code, Some("this person has another key by now".to_owned())))
     }
 }
 

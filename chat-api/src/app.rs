@@ -1,0 +1,82 @@
+//! What every route, socket and background task shares.
+
+use crate::domain::{Answer, ChatDomain, Submission};
+use crate::live::LiveHub;
+use crate::view::Views;
+use ingest::seal::KeyFile;
+use ingest::sqlite::{PersonKeys, ReadPool};
+use ingest::writer::Writer;
+use std::sync::Arc;
+
+/// Settings of the API; from the binary's configuration.
+#[derive(Debug, Clone)]
+pub struct ApiConfig {
+    /// Where people reach this server; links in mails and the realtime URL are made from it.
+    pub public_url: String,
+    /// May do what spans tenants, if set.
+    pub operator_token: Option<String>,
+    /// Origins that may call `/v1` and `/v0` from browsers; the widget's come from its chatbot.
+    pub allowed_origins: Vec<String>,
+}
+
+/// The state of one running server.
+pub struct App {
+    /// Settings.
+    pub config: ApiConfig,
+    /// The only way to change anything.
+    pub writer: Writer<ChatDomain>,
+    /// The only way to read.
+    pub pool: ReadPool,
+    /// Keys of persons.
+    pub keys: Arc<PersonKeys>,
+    /// Keys of the installation.
+    pub key_file: Arc<KeyFile>,
+    /// JSON of what is stored.
+    pub views: Arc<Views>,
+    /// Open sockets.
+    pub live: Arc<LiveHub>,
+    /// SQL over the tenant's facts.
+    pub reports: Arc<sql::Reports>,
+    /// Dependencies by name, for `/readyz`; each says `None` when it's fine, or what is wrong.
+    pub probes: Vec<(&'static str, Probe)>,
+}
+
+/// A check of one dependency.
+pub type Probe = Box<dyn Fn() -> Option<String> + Send + Sync>;
+
+impl App {
+    /// Sends a command, with its new person keys, and waits until its outcome is durable.
+    ///
+    /// # Errors
+    /// As [`Writer::submit`].
+    pub async fn submit(
+        &self,
+        submission: impl Into<Submission>,
+    ) -> Result<Result<Answer, crate::core::Rejection>, ingest::writer::WriteError> {
+        let submission = submission.into();
+        let persons: Vec<_> = submission.keys.iter().map(|key| key.person).collect();
+        let confirm = ConfirmKeys { keys: Arc::clone(&self.keys), persons, stored: false };
+        let outcome = self.writer.submit(submission).await;
+        confirm.done(matches!(&outcome, Ok(Ok(answer)) if !answer.events.is_empty()));
+        outcome
+    }
+}
+
+/// Tells [`PersonKeys`] what became of the keys a command carried, also when the caller stops waiting.
+struct ConfirmKeys {
+    keys: Arc<PersonKeys>,
+    persons: Vec<ingest::id::PersonId>,
+    stored: bool,
+}
+
+impl ConfirmKeys {
+    fn done(mut self, stored: bool) {
+        self.stored = stored;
+    }
+}
+
+impl Drop for ConfirmKeys {
+    fn drop(&mut self) {
+        self.persons.iter().for_each(|person| self.keys.confirm(*person, self.stored));
+    }
+}

@@ -1,0 +1,272 @@
+//! Commands: what can be asked of the state, with time, ids and sealed texts in them.
+
+use ingest::event::{Actor, Cause, RequestKey};
+use ingest::id::{
+    AgentId, ChatbotId, ConversationId, EventId, GroupId, MailId, SessionId, TenantId, TokenId, VisitorId,
+};
+use ingest::payload::{AgentStatus, AuthorType, Role, Scope, Trigger};
+use ingest::seal::Sealed;
+use ingest::time::Timestamp;
+
+/// One request to the writer.
+#[derive(Debug, Clone)]
+pub struct Command {
+    /// From the credential.
+    pub tenant: TenantId,
+    /// Who asks.
+    pub actor: Actor,
+    /// Events get this id and the ones after it.
+    pub first_event: EventId,
+    /// The idempotency key, if one was sent.
+    pub request: Option<RequestKey>,
+    /// The job row that led to it.
+    pub cause: Option<Cause>,
+    /// What is asked.
+    pub kind: CommandKind,
+}
+
+/// An agent to be added.
+#[derive(Debug, Clone)]
+#[expect(missing_docs, reason = "the fields of `AgentCreated`")]
+pub struct NewAgent {
+    pub agent_id: AgentId,
+    pub name: Sealed,
+    pub email: Option<Sealed>,
+    pub email_hmac: Option<String>,
+    pub password_hash: Option<String>,
+    pub role: Role,
+    pub max_concurrent_chats: u32,
+    pub external_id: Option<String>,
+}
+
+/// A visitor first seen in a session.
+#[derive(Debug, Clone)]
+#[expect(missing_docs, reason = "the fields of `VisitorCreated`")]
+pub struct NewVisitor {
+    pub visitor_id: VisitorId,
+    pub readable_id: String,
+    pub name: Option<Sealed>,
+    pub email: Option<Sealed>,
+    pub phone: Option<Sealed>,
+    pub metadata: Option<Sealed>,
+    pub external_id: Option<String>,
+}
+
+/// A text to be posted.
+#[derive(Debug, Clone)]
+#[expect(missing_docs, reason = "the fields of `MessagePosted`")]
+pub struct NewMessage {
+    pub content: Sealed,
+    pub content_chars: u32,
+    pub client_id: Option<String>,
+    pub metadata: Option<Sealed>,
+}
+
+/// One message of an imported transcript.
+#[derive(Debug, Clone)]
+pub struct ImportedMessage {
+    /// When it was said.
+    pub at: Timestamp,
+    /// Who said it.
+    pub from: AuthorType,
+    /// The text.
+    pub content: Sealed,
+    /// Its characters.
+    pub content_chars: u32,
+}
+
+/// An imported transcript, checked: at least one message, times that don't go back.
+#[derive(Debug, Clone)]
+pub struct ImportedConversation {
+    /// Derived from the tenant and the external id.
+    pub conversation_id: ConversationId,
+    /// Id in the other system, unique a tenant.
+    pub external_id: String,
+    /// Made unless it exists.
+    pub visitor: NewVisitor,
+    /// Made unless it exists; none for a conversation without an agent.
+    pub agent: Option<NewAgent>,
+    /// Tags.
+    pub tags: Vec<String>,
+    /// Was resolved.
+    pub resolved: bool,
+    /// 1 to 5.
+    pub rating: Option<u8>,
+    /// In order.
+    pub messages: Vec<ImportedMessage>,
+}
+
+/// What a delivery attempt came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MailOutcome {
+    /// The server took it.
+    Sent,
+    /// For good, with a stable word.
+    Failed(String),
+}
+
+/// What is asked.
+#[derive(Debug, Clone)]
+#[expect(missing_docs, reason = "each variant is one route or job row; fields carry the payloads' names")]
+pub enum CommandKind {
+    CreateTenant { name: String, slug: String, time_zone: String, owner: NewAgent },
+    UpdateTenant { name: Option<String>, time_zone: Option<String> },
+    CreateAgent(NewAgent),
+    UpdateAgent { agent_id: AgentId, name: Option<Sealed>, role: Option<Role>, max_concurrent_chats: Option<u32> },
+    SetAgentStatus { agent_id: AgentId, status: AgentStatus, accepting_chats: Option<bool> },
+    OpenSession { session_id: SessionId, agent_id: AgentId, refresh_sha256: String, expires_at: Timestamp },
+    RefreshSession { session_id: SessionId, presented_sha256: String, refresh_sha256: String },
+    CloseSession { session_id: SessionId },
+    CreateChatbot {
+        chatbot_id: ChatbotId,
+        name: String,
+        api_key: String,
+        allowed_origins: Vec<String>,
+        greeting: String,
+        waiting_text: String,
+    },
+    UpdateChatbot {
+        chatbot_id: ChatbotId,
+        name: Option<String>,
+        allowed_origins: Option<Vec<String>>,
+        greeting: Option<String>,
+        waiting_text: Option<String>,
+    },
+    CreateToken { token_id: TokenId, name: String, sha256: String, scopes: Vec<Scope>, expires_at: Option<Timestamp> },
+    StartSession {
+        visitor: NewVisitor,
+        conversation_id: ConversationId,
+        chatbot_id: ChatbotId,
+        group_id: Option<GroupId>,
+        message: Option<NewMessage>,
+    },
+    PostMessage { conversation_id: ConversationId, message: NewMessage },
+    PostNote { conversation_id: ConversationId, content: Sealed, client_id: Option<String> },
+    Assign { conversation_id: ConversationId, agent_id: AgentId },
+    Take { conversation_id: ConversationId },
+    Unassign { conversation_id: ConversationId },
+    Resolve { conversation_id: ConversationId },
+    Reopen { conversation_id: ConversationId },
+    Close { conversation_id: ConversationId },
+    Rate { conversation_id: ConversationId, score: u8, comment: Option<Sealed> },
+    Tag { conversation_id: ConversationId, add: Vec<String>, remove: Vec<String> },
+    /// A row of `assignment_triggers`: give waiting conversations to whoever is free.
+    AssignQueue { trigger: Trigger },
+    /// A row of `email_notifications`.
+    RequestWelcome { conversation_id: ConversationId, readable_id: String },
+    /// A row of `email_notifications`.
+    RequestAgentMails { conversation_id: ConversationId, readable_id: String },
+    RecordMail { mail_id: MailId, attempts: u32, outcome: MailOutcome },
+    Import(Box<ImportedConversation>),
+}
+
+/// What has to be in the [`State`] before `decide` looks at it.
+#[derive(Debug, Default)]
+#[expect(missing_docs, reason = "each field names the entities to load")]
+pub struct Reads {
+    pub roster: bool,
+    /// As many of the longest waiting conversations as there are free slots; implies `roster`.
+    pub queue_heads: bool,
+    /// The active conversations of this agent.
+    pub chats_of: Option<AgentId>,
+    pub agents: Vec<AgentId>,
+    pub sessions: Vec<SessionId>,
+    pub chatbots: Vec<ChatbotId>,
+    pub conversations: Vec<ConversationId>,
+    pub visitors: Vec<VisitorId>,
+    /// The visitors of `conversations` too.
+    pub visitors_of_conversations: bool,
+    pub mails: Vec<MailId>,
+    /// `slug:…` and `email:…` words whose being taken matters.
+    pub words: Vec<String>,
+}
+
+/// How a slug is named in [`State::taken`](super::State).
+#[must_use]
+pub fn slug_word(slug: &str) -> String {
+    format!("slug:{slug}")
+}
+
+/// How a tenant's agent's address is named in [`State::taken`](super::State).
+#[must_use]
+pub fn email_word(tenant: TenantId, email_hmac: &str) -> String {
+    format!("email:{tenant}:{email_hmac}")
+}
+
+impl Command {
+    /// The conversation that the command is about, for the answer.
+    #[must_use]
+    pub fn conversation(&self) -> Option<ConversationId> {
+        use CommandKind as K;
+        match &self.kind {
+            K::StartSession { conversation_id, .. }
+            | K::PostMessage { conversation_id, .. }
+            | K::PostNote { conversation_id, .. }
+            | K::Assign { conversation_id, .. }
+            | K::Take { conversation_id }
+            | K::Unassign { conversation_id }
+            | K::Resolve { conversation_id }
+            | K::Reopen { conversation_id }
+            | K::Close { conversation_id }
+            | K::Rate { conversation_id, .. }
+            | K::Tag { conversation_id, .. } => Some(*conversation_id),
+            _ => None,
+        }
+    }
+
+    /// What the state must hold before this command is decided. The tenant and the idempotency key are always read.
+    #[must_use]
+    pub fn reads(&self) -> Reads {
+        use CommandKind as K;
+        let mut reads = Reads::default();
+        if let Actor::Agent(agent) = self.actor {
+            reads.agents.push(agent);
+        }
+        let email = |agent: &NewAgent| agent.email_hmac.as_deref().map(|hmac| email_word(self.tenant, hmac));
+        match &self.kind {
+            K::CreateTenant { slug, .. } => reads.words.push(slug_word(slug)),
+            K::UpdateTenant { .. } | K::CreateToken { .. } | K::CreateChatbot { .. } => {}
+            K::CreateAgent(agent) => {
+                reads.agents.push(agent.agent_id);
+                reads.words.extend(email(agent));
+            }
+            K::UpdateAgent { agent_id, .. } | K::OpenSession { agent_id, .. } => reads.agents.push(*agent_id),
+            K::SetAgentStatus { agent_id, .. } => {
+                reads.roster = true;
+                reads.chats_of = Some(*agent_id);
+            }
+            K::RefreshSession { session_id, .. } | K::CloseSession { session_id } => reads.sessions.push(*session_id),
+            K::UpdateChatbot { chatbot_id, .. } => reads.chatbots.push(*chatbot_id),
+            K::StartSession { chatbot_id, .. } => {
+                reads.chatbots.push(*chatbot_id);
+                reads.roster = true;
+            }
+            K::PostNote { conversation_id, .. }
+            | K::Rate { conversation_id, .. }
+            | K::Tag { conversation_id, .. } => reads.conversations.push(*conversation_id),
+            K::PostMessage { conversation_id, .. }
+            | K::Take { conversation_id }
+            | K::Unassign { conversation_id }
+            | K::Resolve { conversation_id }
+            | K::Reopen { conversation_id }
+            | K::Close { conversation_id }
+            | K::Assign { conversation_id, .. }
+            | K::RequestAgentMails { conversation_id, .. } => {
+                reads.conversations.push(*conversation_id);
+                reads.roster = true;
+            }
+            K::RequestWelcome { conversation_id, .. } => {
+                reads.conversations.push(*conversation_id);
+                reads.visitors_of_conversations = true;
+            }
+            K::AssignQueue { .. } => reads.queue_heads = true,
+            K::RecordMail { mail_id, .. } => reads.mails.push(*mail_id),
+            K::Import(import) => {
+                reads.conversations.push(import.conversation_id);
+                reads.visitors.push(import.visitor.visitor_id);
+                reads.agents.extend(import.agent.as_ref().map(|agent| agent.agent_id));
+            }
+        }
+        reads
+    }
+}

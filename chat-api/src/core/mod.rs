@@ -1,0 +1,18 @@
+//! The pure core: no clock, no randomness, no IO. Time and ids arrive in the command; texts arrive sealed.
+//!
+//! - [`command`]: what can be asked, and what a command reads.
+//! - [`decide`](mod@decide): `decide(state, command, now) -> events | rejection`; one file a topic beside it.
+//! - [`apply`](mod@apply): `apply(state, event)`, the only thing that changes state.
+//! - [`state`]: plain structs; `store/` keeps them as SQLite rows.
+
+pub mod apply;
+pub mod assignment;
+pub mod command;
+pub mod decide;
+pub mod lifecycle;
+pub mod state;
+
+pub use apply::apply;
+pub use command::{Command, CommandKind};
+pub use decide::{Decision, Rejection, decide};
+pub use state::State;

@@ -1,0 +1,208 @@
+//! Brings rows into the state in memory: what a command names before `decide`, what an event touches before `apply`.
+//!
+//! What is in memory already wins over its row: it may hold changes that aren't written yet.
+
+use crate::core::command::Reads;
+use crate::core::state::{Key, State, Status};
+use ingest::event::{Event, RequestKey};
+use ingest::id::{AgentId, ConversationId, TenantId};
+use ingest::payload::Payload;
+use rusqlite::{Connection, OptionalExtension as _, Params};
+use serde::de::DeserializeOwned;
+use uuid::Uuid;
+
+/// Reads the JSON of one row.
+///
+/// # Errors
+/// SQLite's; a body that isn't the entity's JSON is a conversion failure that names the column.
+pub fn body<T: DeserializeOwned>(connection: &Connection, sql: &str, params: impl Params) -> rusqlite::Result<Option<T>> {
+    connection.prepare_cached(sql)?.query_row(params, |row| parse(&row.get::<_, String>(0)?)).optional()
+}
+
+/// Reads an entity's JSON.
+///
+/// # Errors
+/// As a conversion failure of column 0.
+pub fn parse<T: DeserializeOwned>(text: &str) -> rusqlite::Result<T> {
+    serde_json::from_str(text)
+        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, Box::new(error)))
+}
+
+macro_rules! loaders {
+    ($($load:ident: $map:ident from $table:literal by $id:ty;)*) => {$(
+        fn $load(connection: &Connection, state: &mut State, id: $id) -> rusqlite::Result<()> {
+            if !state.$map.contains_key(&id)
+                && let Some(found) =
+                    body(connection, concat!("SELECT body FROM ", $table, " WHERE id = ?1"), [id.bytes()])?
+            {
+                state.$map.insert(id, found);
+            }
+            Ok(())
+        }
+    )*};
+}
+
+loaders! {
+    load_tenant: tenants from "tenants" by TenantId;
+    load_agent: agents from "agents" by AgentId;
+    load_session: sessions from "sessions" by ingest::id::SessionId;
+    load_chatbot: chatbots from "chatbots" by ingest::id::ChatbotId;
+    load_token: tokens from "tokens" by ingest::id::TokenId;
+    load_visitor: visitors from "visitors" by ingest::id::VisitorId;
+    load_conversation: conversations from "conversations" by ConversationId;
+    load_mail: mails from "mails" by ingest::id::MailId;
+}
+
+/// Loads what a command of `tenant` reads.
+///
+/// # Errors
+/// SQLite's.
+pub fn load(
+    connection: &Connection,
+    state: &mut State,
+    tenant: TenantId,
+    request: Option<&RequestKey>,
+    reads: &Reads,
+) -> rusqlite::Result<()> {
+    load_tenant(connection, state, tenant)?;
+    if let Some(request) = request {
+        load_request(connection, state, request)?;
+    }
+    if reads.roster || reads.queue_heads {
+        load_roster(connection, state, tenant)?;
+    }
+    reads.agents.iter().try_for_each(|id| load_agent(connection, state, *id))?;
+    reads.sessions.iter().try_for_each(|id| load_session(connection, state, *id))?;
+    reads.chatbots.iter().try_for_each(|id| load_chatbot(connection, state, *id))?;
+    reads.visitors.iter().try_for_each(|id| load_visitor(connection, state, *id))?;
+    reads.mails.iter().try_for_each(|id| load_mail(connection, state, *id))?;
+    for id in &reads.conversations {
+        load_conversation(connection, state, *id)?;
+        if reads.visitors_of_conversations
+            && let Some(visitor) = state.conversations.get(id).map(|found| found.visitor)
+        {
+            load_visitor(connection, state, visitor)?;
+        }
+    }
+    reads.words.iter().try_for_each(|word| load_word(connection, state, word))?;
+    if let Some(agent) = reads.chats_of {
+        load_chats(connection, state, agent)?;
+    }
+    if reads.queue_heads { load_queue_heads(connection, state, tenant) } else { Ok(()) }
+}
+
+fn load_request(connection: &Connection, state: &mut State, request: &RequestKey) -> rusqlite::Result<()> {
+    let key = (request.sender.clone(), request.key.clone());
+    if !state.requests.contains_key(&key) {
+        let sql = "SELECT body FROM requests WHERE sender = ?1 AND key = ?2";
+        if let Some(found) = body(connection, sql, (&key.0, &key.1))? {
+            state.requests.insert(key, found);
+        }
+    }
+    Ok(())
+}
+
+fn ids(connection: &Connection, sql: &str, params: impl Params) -> rusqlite::Result<Vec<Uuid>> {
+    let mut statement = connection.prepare_cached(sql)?;
+    let rows = statement.query_map(params, |row| row.get::<_, [u8; 16]>(0))?;
+    rows.map(|row| row.map(Uuid::from_bytes)).collect()
+}
+
+fn load_roster(connection: &Connection, state: &mut State, tenant: TenantId) -> rusqlite::Result<()> {
+    if state.rosters.contains_key(&tenant) {
+        return Ok(());
+    }
+    for id in ids(connection, "SELECT id FROM agents WHERE tenant = ?1", [tenant.bytes()])? {
+        load_agent(connection, state, AgentId(id))?;
+    }
+    let mut roster = crate::core::state::Roster {
+        // Agents added earlier in this batch have no row yet.
+        agents: state.agents.values().filter(|agent| agent.tenant == tenant).map(|agent| agent.id).collect(),
+        ..Default::default()
+    };
+    let sql = "SELECT queue_rank, id FROM conversations WHERE tenant = ?1 AND queue_rank IS NOT NULL";
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query([tenant.bytes()])?;
+    while let Some(row) = rows.next()? {
+        roster.queue.insert(row.get(0)?, ConversationId(Uuid::from_bytes(row.get(1)?)));
+    }
+    state.rosters.insert(tenant, roster);
+    Ok(())
+}
+
+/// The longest waiting conversations, as many as free slots: more can't be assigned now.
+fn load_queue_heads(connection: &Connection, state: &mut State, tenant: TenantId) -> rusqlite::Result<()> {
+    let Some(roster) = state.rosters.get(&tenant) else { return Ok(()) };
+    let agents = roster.agents.iter().filter_map(|id| state.agents.get(id)).filter(|agent| agent.is_available());
+    let free: u32 = agents.map(|agent| agent.max_concurrent_chats.saturating_sub(agent.active_chats)).sum();
+    let heads: Vec<ConversationId> = roster.queue.values().take(free as usize).copied().collect();
+    heads.into_iter().try_for_each(|id| load_conversation(connection, state, id))
+}
+
+fn load_chats(connection: &Connection, state: &mut State, agent: AgentId) -> rusqlite::Result<()> {
+    let sql = "SELECT id FROM conversations WHERE agent = ?1 AND status = 'active'";
+    let chats = ids(connection, sql, [agent.bytes()])?;
+    chats.into_iter().try_for_each(|id| load_conversation(connection, state, ConversationId(id)))
+}
+
+fn load_word(connection: &Connection, state: &mut State, word: &str) -> rusqlite::Result<()> {
+    let taken = if let Some(slug) = word.strip_prefix("slug:") {
+        !ids(connection, "SELECT id FROM tenants WHERE slug = ?1", [slug])?.is_empty()
+    } else if let Some((tenant, hmac)) = word.strip_prefix("email:").and_then(|rest| rest.split_once(':')) {
+        let tenant = tenant.parse::<TenantId>().map_or([0; 16], |id| *id.bytes());
+        !ids(connection, "SELECT id FROM agents WHERE email_hmac = ?1 AND tenant = ?2", (hmac, tenant))?.is_empty()
+    } else {
+        false
+    };
+    if taken {
+        state.taken.insert(word.to_owned());
+    }
+    Ok(())
+}
+
+/// Loads what `apply` changes for `event`, when replaying without a command.
+///
+/// # Errors
+/// SQLite's.
+pub fn load_for_apply(connection: &Connection, state: &mut State, event: &Event) -> rusqlite::Result<()> {
+    if let Some(conversation) = event.conversation {
+        load_conversation(connection, state, conversation)?;
+        let holder = state.conversations.get(&conversation).filter(|chat| chat.status == Status::Active);
+        if let Some(holder) = holder.and_then(|chat| chat.agent) {
+            load_agent(connection, state, holder)?;
+        }
+    }
+    match &event.payload {
+        Payload::TenantUpdated(_) => load_tenant(connection, state, event.tenant),
+        Payload::AgentUpdated(change) => load_agent(connection, state, change.agent_id),
+        Payload::AgentStatusChanged(change) => load_agent(connection, state, change.agent_id),
+        Payload::AgentAssigned(assigned) => load_agent(connection, state, assigned.agent_id),
+        Payload::AgentUnassigned(unassigned) => load_agent(connection, state, unassigned.agent_id),
+        Payload::SessionRefreshed(change) => load_session(connection, state, change.session_id),
+        Payload::SessionClosed(change) => load_session(connection, state, change.session_id),
+        Payload::ChatbotUpdated(change) => load_chatbot(connection, state, change.chatbot_id),
+        Payload::VisitorUpdated(change) => load_visitor(connection, state, change.visitor_id),
+        Payload::MailRequested(made) => load_visitor(connection, state, ingest::id::VisitorId(made.person_id.0)),
+        Payload::MailSent(done) => load_mail(connection, state, done.mail_id),
+        Payload::MailFailed(done) => load_mail(connection, state, done.mail_id),
+        _ => Ok(()),
+    }
+}
+
+/// Loads one entity by its key; for tests and tools.
+///
+/// # Errors
+/// SQLite's.
+pub fn load_key(connection: &Connection, state: &mut State, key: &Key) -> rusqlite::Result<()> {
+    match key {
+        Key::Tenant(id) => load_tenant(connection, state, *id),
+        Key::Agent(id) => load_agent(connection, state, *id),
+        Key::Session(id) => load_session(connection, state, *id),
+        Key::Chatbot(id) => load_chatbot(connection, state, *id),
+        Key::Token(id) => load_token(connection, state, *id),
+        Key::Visitor(id) => load_visitor(connection, state, *id),
+        Key::Conversation(id) => load_conversation(connection, state, *id),
+        Key::Mail(id) => load_mail(connection, state, *id),
+        Key::Request(..) => Ok(()),
+    }
+}

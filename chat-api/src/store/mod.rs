@@ -1,0 +1,57 @@
+//! State as SQLite rows, in the database of the log.
+//!
+//! Each entity is a row: its key, the columns that queries go by, and the entity itself as JSON in `body`, with every
+//! personal text sealed. [`load`] brings rows into a [`State`](crate::core::State) for the writer, [`save`] writes what
+//! changed, [`read`] answers the API from the read-only pool, [`hash`] sums all of it up.
+
+pub mod hash;
+pub mod load;
+pub mod read;
+pub mod save;
+
+use rusqlite::Connection;
+
+/// Every table of the state; `rebuild` empties and refills them. `requests` is pruned by age and so not hashed.
+pub const TABLES: [&str; 9] =
+    ["tenants", "agents", "sessions", "chatbots", "tokens", "visitors", "conversations", "mails", "requests"];
+
+/// Makes the tables that aren't there.
+///
+/// # Errors
+/// SQLite's.
+pub fn create_tables(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute_batch(
+        "CREATE TABLE IF NOT EXISTS tenants (id BLOB PRIMARY KEY, slug TEXT NOT NULL UNIQUE, body TEXT NOT NULL) WITHOUT ROWID, STRICT;
+         CREATE TABLE IF NOT EXISTS agents (id BLOB PRIMARY KEY, tenant BLOB NOT NULL, email_hmac TEXT, body TEXT NOT NULL) WITHOUT ROWID, STRICT;
+         CREATE INDEX IF NOT EXISTS agents_tenant ON agents (tenant);
+         CREATE UNIQUE INDEX IF NOT EXISTS agents_email ON agents (email_hmac, tenant) WHERE email_hmac IS NOT NULL;
+         CREATE TABLE IF NOT EXISTS sessions (id BLOB PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID, STRICT;
+         CREATE TABLE IF NOT EXISTS chatbots (id BLOB PRIMARY KEY, tenant BLOB NOT NULL, api_key TEXT NOT NULL UNIQUE, body TEXT NOT NULL) WITHOUT ROWID, STRICT;
+         CREATE INDEX IF NOT EXISTS chatbots_tenant ON chatbots (tenant);
+         CREATE TABLE IF NOT EXISTS tokens (id BLOB PRIMARY KEY, tenant BLOB NOT NULL, sha256 TEXT NOT NULL UNIQUE, body TEXT NOT NULL) WITHOUT ROWID, STRICT;
+         CREATE INDEX IF NOT EXISTS tokens_tenant ON tokens (tenant);
+         CREATE TABLE IF NOT EXISTS visitors (id BLOB PRIMARY KEY, tenant BLOB NOT NULL, body TEXT NOT NULL) WITHOUT ROWID, STRICT;
+         CREATE TABLE IF NOT EXISTS conversations (
+             id BLOB PRIMARY KEY, tenant BLOB NOT NULL, visitor BLOB NOT NULL, status TEXT NOT NULL, agent BLOB,
+             queue_rank INTEGER, updated_at INTEGER NOT NULL, body TEXT NOT NULL
+         ) STRICT;
+         CREATE INDEX IF NOT EXISTS conversations_status ON conversations (tenant, status, updated_at);
+         CREATE INDEX IF NOT EXISTS conversations_visitor ON conversations (visitor);
+         CREATE INDEX IF NOT EXISTS conversations_queue ON conversations (tenant, queue_rank) WHERE queue_rank IS NOT NULL;
+         CREATE INDEX IF NOT EXISTS conversations_agent ON conversations (agent) WHERE status = 'active';
+         CREATE TABLE IF NOT EXISTS mails (id BLOB PRIMARY KEY, tenant BLOB NOT NULL, status TEXT NOT NULL, body TEXT NOT NULL) WITHOUT ROWID, STRICT;
+         CREATE INDEX IF NOT EXISTS mails_pending ON mails (status) WHERE status = 'pending';
+         CREATE TABLE IF NOT EXISTS requests (
+             sender TEXT NOT NULL, key TEXT NOT NULL, at INTEGER NOT NULL, body TEXT NOT NULL, PRIMARY KEY (sender, key)
+         ) WITHOUT ROWID, STRICT;
+         CREATE INDEX IF NOT EXISTS requests_at ON requests (at);",
+    )
+}
+
+/// Empties every table of the state; part of `rebuild`.
+///
+/// # Errors
+/// SQLite's.
+pub fn clear_tables(connection: &Connection) -> rusqlite::Result<()> {
+    TABLES.iter().try_for_each(|table| connection.execute(&format!("DELETE FROM {table}"), []).map(drop))
+}

@@ -1,0 +1,460 @@
+//! What the API shows of state and events: JSON in camelCase, with sealed texts opened for who may read them.
+//!
+//! A text whose person was erased shows as `null`. System events are words made from facts ("Agent Ada joined"), so no
+//! name is ever stored in one.
+
+use crate::core::state::{Agent, Chatbot, Conversation, Status, Tenant, Thread, Visitor};
+use crate::store::read;
+use ingest::event::{Actor, Event};
+use ingest::id::{AgentId, ChatbotId, ConversationId, EventId, GroupId, PersonId, TenantId, ThreadId, VisitorId};
+use ingest::payload::{AgentStatus, AuthorType, Payload, Role, Trigger};
+use ingest::seal::Sealed;
+use ingest::sqlite::person_keys::PersonKeyError;
+use ingest::sqlite::{PersonKeys, ReadPool};
+use ingest::time::Timestamp;
+use lru::LruCache;
+use serde::{Serialize, Serializer};
+use serde_json::{Value, json};
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Names kept opened in memory.
+const NAMES_MAX: NonZeroUsize = NonZeroUsize::new(10_000).expect("not zero");
+
+/// A view couldn't be made. Retry later, unless keys and log don't fit.
+#[derive(Debug, thiserror::Error)]
+pub enum ViewError {
+    /// The read pool failed.
+    #[error("failed to read: {0}")]
+    Sqlite(#[from] rusqlite::Error),
+    /// A sealed text can't be opened.
+    #[error(transparent)]
+    Key(#[from] PersonKeyError),
+    /// The log can't be read.
+    #[error(transparent)]
+    Log(#[from] ingest::log::ReadError),
+}
+
+/// RFC 3339 with milliseconds.
+fn rfc3339<S: Serializer>(at: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(at)
+}
+
+fn rfc3339_option<S: Serializer>(at: &Option<Timestamp>, serializer: S) -> Result<S::Ok, S::Error> {
+    match at {
+        Some(at) => serializer.collect_str(at),
+        None => serializer.serialize_none(),
+    }
+}
+
+/// A tenant as its agents see it.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[expect(missing_docs, reason = "the fields of the contract")]
+pub struct TenantView {
+    pub id: TenantId,
+    pub name: String,
+    pub slug: String,
+    pub time_zone: String,
+    #[serde(serialize_with = "rfc3339")]
+    pub created_at: Timestamp,
+}
+
+impl From<&Tenant> for TenantView {
+    fn from(tenant: &Tenant) -> Self {
+        Self {
+            id: tenant.id,
+            name: tenant.name.clone(),
+            slug: tenant.slug.clone(),
+            time_zone: tenant.time_zone.clone(),
+            created_at: tenant.created_at,
+        }
+    }
+}
+
+/// An agent as colleagues see it.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[expect(missing_docs, reason = "the fields of the contract")]
+pub struct AgentView {
+    pub id: AgentId,
+    pub name: Option<String>,
+    pub email: Option<String>,
+    pub role: Role,
+    pub status: AgentStatus,
+    pub accepting_chats: bool,
+    pub max_concurrent_chats: u32,
+    pub active_chats: u32,
+    #[serde(serialize_with = "rfc3339")]
+    pub created_at: Timestamp,
+}
+
+/// A chatbot as the tenant sees it.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[expect(missing_docs, reason = "the fields of the contract")]
+pub struct ChatbotView {
+    pub id: ChatbotId,
+    pub name: String,
+    pub api_key: String,
+    pub allowed_origins: Vec<String>,
+    pub greeting: String,
+    pub waiting_text: String,
+    #[serde(serialize_with = "rfc3339")]
+    pub created_at: Timestamp,
+    #[serde(serialize_with = "rfc3339")]
+    pub updated_at: Timestamp,
+}
+
+impl From<&Chatbot> for ChatbotView {
+    fn from(chatbot: &Chatbot) -> Self {
+        Self {
+            id: chatbot.id,
+            name: chatbot.name.clone(),
+            api_key: chatbot.api_key.clone(),
+            allowed_origins: chatbot.allowed_origins.clone(),
+            greeting: chatbot.greeting.clone(),
+            waiting_text: chatbot.waiting_text.clone(),
+            created_at: chatbot.created_at,
+            updated_at: chatbot.updated_at,
+        }
+    }
+}
+
+/// A conversation. Visitors get it without the agents' own fields (`for_visitor`).
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[expect(missing_docs, reason = "the fields of the contract")]
+pub struct ConversationView {
+    pub id: ConversationId,
+    pub visitor_id: VisitorId,
+    pub readable_id: Option<String>,
+    pub name: Option<String>,
+    pub email: Option<String>,
+    pub status: Status,
+    pub group_id: Option<GroupId>,
+    pub assigned_agent_id: Option<AgentId>,
+    pub agent_name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub agent_email: Option<Option<String>>,
+    pub active_thread_id: Option<ThreadId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tags: Option<Vec<String>>,
+    pub last_seq: u64,
+    pub last_message: Option<LastMessageView>,
+    pub queue_position: Option<u64>,
+    pub rating: Option<u8>,
+    #[serde(serialize_with = "rfc3339")]
+    pub created_at: Timestamp,
+    #[serde(serialize_with = "rfc3339")]
+    pub updated_at: Timestamp,
+}
+
+/// The newest public message, for lists.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[expect(missing_docs, reason = "the fields of the contract")]
+pub struct LastMessageView {
+    pub content: Option<String>,
+    pub author_type: String,
+    #[serde(serialize_with = "rfc3339")]
+    pub created_at: Timestamp,
+}
+
+/// A phase of a conversation.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[expect(missing_docs, reason = "the fields of the contract")]
+pub struct ThreadView {
+    pub id: ThreadId,
+    pub status: &'static str,
+    pub closed_by: Option<String>,
+    pub closed_reason: Option<String>,
+    #[serde(serialize_with = "rfc3339_option")]
+    pub closed_at: Option<Timestamp>,
+    #[serde(serialize_with = "rfc3339")]
+    pub created_at: Timestamp,
+}
+
+impl From<&Thread> for ThreadView {
+    fn from(thread: &Thread) -> Self {
+        let closed = thread.closed.as_ref();
+        Self {
+            id: thread.id,
+            status: if closed.is_some() { "closed" } else { "active" },
+            closed_by: closed.map(|closed| closed.by.clone()),
+            closed_reason: closed.map(|closed| closed.reason.clone()),
+            closed_at: closed.map(|closed| closed.at),
+            created_at: thread.created_at,
+        }
+    }
+}
+
+/// Who wrote an event.
+#[derive(Debug, Clone, Serialize)]
+#[expect(missing_docs, reason = "the fields of the contract")]
+pub struct AuthorView {
+    pub id: Option<String>,
+    pub name: Option<String>,
+}
+
+/// An event of a conversation.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[expect(missing_docs, reason = "the fields of the contract")]
+pub struct EventView {
+    pub id: EventId,
+    pub conversation_id: ConversationId,
+    pub thread_id: Option<ThreadId>,
+    pub seq: u64,
+    pub r#type: &'static str,
+    pub author_type: &'static str,
+    pub agent_id: Option<AgentId>,
+    pub author: AuthorView,
+    pub content: Option<String>,
+    pub metadata: Value,
+    pub client_id: Option<String>,
+    #[serde(serialize_with = "rfc3339")]
+    pub created_at: Timestamp,
+}
+
+/// Whether visitors get this event; for them `seq` rises with holes.
+#[must_use]
+pub fn visitor_may_see(event: &Event) -> bool {
+    event.conversation.is_some() && !matches!(event.payload, Payload::NotePosted(_) | Payload::ConversationTagged(_))
+}
+
+/// Makes views: opens sealed texts and looks names up.
+pub struct Views {
+    pool: ReadPool,
+    keys: Arc<PersonKeys>,
+    names: Mutex<LruCache<PersonId, Option<Arc<str>>>>,
+}
+
+impl Views {
+    /// Views over the read pool and the person keys.
+    #[must_use]
+    pub fn new(pool: ReadPool, keys: Arc<PersonKeys>) -> Self {
+        Self { pool, keys, names: Mutex::new(LruCache::new(NAMES_MAX)) }
+    }
+
+    /// Opens a text; `None` when there is none or its person was erased.
+    ///
+    /// # Errors
+    /// See [`ViewError`]; so for every view.
+    pub fn open(&self, sealed: Option<&Sealed>) -> Result<Option<String>, ViewError> {
+        match sealed {
+            Some(sealed) => Ok(self.keys.open(sealed)?),
+            None => Ok(None),
+        }
+    }
+
+    /// Forgets a name; call it for every committed event that may change one.
+    pub fn forget(&self, event: &Event) {
+        let person = match &event.payload {
+            Payload::AgentUpdated(change) => PersonId::from(change.agent_id),
+            Payload::VisitorUpdated(change) => PersonId::from(change.visitor_id),
+            _ => return,
+        };
+        self.names.lock().unwrap_or_else(PoisonError::into_inner).pop(&person);
+    }
+
+    fn name(
+        &self,
+        person: PersonId,
+        sealed: impl FnOnce() -> rusqlite::Result<Option<Sealed>>,
+    ) -> Result<Option<Arc<str>>, ViewError> {
+        if let Some(name) = self.names.lock().unwrap_or_else(PoisonError::into_inner).get(&person) {
+            return Ok(name.clone());
+        }
+        let name: Option<Arc<str>> = self.open(sealed()?.as_ref())?.map(Into::into);
+        self.names.lock().unwrap_or_else(PoisonError::into_inner).put(person, name.clone());
+        Ok(name)
+    }
+
+    /// An agent's name; `None` when they are unknown or erased.
+    ///
+    /// # Errors
+    /// See [`ViewError`].
+    pub fn agent_name(&self, tenant: TenantId, id: AgentId) -> Result<Option<Arc<str>>, ViewError> {
+        self.name(id.into(), || Ok(self.pool.read(|c| read::agent(c, tenant, id))?.map(|agent| agent.name)))
+    }
+
+    /// A visitor's name; `None` when they gave none, are unknown or erased.
+    ///
+    /// # Errors
+    /// See [`ViewError`].
+    pub fn visitor_name(&self, tenant: TenantId, id: VisitorId) -> Result<Option<Arc<str>>, ViewError> {
+        self.name(id.into(), || Ok(self.pool.read(|c| read::visitor(c, tenant, id))?.and_then(|found| found.name)))
+    }
+
+    /// An agent as colleagues see it.
+    ///
+    /// # Errors
+    /// See [`ViewError`].
+    pub fn agent(&self, agent: &Agent) -> Result<AgentView, ViewError> {
+        Ok(AgentView {
+            id: agent.id,
+            name: self.open(Some(&agent.name))?,
+            email: self.open(agent.email.as_ref())?,
+            role: agent.role,
+            status: agent.status,
+            accepting_chats: agent.accepting_chats,
+            max_concurrent_chats: agent.max_concurrent_chats,
+            active_chats: agent.active_chats,
+            created_at: agent.created_at,
+        })
+    }
+
+    /// A conversation; with `for_visitor`, without the agent's address and the tags.
+    ///
+    /// # Errors
+    /// See [`ViewError`].
+    pub fn conversation(&self, chat: &Conversation, for_visitor: bool) -> Result<ConversationView, ViewError> {
+        let (tenant, agent_id) = (chat.tenant, chat.agent);
+        let (visitor, agent, position): (Option<Visitor>, Option<Agent>, Option<u64>) = self.pool.read(|connection| {
+            let agent = agent_id.map(|id| read::agent(connection, tenant, id)).transpose()?.flatten();
+            let position = chat.queued.map(|queued| read::queue_position(connection, tenant, queued.rank));
+            Ok((read::visitor(connection, tenant, chat.visitor)?, agent, position.transpose()?))
+        })?;
+        let last_message = match &chat.last_message {
+            Some(last) => Some(LastMessageView {
+                content: self.open(Some(&last.content))?,
+                author_type: last.author_type.clone(),
+                created_at: last.at,
+            }),
+            None => None,
+        };
+        let agent_email = self.open(agent.as_ref().and_then(|agent| agent.email.as_ref()))?;
+        Ok(ConversationView {
+            id: chat.id,
+            visitor_id: chat.visitor,
+            name: self.open(visitor.as_ref().and_then(|visitor| visitor.name.as_ref()))?,
+            email: self.open(visitor.as_ref().and_then(|visitor| visitor.email.as_ref()))?,
+            readable_id: visitor.map(|visitor| visitor.readable_id),
+            status: chat.status,
+            group_id: chat.group,
+            assigned_agent_id: agent_id,
+            agent_name: self.open(agent.as_ref().map(|agent| &agent.name))?,
+            agent_email: (!for_visitor).then_some(agent_email),
+            active_thread_id: Some(chat.thread()).filter(|thread| thread.closed.is_none()).map(|thread| thread.id),
+            tags: (!for_visitor).then(|| chat.tags.iter().cloned().collect()),
+            last_seq: chat.last_seq,
+            last_message,
+            queue_position: position,
+            rating: chat.rating,
+            created_at: chat.created_at,
+            updated_at: chat.updated_at,
+        })
+    }
+
+    /// An event of a conversation; `None` for events outside of one.
+    ///
+    /// # Errors
+    /// See [`ViewError`].
+    pub fn event(&self, event: &Event) -> Result<Option<EventView>, ViewError> {
+        let Some(conversation_id) = event.conversation else { return Ok(None) };
+        let tenant = event.tenant;
+        let mut view = EventView {
+            id: event.id,
+            conversation_id,
+            thread_id: None,
+            seq: event.seq,
+            r#type: "system",
+            author_type: "system",
+            agent_id: None,
+            author: AuthorView { id: None, name: None },
+            content: None,
+            metadata: json!({}),
+            client_id: None,
+            created_at: event.occurred_at,
+        };
+        match &event.payload {
+            Payload::MessagePosted(message) => {
+                view.r#type = "message";
+                view.thread_id = Some(message.thread_id);
+                view.content = self.open(Some(&message.content))?;
+                view.client_id.clone_from(&message.client_id);
+                let metadata = self.open(message.metadata.as_ref())?;
+                view.metadata = metadata.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or(json!({}));
+                self.author(&mut view, event, Some(message.author_type))?;
+            }
+            Payload::NotePosted(note) => {
+                view.r#type = "note";
+                view.thread_id = Some(note.thread_id);
+                view.content = self.open(Some(&note.content))?;
+                view.client_id.clone_from(&note.client_id);
+                self.author(&mut view, event, None)?;
+            }
+            payload => self.system(&mut view, tenant, payload)?,
+        }
+        Ok(Some(view))
+    }
+
+    fn author(&self, view: &mut EventView, event: &Event, kind: Option<AuthorType>) -> Result<(), ViewError> {
+        view.author_type = kind.map_or("agent", AuthorType::as_str);
+        let text = |name: Option<Arc<str>>| name.map(|name| name.to_string());
+        view.author = match event.actor {
+            Actor::Visitor(id) => {
+                AuthorView { id: Some(id.to_string()), name: text(self.visitor_name(event.tenant, id)?) }
+            }
+            Actor::Agent(id) => {
+                view.agent_id = Some(id);
+                AuthorView { id: Some(id.to_string()), name: text(self.agent_name(event.tenant, id)?) }
+            }
+            Actor::System | Actor::Operator => AuthorView { id: None, name: None },
+        };
+        Ok(())
+    }
+
+    fn system(&self, view: &mut EventView, tenant: TenantId, payload: &Payload) -> Result<(), ViewError> {
+        let named = |id: AgentId| -> Result<String, ViewError> {
+            Ok(self.agent_name(tenant, id)?.map_or_else(|| "Agent".to_owned(), |name| format!("Agent {name}")))
+        };
+        let (thread, code, content) = match payload {
+            Payload::ConversationStarted(made) => {
+                (Some(made.thread_id), "conversation_started", "Conversation started".to_owned())
+            }
+            Payload::ConversationQueued(queued) if queued.trigger == Trigger::FirstMessage => {
+                let words = self.waiting_text(tenant, view.conversation_id)?;
+                (Some(queued.thread_id), "agent_will_join", words)
+            }
+            Payload::ConversationQueued(queued) => {
+                (Some(queued.thread_id), "queued", "Waiting for an agent".to_owned())
+            }
+            Payload::AgentAssigned(assigned) => {
+                view.agent_id = Some(assigned.agent_id);
+                (Some(assigned.thread_id), "agent_joined", format!("{} joined", named(assigned.agent_id)?))
+            }
+            Payload::AgentUnassigned(left) => {
+                view.agent_id = Some(left.agent_id);
+                (None, "agent_left", format!("{} left", named(left.agent_id)?))
+            }
+            Payload::ConversationResolved(done) => {
+                (Some(done.thread_id), "resolved", "Conversation resolved".to_owned())
+            }
+            Payload::ConversationReopened(again) => {
+                (Some(again.thread_id), "reopened", "Conversation reopened".to_owned())
+            }
+            Payload::ConversationClosed(_) => (None, "closed", "Conversation closed".to_owned()),
+            Payload::ConversationRated(rated) => {
+                (Some(rated.thread_id), "rated", format!("Rated {} of 5", rated.score))
+            }
+            Payload::ConversationTagged(_) => (None, "tagged", "Tags changed".to_owned()),
+            _ => (None, payload.kind(), String::new()),
+        };
+        view.thread_id = thread;
+        view.content = Some(content);
+        view.metadata = json!({ "code": code });
+        Ok(())
+    }
+
+    fn waiting_text(&self, tenant: TenantId, id: ConversationId) -> Result<String, ViewError> {
+        let chatbot = self.pool.read(|connection| {
+            let chatbot = read::conversation(connection, tenant, id)?.and_then(|chat| chat.chatbot);
+            chatbot.map(|chatbot| read::chatbot(connection, tenant, chatbot)).transpose()
+        })?;
+        let text = chatbot.flatten().map(|chatbot| chatbot.waiting_text);
+        Ok(text.unwrap_or_else(|| "An agent will join shortly.".to_owned()))
+    }
+}
