@@ -17,6 +17,12 @@ pub struct ApiConfig {
     pub operator_token: Option<String>,
     /// Origins that may call `/v1` and `/v0` from browsers; the widget's come from its chatbot.
     pub allowed_origins: Vec<String>,
+    /// Where HTTP listens; `GET /v1/status` says so, and so for the others.
+    pub http_address: Option<String>,
+    /// Where the Postgres wire listens, if it does.
+    pub pg_address: Option<String>,
+    /// Where Arrow Flight listens, if it does.
+    pub flight_address: Option<String>,
 }
 
 /// The state of one running server.

@@ -109,7 +109,7 @@ pub enum MailOutcome {
 #[derive(Debug, Clone)]
 #[expect(missing_docs, reason = "each variant is one route or job row; fields carry the payloads' names")]
 pub enum CommandKind {
-    CreateTenant { name: String, slug: String, time_zone: String, owner: NewAgent },
+    CreateTenant { name: String, slug: String, time_zone: String, owner: Option<NewAgent> },
     UpdateTenant { name: Option<String>, time_zone: Option<String> },
     CreateAgent(NewAgent),
     UpdateAgent { agent_id: AgentId, name: Option<Sealed>, role: Option<Role>, max_concurrent_chats: Option<u32> },
@@ -264,7 +264,10 @@ impl Command {
             K::Import(import) => {
                 reads.conversations.push(import.conversation_id);
                 reads.visitors.push(import.visitor.visitor_id);
+                // An export carries this installation's own ids; importing it here again must change nothing.
+                reads.conversations.extend(import.external_id.parse::<ConversationId>().ok());
                 reads.agents.extend(import.agent.as_ref().map(|agent| agent.agent_id));
+                reads.words.extend(import.agent.as_ref().and_then(email));
             }
         }
         reads

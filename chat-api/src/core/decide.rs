@@ -221,7 +221,7 @@ fn accounts(state: &State, command: &Command, emit: &mut Emit<'_>) -> Result<boo
                 return Err(Rejection::new(409, "slug_taken", detail).at("name"));
             }
             emit.tenant(TenantCreated { name: name.clone(), slug: slug.clone(), time_zone: time_zone.clone() });
-            emit.agent(owner, emit.now);
+            owner.iter().for_each(|owner| emit.agent(owner, emit.now));
         }
         K::UpdateTenant { name, time_zone } => {
             require(state, command, Role::Admin, "change the tenant")?;

@@ -1,7 +1,7 @@
 //! What happens in a conversation: sessions, messages, resolve, reopen, close, ratings, tags, mails, import.
 
 use super::assignment::{back_rank, over};
-use super::command::{Command, CommandKind as K, ImportedConversation, MailOutcome, NewMessage};
+use super::command::{Command, CommandKind as K, ImportedConversation, MailOutcome, NewMessage, email_word};
 use super::decide::{Emit, Rejection, conversation, require};
 use super::state::{Conversation, MailStatus, State, Status};
 use ingest::event::Actor;
@@ -259,7 +259,8 @@ fn import_conversation(
 ) {
     let id = import.conversation_id;
     let (Some(first), Some(last)) = (import.messages.first(), import.messages.last()) else { return };
-    if state.conversations.contains_key(&id) {
+    let exported = import.external_id.parse().ok().and_then(|id| state.conversation(command.tenant, id));
+    if state.conversations.contains_key(&id) || exported.is_some() {
         return;
     }
     if !state.visitors.contains_key(&import.visitor.visitor_id) {
@@ -268,7 +269,14 @@ fn import_conversation(
     if let Some(agent) = &import.agent
         && !state.agents.contains_key(&agent.agent_id)
     {
-        emit.agent(agent, first.at);
+        let taken = |hmac: &String| state.taken.contains(&email_word(command.tenant, hmac));
+        let mut agent = agent.clone();
+        if agent.email_hmac.as_ref().is_some_and(taken) {
+            // An address signs in one agent; the imported one keeps its words, not the sign-in.
+            agent.email_hmac = None;
+            agent.email = None;
+        }
+        emit.agent(&agent, first.at);
     }
     let visitor = Actor::Visitor(import.visitor.visitor_id);
     let agent_id = import.agent.as_ref().map(|agent| agent.agent_id);

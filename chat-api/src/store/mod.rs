@@ -12,8 +12,10 @@ pub mod save;
 use rusqlite::Connection;
 
 /// Every table of the state; `rebuild` empties and refills them. `requests` is pruned by age and so not hashed.
-pub const TABLES: [&str; 9] =
-    ["tenants", "agents", "sessions", "chatbots", "tokens", "visitors", "conversations", "mails", "requests"];
+/// `threads` is an index over conversations, and hashed as part of them.
+pub const TABLES: [&str; 10] = [
+    "tenants", "agents", "sessions", "chatbots", "tokens", "visitors", "conversations", "threads", "mails", "requests",
+];
 
 /// Makes the tables that aren't there.
 ///
@@ -39,6 +41,7 @@ pub fn create_tables(connection: &Connection) -> rusqlite::Result<()> {
          CREATE INDEX IF NOT EXISTS conversations_visitor ON conversations (visitor);
          CREATE INDEX IF NOT EXISTS conversations_queue ON conversations (tenant, queue_rank) WHERE queue_rank IS NOT NULL;
          CREATE INDEX IF NOT EXISTS conversations_agent ON conversations (agent) WHERE status = 'active';
+         CREATE TABLE IF NOT EXISTS threads (id BLOB PRIMARY KEY, conversation BLOB NOT NULL) WITHOUT ROWID, STRICT;
          CREATE TABLE IF NOT EXISTS mails (id BLOB PRIMARY KEY, tenant BLOB NOT NULL, status TEXT NOT NULL, body TEXT NOT NULL) WITHOUT ROWID, STRICT;
          CREATE INDEX IF NOT EXISTS mails_pending ON mails (status) WHERE status = 'pending';
          CREATE TABLE IF NOT EXISTS requests (

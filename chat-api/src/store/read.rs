@@ -2,9 +2,10 @@
 
 use super::load::{body, parse};
 use crate::core::state::{Agent, Chatbot, Conversation, Mail, Session, Status, Tenant, Token, Visitor};
-use ingest::id::{AgentId, ChatbotId, ConversationId, MailId, SessionId, TenantId, VisitorId};
-use rusqlite::{Connection, Params};
+use ingest::id::{AgentId, ChatbotId, ConversationId, MailId, SessionId, TenantId, ThreadId, VisitorId};
+use rusqlite::{Connection, OptionalExtension as _, Params};
 use serde::de::DeserializeOwned;
+use uuid::Uuid;
 
 type Found<T> = rusqlite::Result<Option<T>>;
 
@@ -132,6 +133,28 @@ pub fn conversation(connection: &Connection, tenant: TenantId, id: ConversationI
 pub fn conversations_of(connection: &Connection, visitor: VisitorId) -> rusqlite::Result<Vec<Conversation>> {
     let sql = "SELECT body FROM conversations WHERE visitor = ?1 ORDER BY updated_at DESC, id DESC LIMIT 200";
     list(connection, sql, [visitor.bytes()])
+}
+
+/// The conversation of a thread, whoever's it is: read it with the tenant next.
+///
+/// # Errors
+/// SQLite's.
+pub fn conversation_of_thread(connection: &Connection, thread: ThreadId) -> Found<ConversationId> {
+    connection
+        .prepare_cached("SELECT conversation FROM threads WHERE id = ?1")?
+        .query_row([thread.bytes()], |row| row.get::<_, [u8; 16]>(0))
+        .optional()
+        .map(|id| id.map(|id| ConversationId(Uuid::from_bytes(id))))
+}
+
+/// Whether any chatbot of the installation allows this origin.
+///
+/// # Errors
+/// SQLite's.
+pub fn any_chatbot_allows(connection: &Connection, origin: &str) -> rusqlite::Result<bool> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM chatbots, json_each(chatbots.body, '$.allowed_origins') AS allowed
+         WHERE allowed.value = ?1)";
+    connection.prepare_cached(sql)?.query_row([origin], |row| row.get(0))
 }
 
 /// Conversations of the tenant in one status, newest change first, from `before` (exclusive: time and id) on.

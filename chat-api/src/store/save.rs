@@ -1,6 +1,6 @@
 //! Writes what changed in memory, once a batch.
 
-use crate::core::state::{Key, MailStatus, State};
+use crate::core::state::{Conversation, Key, MailStatus, State};
 use rusqlite::{Connection, ToSql};
 use serde::Serialize;
 
@@ -55,7 +55,8 @@ fn save_one(connection: &Connection, state: &State, key: &Key) -> rusqlite::Resu
             let agent = row.agent.as_ref().map(ingest::id::AgentId::bytes);
             let rank = row.queued.map(|queued| queued.rank);
             let (tenant, visitor, status) = (row.tenant.bytes(), row.visitor.bytes(), row.status.as_str());
-            upsert(connection, sql, &[id.bytes(), tenant, visitor, &status, &agent, &rank, &row.updated_at.0, &json(row)])
+            upsert(connection, sql, &[id.bytes(), tenant, visitor, &status, &agent, &rank, &row.updated_at.0, &json(row)])?;
+            save_threads(connection, row)
         }),
         Key::Mail(id) => state.mails.get(id).map_or(Ok(()), |row| {
             let sql = "INSERT INTO mails VALUES (?1, ?2, ?3, ?4) ON CONFLICT (id) DO UPDATE SET status = ?3, body = ?4";
@@ -71,6 +72,17 @@ fn save_one(connection: &Connection, state: &State, key: &Key) -> rusqlite::Resu
             upsert(connection, sql, &[sender, key, &row.at.0, &json(row)])
         }),
     }
+}
+
+/// Indexes the threads that are new: the newest come first, and before a known one all are known.
+fn save_threads(connection: &Connection, conversation: &Conversation) -> rusqlite::Result<()> {
+    let mut insert = connection.prepare_cached("INSERT OR IGNORE INTO threads VALUES (?1, ?2)")?;
+    for thread in conversation.threads.iter().rev() {
+        if insert.execute((thread.id.bytes(), conversation.id.bytes()))? == 0 {
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// Forgets idempotency keys recorded before `before` (milliseconds).

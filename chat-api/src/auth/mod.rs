@@ -1,0 +1,11 @@
+//! Who is calling: credentials in, callers out. The tenant of everything that follows comes from here.
+//!
+//! - [`caller`]: [`AgentCaller`], [`VisitorCaller`], [`TokenCaller`], the [`operator`], and how a token becomes one.
+//! - [`tokens`]: access tokens, visitor sessions, refresh tokens, `/v0` tokens, and their crypto.
+//! - [`passwords`]: argon2id on a bounded pool.
+
+pub mod caller;
+pub mod passwords;
+pub mod tokens;
+
+pub use caller::{AgentCaller, AuthError, Caller, OperatorRefusal, TokenCaller, VisitorCaller, operator};

@@ -1,0 +1,314 @@
+//! Tokens: signed ones (JWT, HS256) for agents and visitors, random ones for refreshing and for `/v0`.
+//!
+//! Agents' and visitors' tokens have different audiences and are signed under different keys, both derived from the
+//! installation's: one can never pass for the other. Random tokens are stored as SHA-256 only.
+
+use axum::http::{HeaderMap, header};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
+use ingest::id::{AgentId, ChatbotId, ConversationId, SessionId, TenantId, VisitorId};
+use ingest::seal::KeyFile;
+use ingest::time::Timestamp;
+use jsonwebtoken::crypto::{CryptoProvider, JwtSigner, JwtVerifier, KeyUtils};
+use jsonwebtoken::errors::ErrorKind;
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, signature};
+use ring::hmac;
+use ring::rand::{SecureRandom as _, SystemRandom};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use std::sync::Once;
+use uuid::Uuid;
+
+/// Life of an access token; short, because a stolen one can't be seen.
+pub const ACCESS_TOKEN_LIFE_S: i64 = 15 * 60;
+/// Life of a family of refresh tokens.
+pub const REFRESH_LIFE_S: i64 = 30 * 24 * 60 * 60;
+/// Life of a visitor's session token; the contract's default.
+pub const VISITOR_TOKEN_LIFE_S: i64 = 24 * 60 * 60;
+/// How a visitor's session token starts.
+pub const VISITOR_PREFIX: &str = "wst_";
+/// How a refresh token starts.
+const REFRESH_PREFIX: &str = "rft_";
+/// How a `/v0` token starts.
+const API_TOKEN_PREFIX: &str = "p.";
+/// No token of ours is longer; a longer one isn't looked at.
+const TOKEN_BYTES_MAX: usize = 2_048;
+
+const AGENT_AUDIENCE: &str = "parlance:agent";
+const VISITOR_AUDIENCE: &str = "parlance:visitor";
+
+/// What an agent's access token says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "claims by their names")]
+pub struct AgentClaims {
+    aud: String,
+    pub sub: AgentId,
+    pub tenant: TenantId,
+    pub session: SessionId,
+    pub iat: i64,
+    pub exp: i64,
+}
+
+/// What a visitor's session token says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "claims by their names")]
+pub struct VisitorClaims {
+    aud: String,
+    pub sub: VisitorId,
+    pub tenant: TenantId,
+    pub conversation: ConversationId,
+    pub chatbot: ChatbotId,
+    pub iat: i64,
+    pub exp: i64,
+}
+
+/// A token could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum TokenError {
+    /// The system gave no random bytes. Retry.
+    #[error("failed to draw random bytes from the system")]
+    Random,
+    /// Signing failed; a fault of ours.
+    #[error("failed to sign a token: {0}")]
+    Sign(#[from] jsonwebtoken::errors::Error),
+}
+
+struct Hs256(hmac::Key);
+
+impl signature::Signer<Vec<u8>> for Hs256 {
+    fn try_sign(&self, message: &[u8]) -> Result<Vec<u8>, signature::Error> {
+        Ok(hmac::sign(&self.0, message).as_ref().to_vec())
+    }
+}
+
+impl signature::Verifier<Vec<u8>> for Hs256 {
+    fn verify(&self, message: &[u8], tag: &Vec<u8>) -> Result<(), signature::Error> {
+        // ring compares in constant time.
+        hmac::verify(&self.0, message, tag).map_err(|_| signature::Error::new())
+    }
+}
+
+impl JwtSigner for Hs256 {
+    fn algorithm(&self) -> Algorithm {
+        Algorithm::HS256
+    }
+}
+
+impl JwtVerifier for Hs256 {
+    fn algorithm(&self) -> Algorithm {
+        Algorithm::HS256
+    }
+}
+
+fn hs256(algorithm: Algorithm, key: &[u8]) -> Result<Box<Hs256>, jsonwebtoken::errors::Error> {
+    if algorithm == Algorithm::HS256 {
+        Ok(Box::new(Hs256(hmac::Key::new(hmac::HMAC_SHA256, key))))
+    } else {
+        Err(ErrorKind::InvalidAlgorithm.into())
+    }
+}
+
+/// HMAC-SHA256 from ring, and no other algorithm at all.
+static PROVIDER: CryptoProvider = CryptoProvider {
+    signer_factory: |algorithm, key| Ok(hs256(*algorithm, key.as_bytes())?),
+    verifier_factory: |algorithm, key| Ok(hs256(*algorithm, key.try_get_as_bytes()?)?),
+    key_utils: KeyUtils::new_unimplemented(),
+};
+
+fn install_provider() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        // Whoever came first stays; this process has no other user of the crate.
+        let _installed_before = PROVIDER.install_default();
+    });
+}
+
+/// The key of one audience.
+fn key_of(key_file: &KeyFile, audience: &str) -> hmac::Tag {
+    hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key_file.signing_key()), audience.as_bytes())
+}
+
+fn sign(key_file: &KeyFile, audience: &str, claims: &impl Serialize) -> Result<String, TokenError> {
+    install_provider();
+    let key = EncodingKey::from_secret(key_of(key_file, audience).as_ref());
+    Ok(jsonwebtoken::encode(&Header::new(Algorithm::HS256), claims, &key)?)
+}
+
+fn open<C: DeserializeOwned>(key_file: &KeyFile, audience: &str, token: &str) -> Option<C> {
+    if token.len() > TOKEN_BYTES_MAX {
+        return None;
+    }
+    install_provider();
+    let mut validation = Validation::new(Algorithm::HS256);
+    validation.set_audience(&[audience]);
+    validation.set_required_spec_claims(&["exp", "aud", "sub"]);
+    validation.leeway = 0;
+    let key = DecodingKey::from_secret(key_of(key_file, audience).as_ref());
+    jsonwebtoken::decode::<C>(token, &key, &validation).ok().map(|data| data.claims)
+}
+
+/// Signs an agent's access token.
+///
+/// # Errors
+/// See [`TokenError`].
+pub fn sign_agent(
+    key_file: &KeyFile,
+    tenant: TenantId,
+    agent: AgentId,
+    session: SessionId,
+    now: Timestamp,
+) -> Result<String, TokenError> {
+    let iat = now.0 / 1_000;
+    let aud = AGENT_AUDIENCE.to_owned();
+    sign(key_file, AGENT_AUDIENCE, &AgentClaims { aud, sub: agent, tenant, session, iat, exp: iat + ACCESS_TOKEN_LIFE_S })
+}
+
+/// The claims of an agent's access token that is ours and not expired.
+#[must_use]
+pub fn open_agent(key_file: &KeyFile, token: &str) -> Option<AgentClaims> {
+    open(key_file, AGENT_AUDIENCE, token)
+}
+
+/// Signs a visitor's session token; answers it with the instant it ends.
+///
+/// # Errors
+/// See [`TokenError`].
+pub fn sign_visitor(
+    key_file: &KeyFile,
+    tenant: TenantId,
+    visitor: VisitorId,
+    conversation: ConversationId,
+    chatbot: ChatbotId,
+    now: Timestamp,
+) -> Result<(String, Timestamp), TokenError> {
+    let iat = now.0 / 1_000;
+    let exp = iat + VISITOR_TOKEN_LIFE_S;
+    let claims = VisitorClaims { aud: VISITOR_AUDIENCE.to_owned(), sub: visitor, tenant, conversation, chatbot, iat, exp };
+    let token = sign(key_file, VISITOR_AUDIENCE, &claims)?;
+    Ok((format!("{VISITOR_PREFIX}{token}"), Timestamp(exp * 1_000)))
+}
+
+/// The claims of a visitor's session token that is ours and not expired.
+#[must_use]
+pub fn open_visitor(key_file: &KeyFile, token: &str) -> Option<VisitorClaims> {
+    open(key_file, VISITOR_AUDIENCE, token.strip_prefix(VISITOR_PREFIX)?)
+}
+
+/// Random bytes from the system.
+///
+/// # Errors
+/// [`TokenError::Random`].
+pub fn random<const N: usize>() -> Result<[u8; N], TokenError> {
+    let mut bytes = [0_u8; N];
+    SystemRandom::new().fill(&mut bytes).map_err(|_| TokenError::Random)?;
+    Ok(bytes)
+}
+
+/// Hex SHA-256: how a random token is stored.
+#[must_use]
+pub fn sha256_hex(token: &str) -> String {
+    hex::encode(ring::digest::digest(&ring::digest::SHA256, token.as_bytes()))
+}
+
+/// A new refresh token: it names its session, so that a replaced one still finds the family to close.
+///
+/// # Errors
+/// [`TokenError::Random`].
+pub fn new_refresh_token(session: SessionId) -> Result<String, TokenError> {
+    let mut bytes = session.bytes().to_vec();
+    bytes.extend_from_slice(&random::<32>()?);
+    Ok(format!("{REFRESH_PREFIX}{}", BASE64.encode(bytes)))
+}
+
+/// The session that a refresh token names; whether it's the good one, its hash must tell.
+#[must_use]
+pub fn session_of(refresh_token: &str) -> Option<SessionId> {
+    let text = refresh_token.strip_prefix(REFRESH_PREFIX).filter(|text| text.len() == 64)?;
+    let bytes = BASE64.decode(text).ok()?;
+    Some(SessionId(Uuid::from_slice(bytes.get(..16)?).ok()?))
+}
+
+/// A new `/v0` token: `p.` and 32 random bytes.
+///
+/// # Errors
+/// [`TokenError::Random`].
+pub fn new_api_token() -> Result<String, TokenError> {
+    Ok(format!("{API_TOKEN_PREFIX}{}", BASE64.encode(random::<32>()?)))
+}
+
+/// A chatbot's public key: it stands in web pages, so it only has to be unique and hard to mistake.
+///
+/// # Errors
+/// [`TokenError::Random`].
+pub fn new_chatbot_key() -> Result<String, TokenError> {
+    Ok(format!("pk_{}", BASE64.encode(random::<18>()?)))
+}
+
+/// The token of `Authorization: Bearer …`.
+#[must_use]
+pub fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
+}
+
+/// Whether two secrets are the same, in time that doesn't tell where they differ.
+#[must_use]
+pub fn same_secret(key_file: &KeyFile, left: &str, right: &str) -> bool {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, key_file.signing_key());
+    hmac::verify(&key, left.as_bytes(), hmac::sign(&key, right.as_bytes()).as_ref()).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key_file() -> (tempfile::TempDir, KeyFile) {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let file = KeyFile::open(&dir.path().join("keys"), true).expect("key file");
+        (dir, file)
+    }
+
+    /// A token opens for its own audience, under its own installation's key, until it ends.
+    #[test]
+    fn a_token_opens_for_its_audience_only() {
+        let (_dir, keys) = key_file();
+        let (_other_dir, other) = key_file();
+        let now = Timestamp::now();
+        let (tenant, agent, session) = (TenantId::fresh(), AgentId::fresh(), SessionId::fresh());
+        let token = sign_agent(&keys, tenant, agent, session, now).expect("signs");
+        assert_eq!(open_agent(&keys, &token).map(|claims| (claims.tenant, claims.sub)), Some((tenant, agent)));
+        assert_eq!(open_agent(&other, &token), None);
+        assert_eq!(open_visitor(&keys, &format!("{VISITOR_PREFIX}{token}")), None);
+        let old = sign_agent(&keys, tenant, agent, session, now.plus_ms(-ACCESS_TOKEN_LIFE_S * 1_000)).expect("signs");
+        assert_eq!(open_agent(&keys, &old), None, "it has ended");
+
+        let (conversation, chatbot) = (ConversationId::fresh(), ChatbotId::fresh());
+        let visitor = VisitorId::fresh();
+        let (token, ends) = sign_visitor(&keys, tenant, visitor, conversation, chatbot, now).expect("signs");
+        assert_eq!(open_visitor(&keys, &token).map(|claims| claims.sub), Some(visitor));
+        assert!(ends > now);
+        assert_eq!(open_agent(&keys, token.trim_start_matches(VISITOR_PREFIX)), None);
+        assert_eq!(open_visitor(&keys, token.trim_start_matches(VISITOR_PREFIX)), None, "the prefix is part of it");
+    }
+
+    /// The header can't choose another algorithm, and none is no algorithm.
+    #[test]
+    fn another_algorithm_is_refused() {
+        let (_dir, keys) = key_file();
+        let token = sign_agent(&keys, TenantId::fresh(), AgentId::fresh(), SessionId::fresh(), Timestamp::now());
+        let token = token.expect("signs");
+        let rest = token.split_once('.').expect("a JWT").1;
+        for header in [r#"{"alg":"none"}"#, r#"{"alg":"HS512"}"#, r#"{"alg":"RS256"}"#] {
+            assert_eq!(open_agent(&keys, &format!("{}.{rest}", BASE64.encode(header))), None, "{header}");
+        }
+    }
+
+    #[test]
+    fn a_refresh_token_names_its_session() {
+        let session = SessionId::fresh();
+        let token = new_refresh_token(session).expect("random");
+        assert_eq!(session_of(&token), Some(session));
+        assert_eq!(session_of("rft_short"), None);
+    }
+}

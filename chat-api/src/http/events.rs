@@ -1,0 +1,167 @@
+//! Events of a conversation, for both sides: pages of history, and posting messages and notes.
+
+use super::check;
+use super::extract::Write;
+use super::problem::{Outcome, Problem};
+use super::write::{self, Sealer, command};
+use crate::app::App;
+use crate::core::CommandKind;
+use crate::core::command::NewMessage;
+use crate::core::state::Conversation;
+use crate::view::{EventView, visitor_may_see};
+use axum::http::StatusCode;
+use ingest::event::{Actor, RequestKey};
+use ingest::id::TenantId;
+use ingest::sqlite::EmbeddedLog;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+/// Where a page of history starts and how long it is.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "the parameters of the contract")]
+pub struct EventParams {
+    pub after: Option<u64>,
+    pub limit: Option<usize>,
+}
+
+/// Message or note.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Public.
+    Message,
+    /// Among agents.
+    Note,
+}
+
+/// What is to be posted, as it was sent.
+pub struct Posted<'a> {
+    /// Message or note.
+    pub kind: Kind,
+    /// The text.
+    pub content: &'a str,
+    /// The sender's own id for it.
+    pub client_id: Option<&'a str>,
+    /// The sender's JSON object.
+    pub metadata: Option<&'a Map<String, Value>>,
+}
+
+/// Who posts.
+pub struct Author {
+    /// From the credential.
+    pub tenant: TenantId,
+    /// For the command.
+    pub actor: Actor,
+    /// Whose idempotency keys these are.
+    pub sender: String,
+}
+
+/// Events with `seq` above `after`, at most `limit`; for visitors, `limit` of those they may see.
+///
+/// # Errors
+/// 500 when the log or a key can't be read.
+pub fn page(
+    app: &App,
+    chat: &Conversation,
+    after: u64,
+    limit: usize,
+    for_visitor: bool,
+) -> Outcome<Vec<EventView>> {
+    let mut views = Vec::new();
+    let mut after = after;
+    loop {
+        let records = EmbeddedLog::history(&app.pool, chat.id, after, limit)?;
+        let end = records.len() < limit;
+        for record in &records {
+            after = record.event.seq;
+            if for_visitor && !visitor_may_see(&record.event) {
+                continue;
+            }
+            views.extend(app.views.event(&record.event)?);
+            if views.len() == limit {
+                return Ok(views);
+            }
+        }
+        if end {
+            return Ok(views);
+        }
+    }
+}
+
+/// The last event's place; for visitors, the last one's that they may see.
+///
+/// # Errors
+/// 500 when the log can't be read.
+pub fn last_seq(app: &App, chat: &Conversation, for_visitor: bool) -> Outcome<u64> {
+    /// Notes are few: the last few events nearly always hold one that visitors see.
+    const LOOKED_AT: u64 = 8;
+    if !for_visitor {
+        return Ok(chat.last_seq);
+    }
+    let mut end = chat.last_seq;
+    while end > 0 {
+        let after = end.saturating_sub(LOOKED_AT);
+        let records = EmbeddedLog::history(&app.pool, chat.id, after, usize::try_from(end - after).unwrap_or(1))?;
+        if let Some(seen) = records.iter().rev().find(|record| visitor_may_see(&record.event)) {
+            return Ok(seen.event.seq);
+        }
+        end = after;
+    }
+    Ok(0)
+}
+
+/// Posts a message or a note; answers 201 with the event, or 200 with the first one for a repeat.
+///
+/// # Errors
+/// 422 for what can't be said, 409 where nothing can be said any more.
+pub async fn post<T>(
+    app: &App,
+    author: Author,
+    chat: &Conversation,
+    write: &Write<T>,
+    posted: Posted<'_>,
+) -> Outcome<(StatusCode, EventView)> {
+    let content_chars = check::content("content", posted.content)?;
+    posted.client_id.map(check::client_id).transpose()?;
+    let metadata = posted.metadata.map(|object| check::metadata("metadata", object)).transpose()?;
+    if posted.kind == Kind::Note && metadata.is_some() {
+        return Err(Problem::invalid("metadata", "notes have no metadata"));
+    }
+    let request = request(app, &author, chat, write, &posted, metadata.as_deref());
+    // Whoever writes, the words belong to the visitor: erasing them erases the conversation.
+    let sealer = Sealer::for_known(app, chat.visitor)?;
+    let (conversation_id, content) = (chat.id, sealer.seal(posted.content)?);
+    let client_id = posted.client_id.map(str::to_owned);
+    let kind = match posted.kind {
+        Kind::Message => {
+            let metadata = sealer.seal_option(metadata.as_deref())?;
+            let message = NewMessage { content, content_chars, client_id, metadata };
+            CommandKind::PostMessage { conversation_id, message }
+        }
+        Kind::Note => CommandKind::PostNote { conversation_id, content, client_id },
+    };
+    let answer = write::submit(app, command(author.tenant, author.actor, request, kind)).await?;
+    let (status, event) = match &answer.repeated {
+        Some(record) => (StatusCode::OK, write::posted_event(app, record)?),
+        None => (StatusCode::CREATED, answer.events.into_iter().find(write::is_posted)),
+    };
+    let view = event.as_ref().map(|event| app.views.event(event)).transpose()?.flatten();
+    Ok((status, view.ok_or_else(|| Problem::internal(&"an event that was just posted isn't there"))?))
+}
+
+/// The `clientId` is the key where there is one. It stands for what is said and where, not for the path: the same
+/// message may be sent again to the thread that is active by then.
+fn request<T>(
+    app: &App,
+    author: &Author,
+    chat: &Conversation,
+    write: &Write<T>,
+    posted: &Posted<'_>,
+    metadata: Option<&str>,
+) -> Option<RequestKey> {
+    let Some(client_id) = posted.client_id else { return write.request(app, author.sender.clone()) };
+    let note = if posted.kind == Kind::Note { "note" } else { "message" };
+    let said = [&chat.id.to_string(), note, metadata.unwrap_or_default(), posted.content].join("\n");
+    let body = app.key_file.lookup("request", said.as_bytes());
+    Some(RequestKey { sender: author.sender.clone(), key: format!("c:{client_id}"), body })
+}

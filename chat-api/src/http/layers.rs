@@ -1,0 +1,150 @@
+//! What surrounds every route: metrics and a log line, security headers, CORS, time-outs, panics.
+
+use super::extract::origin;
+use super::problem::Problem;
+use super::reports::V0Error;
+use crate::app::App;
+use crate::auth::caller;
+use crate::store::read;
+use axum::body::Body;
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
+use std::any::Any;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// A request that takes longer has lost its caller; its work may still be done, and its key says so.
+const REQUEST_TIME_MAX: Duration = Duration::from_secs(30);
+/// Seconds for which a browser may remember a preflight's answer.
+const PREFLIGHT_LIFE_S: &str = "600";
+const ALLOW_HEADERS: &str = "authorization, content-type, idempotency-key, x-chatbot-key";
+const ALLOW_METHODS: &str = "GET, POST, PUT, PATCH, DELETE";
+const EXPOSE_HEADERS: &str = "x-session-token, retry-after";
+/// Answers of the API are data: nothing in them may run or be framed. Pages bring their own policy.
+const POLICY: &str = "default-src 'none'; frame-ancestors 'none'";
+
+/// Counts and logs a request by its route, never by its path: ids, queries and addresses stay out.
+pub async fn observe(request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let method = method_label(request.method());
+    let route = request.extensions().get::<MatchedPath>().map_or_else(|| "unmatched".to_owned(), |path| path.as_str().to_owned());
+    let response = next.run(request).await;
+    let (status, elapsed) = (response.status().as_u16(), started.elapsed());
+    let labels = [("route", route.clone()), ("method", method.to_owned()), ("status", status.to_string())];
+    metrics::counter!("parlance_http_requests_total", &labels).increment(1);
+    if status >= 500 {
+        metrics::counter!("parlance_http_errors_total", &labels[..2]).increment(1);
+    }
+    metrics::histogram!("parlance_http_request_seconds", &labels[..2]).record(elapsed);
+    tracing::info!(target: "parlance::http", method, route, status, elapsed_us = elapsed.as_micros() as u64, "request");
+    response
+}
+
+/// Methods are the caller's words; only known ones become labels.
+fn method_label(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        Method::OPTIONS => "OPTIONS",
+        Method::HEAD => "HEAD",
+        _ => "other",
+    }
+}
+
+/// Adds the headers that keep browsers from guessing, framing and telling.
+pub async fn security(request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    for (name, value) in [
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::X_FRAME_OPTIONS, "DENY"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (header::CONTENT_SECURITY_POLICY, POLICY),
+        (header::CACHE_CONTROL, "no-store"),
+    ] {
+        headers.entry(name).or_insert(HeaderValue::from_static(value));
+    }
+    response
+}
+
+/// Answers preflights, and lets browsers of configured origins read `/v1` and `/v0`. The widget's routes add their own
+/// headers once they know the chatbot.
+pub async fn cors(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let Some(origin) = origin(request.headers()).map(str::to_owned) else { return next.run(request).await };
+    let widget = request.uri().path().starts_with("/v1/widget/");
+    let preflight =
+        request.method() == Method::OPTIONS && request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
+    if !preflight {
+        let mut response = next.run(request).await;
+        if !widget && caller::config_allows(&app, &origin) {
+            allow_origin(response.headers_mut(), &origin);
+        }
+        return response;
+    }
+    // A preflight doesn't say which chatbot it's for, so any chatbot that allows the origin will do; the request that
+    // follows is held to its own.
+    let allowed = if widget {
+        app.pool.read(|connection| read::any_chatbot_allows(connection, &origin)).unwrap_or(false)
+    } else {
+        caller::config_allows(&app, &origin)
+    };
+    let mut response = StatusCode::NO_CONTENT.into_response();
+    if allowed {
+        let headers = response.headers_mut();
+        allow_origin(headers, &origin);
+        for (name, value) in [
+            (header::ACCESS_CONTROL_ALLOW_METHODS, ALLOW_METHODS),
+            (header::ACCESS_CONTROL_ALLOW_HEADERS, ALLOW_HEADERS),
+            (header::ACCESS_CONTROL_MAX_AGE, PREFLIGHT_LIFE_S),
+        ] {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
+    }
+    response
+}
+
+/// Lets a browser at `origin` read this answer. Credentials are headers here, never cookies.
+pub fn allow_origin(headers: &mut HeaderMap, origin: &str) {
+    let Ok(value) = HeaderValue::from_str(origin) else { return };
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, value);
+    headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSE_HEADERS));
+    headers.append(header::VARY, HeaderValue::from_static("origin"));
+}
+
+/// Gives up on a request that takes too long.
+pub async fn time_limit(request: Request, next: Next) -> Response {
+    match tokio::time::timeout(REQUEST_TIME_MAX, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => {
+            let detail = format!("the request took longer than {} s", REQUEST_TIME_MAX.as_secs());
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "timed_out", detail).retry_after(1).into_response()
+        }
+    }
+}
+
+/// A panic is a fault of ours and ends one request, not the server.
+#[expect(clippy::needless_pass_by_value, reason = "the signature that the layer calls")]
+pub fn panicked(panic: Box<dyn Any + Send>) -> Response<Body> {
+    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    Problem::internal(&format!("panic: {}", text.unwrap_or("of another type"))).into_response()
+}
+
+/// No such route. `/v0` has its own shape of errors.
+pub async fn unknown_route(uri: Uri) -> Response {
+    refusal(&uri, Problem::new(StatusCode::NOT_FOUND, "not_found", "there is no such route"))
+}
+
+/// A route, but not for this method; `Allow` names those it has.
+pub async fn wrong_method(uri: Uri) -> Response {
+    let detail = "this route doesn't take this method";
+    refusal(&uri, Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail))
+}
+
+fn refusal(uri: &Uri, problem: Problem) -> Response {
+    if uri.path().starts_with("/v0/") { V0Error::from(problem).into_response() } else { problem.into_response() }
+}

@@ -1,0 +1,73 @@
+//! The HTTP API: axum routes by topic, and what surrounds them. Start at [`router`].
+//!
+//! - [`problem`]: every error on the wire. [`extract`]: strict bodies, ids, callers. [`check`]: what fields must look
+//!   like. [`page`]: lists. [`write`](mod@write): commands and what comes back. `layers`: around every route.
+//! - `tenants`, `sign_in`, `agents`, `chatbots`: the tenant's own. `widget`: visitors. `conversations`, `threads`,
+//!   [`events`]: chats. `bulk`: import and export.
+//! - `reports`, `tokens`: `/v0`, Tinybird's wire. `operations`: health and status. `operator`: what spans tenants.
+//!
+//! A handler reads like its route: check the caller, check the fields, send one command, show the outcome.
+
+mod agents;
+mod bulk;
+mod chatbots;
+pub mod check;
+mod conversations;
+pub mod events;
+pub mod extract;
+mod layers;
+mod operations;
+mod operator;
+pub mod page;
+pub mod problem;
+mod reports;
+mod sign_in;
+mod tenants;
+mod threads;
+mod tokens;
+mod widget;
+pub mod write;
+
+use crate::app::App;
+use crate::live;
+use axum::Router;
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::routing::get;
+use std::sync::Arc;
+use tower_http::catch_panic::CatchPanicLayer;
+
+/// Every route of the API.
+#[must_use]
+pub fn router(app: Arc<App>) -> Router {
+    router_with(app, Router::new())
+}
+
+/// The same with more routes under the same layers; for what only the binary can build.
+#[must_use]
+pub fn router_with(app: Arc<App>, more: Router<Arc<App>>) -> Router {
+    let routes = Router::new()
+        .merge(tenants::routes())
+        .merge(sign_in::routes())
+        .merge(agents::routes())
+        .merge(chatbots::routes())
+        .merge(widget::routes(&app))
+        .merge(conversations::routes())
+        .merge(threads::routes())
+        .merge(tokens::routes())
+        .merge(reports::routes())
+        .merge(operations::routes())
+        .merge(operator::routes())
+        .route_layer(from_fn(layers::time_limit))
+        // Without a time limit: files take as long as they take, sockets stay open.
+        .merge(bulk::routes())
+        .route("/v1/realtime", get(live::realtime))
+        .merge(more)
+        .fallback(layers::unknown_route)
+        .method_not_allowed_fallback(layers::wrong_method);
+    routes
+        .layer(CatchPanicLayer::custom(layers::panicked))
+        .layer(from_fn_with_state(Arc::clone(&app), layers::cors))
+        .layer(from_fn(layers::security))
+        .layer(from_fn(layers::observe))
+        .with_state(app)
+}

@@ -1,0 +1,110 @@
+//! What spans tenants: `/v1/operator`, for whoever holds the installation's operator token. Without one configured
+//! these routes aren't there.
+
+use super::extract::Write;
+use super::problem::{Outcome, Problem};
+use super::tenants::{self, NewTenant};
+use super::{check, tokens};
+use crate::app::App;
+use crate::auth;
+use crate::core::state::Tenant;
+use crate::store::read;
+use crate::view::TenantView;
+use axum::extract::{FromRequestParts, Path, State};
+use axum::http::StatusCode;
+use axum::http::request::Parts;
+use axum::routing::post;
+use axum::{Json, Router};
+use ingest::event::Actor;
+use ingest::payload::Scope;
+use ingest::time::Timestamp;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+/// Whose idempotency keys these are.
+const SENDER: &str = "operator";
+
+pub(super) fn routes() -> Router<Arc<App>> {
+    Router::new()
+        .route("/v1/operator/tenants", post(create_tenant).get(list_tenants))
+        .route("/v1/operator/tenants/{slug}/tokens", post(create_token))
+}
+
+/// Whoever runs the installation.
+pub(super) struct Operator;
+
+impl FromRequestParts<Arc<App>> for Operator {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
+        auth::operator(app, &parts.headers)?;
+        Ok(Self)
+    }
+}
+
+/// A tenant by its slug.
+pub(super) fn tenant_by_slug(app: &App, slug: &str) -> Outcome<Tenant> {
+    app.pool.read(|connection| read::tenant_by_slug(connection, slug))?.ok_or_else(|| Problem::not_found("tenant"))
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct CreateTenant {
+    name: String,
+    owner_name: String,
+    owner_email: String,
+    owner_password: Option<String>,
+    time_zone: Option<String>,
+}
+
+async fn create_tenant(
+    State(app): State<Arc<App>>,
+    _: Operator,
+    write: Write<CreateTenant>,
+) -> Outcome<(StatusCode, Json<Value>)> {
+    let body = &write.body;
+    body.owner_password.as_deref().map(|password| check::password("ownerPassword", password)).transpose()?;
+    let new = NewTenant {
+        name: check::name("name", &body.name)?,
+        time_zone: check::time_zone("timeZone", body.time_zone.as_deref().unwrap_or("UTC"))?,
+        owner_name: check::name("ownerName", &body.owner_name)?,
+        owner_email: check::email("ownerEmail", &body.owner_email)?,
+        owner_password: body.owner_password.clone(),
+    };
+    let made = tenants::create(&app, &write, SENDER, |_| Actor::Operator, new).await?;
+    let agent = app.views.agent(&made.owner)?;
+    Ok((StatusCode::CREATED, Json(json!({ "tenant": TenantView::from(&made.tenant), "agent": agent }))))
+}
+
+async fn list_tenants(State(app): State<Arc<App>>, _: Operator) -> Outcome<Json<Value>> {
+    let tenants = app.pool.read(read::tenants)?;
+    let items: Vec<TenantView> = tenants.iter().map(TenantView::from).collect();
+    Ok(Json(json!({ "items": items, "nextCursor": null })))
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct CreateToken {
+    name: Option<String>,
+    #[serde(default)]
+    scopes: Vec<Scope>,
+    expires_at: Option<String>,
+}
+
+async fn create_token(
+    State(app): State<Arc<App>>,
+    _: Operator,
+    Path(slug): Path<String>,
+    write: Write<CreateToken>,
+) -> Outcome<(StatusCode, Json<Value>)> {
+    let tenant = tenant_by_slug(&app, &slug)?;
+    let body = &write.body;
+    let invalid = || Problem::invalid("expiresAt", "'expiresAt' is an RFC 3339 time");
+    let expires_at =
+        body.expires_at.as_deref().map(|text| Timestamp::parse_rfc3339(text).ok_or_else(invalid)).transpose()?;
+    let new = tokens::NewToken { name: body.name.as_deref().unwrap_or("operator"), scopes: &body.scopes, expires_at };
+    let request = write.request(&app, SENDER.to_owned());
+    let made = tokens::make(&app, tenant.id, Actor::Operator, request, new).await?;
+    Ok((StatusCode::CREATED, Json(made)))
+}

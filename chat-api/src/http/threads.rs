@@ -1,0 +1,82 @@
+//! Events by thread, for agents: `/v1/threads/{threadId}/events`. Any thread of a conversation names all of it.
+
+use super::events::{self, Author, EventParams, Kind, Posted};
+use super::extract::{Id, Params, Write, page_size};
+use super::problem::{Outcome, Problem};
+use super::write;
+use crate::app::App;
+use crate::auth::AgentCaller;
+use crate::core::state::Conversation;
+use crate::store::read;
+use crate::view::EventView;
+use axum::extract::State;
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use ingest::id::{TenantId, ThreadId};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use std::sync::Arc;
+
+pub(super) fn routes() -> Router<Arc<App>> {
+    Router::new().route("/v1/threads/{id}/events", get(list).post(post_event))
+}
+
+fn conversation(app: &App, tenant: TenantId, thread: ThreadId) -> Outcome<Conversation> {
+    let unknown = || Problem::not_found("thread");
+    let id = app.pool.read(|connection| read::conversation_of_thread(connection, thread))?.ok_or_else(unknown)?;
+    // Another tenant's thread is as unknown as one that never was, down to the words.
+    write::conversation(app, tenant, id).map_err(|problem| if problem.is("not_found") { unknown() } else { problem })
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Events {
+    items: Vec<EventView>,
+    last_seq: u64,
+}
+
+async fn list(
+    State(app): State<Arc<App>>,
+    caller: AgentCaller,
+    Id(thread): Id<ThreadId>,
+    Params(params): Params<EventParams>,
+) -> Outcome<Json<Events>> {
+    let limit = page_size(params.limit)?;
+    let chat = conversation(&app, caller.tenant, thread)?;
+    let items = events::page(&app, &chat, params.after.unwrap_or(0), limit, false)?;
+    Ok(Json(Events { items, last_seq: events::last_seq(&app, &chat, false)? }))
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct PostEvent {
+    r#type: String,
+    content: String,
+    client_id: Option<String>,
+    metadata: Option<Map<String, Value>>,
+    author_type: Option<String>,
+}
+
+async fn post_event(
+    State(app): State<Arc<App>>,
+    caller: AgentCaller,
+    Id(thread): Id<ThreadId>,
+    write: Write<PostEvent>,
+) -> Outcome<Response> {
+    let chat = conversation(&app, caller.tenant, thread)?;
+    let body = &write.body;
+    let kind = match body.r#type.as_str() {
+        "message" => Kind::Message,
+        "note" => Kind::Note,
+        _ => return Err(Problem::invalid("type", "'type' is 'message' or 'note'")),
+    };
+    if body.author_type.as_deref().is_some_and(|author| author != "agent") {
+        return Err(Problem::invalid("authorType", "you write as 'agent'"));
+    }
+    let (client_id, metadata) = (body.client_id.as_deref(), body.metadata.as_ref());
+    let posted = Posted { kind, content: &body.content, client_id, metadata };
+    let author = Author { tenant: caller.tenant, actor: caller.actor(), sender: caller.sender() };
+    let (status, event) = events::post(&app, author, &chat, &write, posted).await?;
+    Ok((status, Json(event)).into_response())
+}

@@ -1,0 +1,119 @@
+//! Who holds a socket: what `auth` found out, as far as sockets need it.
+
+use super::seats::Owner;
+use crate::app::App;
+use crate::auth::caller::{self, AuthError, Caller};
+use axum::http::{HeaderMap, Uri, header};
+use ingest::id::{AgentId, TenantId, VisitorId};
+use ingest::payload::Role;
+use ingest::time::Timestamp;
+
+/// Someone who takes part in conversations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Person {
+    /// A person of the tenant.
+    Agent(AgentId),
+    /// A visitor.
+    Visitor(VisitorId),
+}
+
+impl Person {
+    /// Whether notes, tags and the inbox are for them.
+    pub(super) fn is_agent(self) -> bool {
+        matches!(self, Self::Agent(_))
+    }
+}
+
+/// A verified token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Credential(Caller);
+
+impl Credential {
+    /// Verifies what an auth frame carries.
+    pub(super) fn verify(app: &App, token: &str) -> Result<Self, AuthError> {
+        caller::chat(app, token).map(Self)
+    }
+
+    pub(super) fn tenant(&self) -> TenantId {
+        match &self.0 {
+            Caller::Agent(agent) => agent.tenant,
+            Caller::Visitor(visitor) => visitor.tenant,
+        }
+    }
+
+    pub(super) fn person(&self) -> Person {
+        match &self.0 {
+            Caller::Agent(agent) => Person::Agent(agent.agent),
+            Caller::Visitor(visitor) => Person::Visitor(visitor.visitor),
+        }
+    }
+
+    /// Its place among the open sockets.
+    pub(super) fn owner(&self) -> Owner {
+        let session = match &self.0 {
+            Caller::Agent(agent) => Some(agent.session),
+            Caller::Visitor(_) => None,
+        };
+        Owner { tenant: self.tenant(), person: self.person(), session }
+    }
+
+    pub(super) fn expires_at(&self) -> Timestamp {
+        match &self.0 {
+            Caller::Agent(agent) => agent.expires_at,
+            Caller::Visitor(visitor) => visitor.expires_at,
+        }
+    }
+
+    /// May write, so may be seen typing.
+    pub(super) fn may_reply(&self) -> bool {
+        match &self.0 {
+            Caller::Agent(agent) => agent.role >= Role::Agent,
+            Caller::Visitor(_) => true,
+        }
+    }
+
+    /// The same person with the same session and rights; only the end of the token may differ.
+    pub(super) fn renews(&self, before: &Self) -> bool {
+        match (&self.0, &before.0) {
+            (Caller::Agent(new), Caller::Agent(old)) => {
+                (new.tenant, new.agent, new.session, new.role) == (old.tenant, old.agent, old.session, old.role)
+            }
+            (Caller::Visitor(new), Caller::Visitor(old)) => (new.tenant, new.visitor) == (old.tenant, old.visitor),
+            _ => false,
+        }
+    }
+
+    /// Whether the page that opened the socket may; without an `Origin` it wasn't a browser's.
+    pub(super) fn allows_origin(&self, app: &App, headers: &HeaderMap) -> Result<bool, AuthError> {
+        let Some(origin) = headers.get(header::ORIGIN) else { return Ok(true) };
+        let Ok(origin) = origin.to_str() else { return Ok(false) };
+        match &self.0 {
+            Caller::Agent(_) => Ok(caller::config_allows(app, origin) || is_same_host(origin, headers)),
+            Caller::Visitor(visitor) => Ok(caller::chatbot_allows(app, visitor, origin)?),
+        }
+    }
+}
+
+/// The agents' pages come from the server that they connect to, under whatever name it's reached.
+fn is_same_host(origin: &str, headers: &HeaderMap) -> bool {
+    let origin: Option<Uri> = origin.parse().ok();
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    match (origin.as_ref().and_then(Uri::authority), host) {
+        (Some(authority), Some(host)) => authority.as_str().eq_ignore_ascii_case(host),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_own_host_is_compared_with_its_port() {
+        let headers: HeaderMap = [(header::HOST, "chat.example:8080".parse().expect("a host"))].into_iter().collect();
+        assert!(is_same_host("http://chat.example:8080", &headers));
+        for other in ["http://chat.example", "http://evil.example:8080", "null", "http://chat.example:8080.evil"] {
+            assert!(!is_same_host(other, &headers), "{other}");
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! `conversation.updated` for agents who watch the tenant's inbox.
+//!
+//! A frame shows the conversation as it is now, so changes that come faster than frames can be made are one frame: a
+//! busy tenant costs a bounded share of the machine, and a quiet one waits for nothing.
+
+use super::frames;
+use super::outbox::{Item, Outbox};
+use crate::store::read;
+use crate::view::{ViewError, Views};
+use axum::extract::ws::Utf8Bytes;
+use ingest::id::{ConversationId, TenantId};
+use ingest::sqlite::ReadPool;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::Notify;
+
+/// Changes within this time of the last frames are put together.
+const PAUSE_MIN: Duration = Duration::from_millis(100);
+/// Making frames takes at most one part in this many of one core.
+const PAUSE_FACTOR: u32 = 4;
+/// A failed read is tried again after this.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
+/// Conversations rendered before other blocking work gets its turn.
+const CHUNK: usize = 64;
+
+#[derive(Default)]
+struct State {
+    listeners: HashMap<TenantId, Vec<Arc<Outbox>>>,
+    changed: HashSet<(TenantId, ConversationId)>,
+}
+
+/// Who watches, and what has changed for them.
+#[derive(Default)]
+pub(super) struct Inbox {
+    state: Mutex<State>,
+    wake: Notify,
+}
+
+impl Inbox {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on the socket gets every change; once however often it asks.
+    pub(super) fn add(&self, tenant: TenantId, outbox: &Arc<Outbox>) {
+        let mut state = self.lock();
+        let listeners = state.listeners.entry(tenant).or_default();
+        if !listeners.iter().any(|listener| listener.id == outbox.id) {
+            listeners.push(Arc::clone(outbox));
+        }
+    }
+
+    /// The socket gets no more.
+    pub(super) fn remove(&self, tenant: TenantId, outbox: u64) {
+        let mut state = self.lock();
+        let Some(listeners) = state.listeners.get_mut(&tenant) else { return };
+        listeners.retain(|listener| listener.id != outbox);
+        if listeners.is_empty() {
+            state.listeners.remove(&tenant);
+        }
+    }
+
+    /// The conversation has changed; nothing to do when nobody watches.
+    pub(super) fn mark(&self, tenant: TenantId, conversation: ConversationId) {
+        let mut state = self.lock();
+        if !state.listeners.contains_key(&tenant) || !state.changed.insert((tenant, conversation)) {
+            return;
+        }
+        drop(state);
+        self.wake.notify_one();
+    }
+
+    /// Makes and pushes frames for what changes; ends only by being dropped.
+    pub(super) async fn run(&self, views: Arc<Views>, pool: ReadPool) {
+        loop {
+            self.wake.notified().await;
+            let mut changed: Vec<_> = self.lock().changed.drain().collect();
+            let started = Instant::now();
+            while !changed.is_empty() {
+                let chunk = changed.split_off(changed.len().saturating_sub(CHUNK));
+                if !self.push(chunk, &views, &pool).await {
+                    // What is left is marked again with the chunk that failed.
+                    changed.drain(..).for_each(|(tenant, conversation)| self.mark(tenant, conversation));
+                    tokio::time::sleep(RETRY_PAUSE).await;
+                }
+            }
+            tokio::time::sleep(PAUSE_MIN.max(started.elapsed() * (PAUSE_FACTOR - 1))).await;
+        }
+    }
+
+    /// `false` when the conversations couldn't be read; they are marked again.
+    async fn push(&self, chunk: Vec<(TenantId, ConversationId)>, views: &Arc<Views>, pool: &ReadPool) -> bool {
+        let rendering = {
+            let (chunk, views, pool) = (chunk.clone(), Arc::clone(views), pool.clone());
+            tokio::task::spawn_blocking(move || render(&chunk, &views, &pool))
+        };
+        let frames = match rendering.await {
+            Ok(Ok(frames)) => frames,
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "failed to show changed conversations to agents; trying again");
+                chunk.into_iter().for_each(|(tenant, conversation)| self.mark(tenant, conversation));
+                return false;
+            }
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        };
+        let state = self.lock();
+        let mut pushes = 0;
+        for (tenant, frame) in frames {
+            for listener in state.listeners.get(&tenant).into_iter().flatten() {
+                listener.push(Item::Frame(frame.clone()));
+                pushes += 1;
+            }
+        }
+        metrics::counter!("parlance_pushes_total").increment(pushes);
+        true
+    }
+}
+
+fn render(
+    chunk: &[(TenantId, ConversationId)],
+    views: &Views,
+    pool: &ReadPool,
+) -> Result<Vec<(TenantId, Utf8Bytes)>, ViewError> {
+    let mut frames = Vec::with_capacity(chunk.len());
+    for (tenant, id) in chunk {
+        if let Some(chat) = pool.read(|connection| read::conversation(connection, *tenant, *id))? {
+            frames.push((*tenant, frames::conversation_updated(&views.conversation(&chat, false)?)));
+        }
+    }
+    Ok(frames)
+}

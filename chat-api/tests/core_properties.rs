@@ -1,0 +1,346 @@
+//! Properties of the pure core, over random histories: seq is gapless, capacity is never exceeded by automatic
+//! assignment, nobody waits while an agent is free, a replay gives the same state, a repeated key changes nothing.
+
+use chat_api::core::command::{Command, CommandKind as K, NewAgent, NewMessage, NewVisitor};
+use chat_api::core::decide::Decision;
+use chat_api::core::state::Status;
+use chat_api::core::{Rejection, State, apply, decide};
+use ingest::event::{Actor, Event, RequestKey};
+use ingest::id::{AgentId, ChatbotId, ConversationId, EventId, TenantId, VisitorId};
+use ingest::payload::{AgentStatus, Payload, Role, Trigger};
+use ingest::seal::Sealed;
+use ingest::time::Timestamp;
+use proptest::prelude::*;
+use std::collections::HashMap;
+
+const AGENTS: usize = 3;
+const CHATS: usize = 8;
+
+fn sealed(person: &[u8]) -> Sealed {
+    Sealed { person: ingest::id::PersonId::derived(&[person]), ciphertext: "AAAA".to_owned() }
+}
+
+/// A tenant with agents and a chatbot, driven without a server.
+struct World {
+    state: State,
+    events: Vec<Event>,
+    tenant: TenantId,
+    clock: i64,
+    commands: u64,
+}
+
+fn agent_id(number: usize) -> AgentId {
+    AgentId::derived(&[b"agent", &number.to_le_bytes()])
+}
+
+fn chat_id(number: usize) -> ConversationId {
+    ConversationId::derived(&[b"chat", &number.to_le_bytes()])
+}
+
+fn visitor_id(number: usize) -> VisitorId {
+    VisitorId::derived(&[b"visitor", &number.to_le_bytes()])
+}
+
+fn new_agent(number: usize, role: Role, capacity: u32) -> NewAgent {
+    NewAgent {
+        agent_id: agent_id(number),
+        name: sealed(b"agent"),
+        email: Some(sealed(b"agent")),
+        email_hmac: Some(format!("{number}")),
+        password_hash: None,
+        role,
+        max_concurrent_chats: capacity,
+        external_id: None,
+    }
+}
+
+fn message() -> NewMessage {
+    NewMessage { content: sealed(b"visitor"), content_chars: 2, client_id: None, metadata: None }
+}
+
+impl World {
+    fn new() -> Self {
+        let tenant = TenantId::derived(&[b"tenant"]);
+        let mut world =
+            Self { state: State::default(), events: Vec::new(), tenant, clock: 1_700_000_000_000, commands: 0 };
+        let owner = Some(new_agent(0, Role::Owner, 0));
+        let kind = K::CreateTenant { name: "T".into(), slug: "t".into(), time_zone: "UTC".into(), owner };
+        world.run(Actor::Operator, kind).expect("a tenant");
+        for number in 1..=AGENTS {
+            let capacity = u32::try_from(number).expect("small");
+            world.run(Actor::Operator, K::CreateAgent(new_agent(number, Role::Agent, capacity))).expect("an agent");
+        }
+        let chatbot = K::CreateChatbot {
+            chatbot_id: ChatbotId::derived(&[b"bot"]),
+            name: "b".into(),
+            api_key: "k".into(),
+            allowed_origins: vec![],
+            greeting: String::new(),
+            waiting_text: String::new(),
+        };
+        world.run(Actor::Operator, chatbot).expect("a chatbot");
+        world
+    }
+
+    fn command(&mut self, actor: Actor, kind: K, request: Option<RequestKey>) -> Command {
+        self.commands += 1;
+        let first_event = EventId::derived(&[b"command", &self.commands.to_le_bytes()]);
+        Command { tenant: self.tenant, actor, first_event, request, cause: None, kind }
+    }
+
+    fn run(&mut self, actor: Actor, kind: K) -> Result<Vec<Event>, Rejection> {
+        let command = self.command(actor, kind, None);
+        self.submit(&command)
+    }
+
+    fn submit(&mut self, command: &Command) -> Result<Vec<Event>, Rejection> {
+        self.clock += 1_000;
+        match decide(&self.state, command, Timestamp(self.clock))? {
+            Decision::Events(events) => {
+                events.iter().for_each(|event| apply(&mut self.state, event));
+                self.events.extend(events.iter().cloned());
+                Ok(events)
+            }
+            Decision::Repeated(_) => Ok(Vec::new()),
+        }
+    }
+}
+
+/// Something that a person, or the assignment job, does.
+#[derive(Debug, Clone)]
+enum Step {
+    Start(usize, bool),
+    VisitorWrites(usize),
+    AgentWrites(usize, usize),
+    Status(usize, AgentStatus),
+    Take(usize, usize),
+    Assign(usize, usize, usize),
+    Unassign(usize, usize),
+    Resolve(usize, usize),
+    Reopen(usize, usize),
+    Close(usize, usize),
+    Rate(usize, u8),
+    Job,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let (agent, chat) = (1..=AGENTS, 0..CHATS);
+    let status =
+        prop_oneof![3 => Just(AgentStatus::Online), 1 => Just(AgentStatus::Offline), 1 => Just(AgentStatus::Away)];
+    prop_oneof![
+        4 => (chat.clone(), any::<bool>()).prop_map(|(chat, first)| Step::Start(chat, first)),
+        4 => chat.clone().prop_map(Step::VisitorWrites),
+        2 => (agent.clone(), chat.clone()).prop_map(|(agent, chat)| Step::AgentWrites(agent, chat)),
+        3 => (agent.clone(), status).prop_map(|(agent, status)| Step::Status(agent, status)),
+        1 => (agent.clone(), chat.clone()).prop_map(|(agent, chat)| Step::Take(agent, chat)),
+        1 => (agent.clone(), chat.clone(), agent.clone()).prop_map(|(by, chat, to)| Step::Assign(by, chat, to)),
+        1 => (agent.clone(), chat.clone()).prop_map(|(agent, chat)| Step::Unassign(agent, chat)),
+        2 => (agent.clone(), chat.clone()).prop_map(|(agent, chat)| Step::Resolve(agent, chat)),
+        1 => (agent.clone(), chat.clone()).prop_map(|(agent, chat)| Step::Reopen(agent, chat)),
+        1 => (agent, chat.clone()).prop_map(|(agent, chat)| Step::Close(agent, chat)),
+        1 => (chat, 1..=5_u8).prop_map(|(chat, score)| Step::Rate(chat, score)),
+        4 => Just(Step::Job),
+    ]
+}
+
+fn take_step(world: &mut World, step: &Step) {
+    let conversation_id = |chat: &usize| chat_id(*chat);
+    let agent = |number: &usize| Actor::Agent(agent_id(*number));
+    let (actor, kind) = match step {
+        Step::Start(chat, first) => {
+            if world.state.conversations.contains_key(&chat_id(*chat)) {
+                return;
+            }
+            let visitor = NewVisitor {
+                visitor_id: visitor_id(*chat),
+                readable_id: "amber-otter-1".into(),
+                name: None,
+                email: None,
+                phone: None,
+                metadata: None,
+                external_id: None,
+            };
+            let kind = K::StartSession {
+                visitor,
+                conversation_id: chat_id(*chat),
+                chatbot_id: ChatbotId::derived(&[b"bot"]),
+                group_id: None,
+                message: first.then(message),
+            };
+            (Actor::Visitor(visitor_id(*chat)), kind)
+        }
+        Step::VisitorWrites(chat) => {
+            let kind = K::PostMessage { conversation_id: conversation_id(chat), message: message() };
+            (Actor::Visitor(visitor_id(*chat)), kind)
+        }
+        Step::AgentWrites(by, chat) => {
+            (agent(by), K::PostMessage { conversation_id: conversation_id(chat), message: message() })
+        }
+        Step::Status(of, status) => {
+            (agent(of), K::SetAgentStatus { agent_id: agent_id(*of), status: *status, accepting_chats: None })
+        }
+        Step::Take(by, chat) => (agent(by), K::Take { conversation_id: conversation_id(chat) }),
+        Step::Assign(by, chat, to) => {
+            (agent(by), K::Assign { conversation_id: conversation_id(chat), agent_id: agent_id(*to) })
+        }
+        Step::Unassign(by, chat) => (agent(by), K::Unassign { conversation_id: conversation_id(chat) }),
+        Step::Resolve(by, chat) => (agent(by), K::Resolve { conversation_id: conversation_id(chat) }),
+        Step::Reopen(by, chat) => (agent(by), K::Reopen { conversation_id: conversation_id(chat) }),
+        Step::Close(by, chat) => (agent(by), K::Close { conversation_id: conversation_id(chat) }),
+        Step::Rate(chat, score) => {
+            let kind = K::Rate { conversation_id: conversation_id(chat), score: *score, comment: None };
+            (Actor::Visitor(visitor_id(*chat)), kind)
+        }
+        Step::Job => (Actor::System, K::AssignQueue { trigger: Trigger::AgentAvailable }),
+    };
+    // A refusal is an answer too; the properties hold after it.
+    drop(world.run(actor, kind));
+}
+
+fn check_seqs(events: &[Event]) {
+    let mut seqs: HashMap<ConversationId, u64> = HashMap::new();
+    for event in events.iter().filter(|event| event.conversation.is_some()) {
+        let seq = seqs.entry(event.conversation.expect("filtered")).or_default();
+        *seq += 1;
+        assert_eq!(event.seq, *seq, "seq is gapless: {:?}", event.payload);
+    }
+}
+
+fn check_counters(world: &World) {
+    for agent in world.state.agents.values() {
+        let chats = world.state.conversations.values();
+        let active = chats.filter(|chat| chat.status == Status::Active && chat.agent == Some(agent.id)).count();
+        assert_eq!(agent.active_chats as usize, active, "the counter is what a recount gives");
+    }
+    let roster = &world.state.rosters[&world.tenant];
+    let mut waiting: Vec<_> = world.state.conversations.values().filter_map(|chat| Some((chat.queued?.rank, chat.id))).collect();
+    waiting.sort_unstable();
+    assert_eq!(roster.queue.iter().map(|(rank, id)| (*rank, *id)).collect::<Vec<_>>(), waiting);
+    for chat in world.state.conversations.values() {
+        assert!(chat.queued.is_none() || chat.status == Status::Pending, "only pending conversations wait");
+        assert!(chat.status != Status::Active || chat.agent.is_some(), "an active conversation has an agent");
+    }
+}
+
+/// What the job must leave behind: no one waits while an available agent has a free slot, and it overfilled nobody.
+fn check_assignment(world: &World, made: &[Event]) {
+    for event in made {
+        if let Payload::AgentAssigned(assigned) = &event.payload {
+            let chosen = assigned.candidates.iter().find(|one| one.agent_id == assigned.agent_id).expect("recorded");
+            assert!(chosen.eligible && chosen.load < chosen.capacity, "capacity is never exceeded: {chosen:?}");
+        }
+    }
+    let roster = &world.state.rosters[&world.tenant];
+    let agents = roster.agents.iter().map(|id| &world.state.agents[id]);
+    let free = agents.filter(|agent| agent.is_available() && agent.active_chats < agent.max_concurrent_chats).count();
+    assert!(free == 0 || roster.queue.is_empty(), "{} wait while {free} agents are free", roster.queue.len());
+}
+
+fn without_caches(state: &State) -> State {
+    let mut state = state.clone();
+    state.dirty.clear();
+    state
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn invariants_hold_over_any_history(steps in prop::collection::vec(step(), 1..80)) {
+        let mut world = World::new();
+        for step in &steps {
+            take_step(&mut world, step);
+            check_counters(&world);
+        }
+        let made = world.run(Actor::System, K::AssignQueue { trigger: Trigger::SlotFreed }).expect("the job");
+        check_assignment(&world, &made);
+        check_seqs(&world.events);
+        let again = world.run(Actor::System, K::AssignQueue { trigger: Trigger::SlotFreed }).expect("the job");
+        prop_assert!(again.is_empty(), "a second run finds nothing to do");
+
+        let mut replayed = State::default();
+        for event in &world.events {
+            let stored = Event::decode(&event.encode()).expect("decodes");
+            prop_assert_eq!(&stored, event, "the log keeps events whole");
+            apply(&mut replayed, &stored);
+        }
+        prop_assert_eq!(format!("{:?}", sorted(&without_caches(&replayed))), format!("{:?}", sorted(&without_caches(&world.state))));
+    }
+
+    #[test]
+    fn a_repeated_key_changes_nothing(steps in prop::collection::vec(step(), 1..30), chat in 0..CHATS) {
+        let mut world = World::new();
+        steps.iter().for_each(|step| take_step(&mut world, step));
+        let request = |body: &str| Some(RequestKey { sender: "v".into(), key: "k".into(), body: body.into() });
+        let kind = K::PostMessage { conversation_id: chat_id(chat), message: message() };
+        let first = world.command(Actor::Visitor(visitor_id(chat)), kind.clone(), request("a"));
+        let Ok(events) = world.submit(&first) else { return Ok(()) };
+        let before = world.events.len();
+        let retry = world.command(Actor::Visitor(visitor_id(chat)), kind.clone(), request("a"));
+        let Decision::Repeated(record) = decide(&world.state, &retry, Timestamp(world.clock)).expect("a repeat") else {
+            panic!("a retry is recognized");
+        };
+        prop_assert_eq!(record.event, events[0].id, "a repeat gives the first answer");
+        let other = world.command(Actor::Visitor(visitor_id(chat)), kind, request("b"));
+        let refused = decide(&world.state, &other, Timestamp(world.clock)).expect_err("another body");
+        prop_assert_eq!(refused.code, "idempotency_mismatch");
+        prop_assert_eq!(world.events.len(), before);
+    }
+}
+
+/// A state's entities in one order, as text: maps have none.
+fn sorted(state: &State) -> Vec<String> {
+    let mut all: Vec<String> = Vec::new();
+    all.extend(state.agents.values().map(|entity| format!("{entity:?}")));
+    all.extend(state.conversations.values().map(|entity| format!("{entity:?}")));
+    all.extend(state.visitors.values().map(|entity| format!("{entity:?}")));
+    all.extend(state.chatbots.values().map(|entity| format!("{entity:?}")));
+    all.extend(state.tenants.values().map(|entity| format!("{entity:?}")));
+    all.extend(state.rosters.values().map(|entity| format!("{entity:?}")));
+    all.sort();
+    all
+}
+
+/// The longest waiting conversation is served first, and one that comes back goes to the very front.
+#[test]
+fn who_comes_back_from_an_agent_who_leaves_is_served_first() {
+    let mut world = World::new();
+    let online = |of: usize, status| K::SetAgentStatus { agent_id: agent_id(of), status, accepting_chats: None };
+    world.run(Actor::Agent(agent_id(2)), online(2, AgentStatus::Online)).expect("online");
+    for chat in 0..4 {
+        take_step(&mut world, &Step::Start(chat, true));
+    }
+    take_step(&mut world, &Step::Job);
+    // Agent 2 has two slots: chats 0 and 1 are with them, 2 and 3 wait.
+    world.run(Actor::Agent(agent_id(2)), online(2, AgentStatus::Offline)).expect("offline");
+    let queue: Vec<ConversationId> = world.state.rosters[&world.tenant].queue.values().copied().collect();
+    assert_eq!(queue, [chat_id(0), chat_id(1), chat_id(2), chat_id(3)]);
+}
+
+/// `take` says who won; `assign` by a person may go over the capacity.
+#[test]
+fn people_may_do_what_the_job_may_not() {
+    let mut world = World::new();
+    for chat in 0..2 {
+        take_step(&mut world, &Step::Start(chat, true));
+        let kind = K::Assign { conversation_id: chat_id(chat), agent_id: agent_id(1) };
+        world.run(Actor::Agent(agent_id(2)), kind).expect("over the capacity of 1, by hand");
+    }
+    assert_eq!(world.state.agents[&agent_id(1)].active_chats, 2);
+    let lost = world.run(Actor::Agent(agent_id(3)), K::Take { conversation_id: chat_id(0) }).expect_err("taken");
+    assert_eq!((lost.status, lost.winner), (409, Some(agent_id(1))));
+    assert!(world.run(Actor::Agent(agent_id(1)), K::Take { conversation_id: chat_id(0) }).expect("mine").is_empty());
+}
+
+/// The core knows no clock, runtime, database or web framework: it can be driven from anywhere.
+#[test]
+fn the_core_imports_nothing_impure() {
+    let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/core");
+    for file in std::fs::read_dir(dir).expect("the core's folder") {
+        let path = file.expect("an entry").path();
+        let text = std::fs::read_to_string(&path).expect("readable");
+        for word in ["tokio", "axum", "rusqlite", "Timestamp::now", "SystemTime", "Instant::", "::fresh()", "rand::"] {
+            assert!(!text.contains(word), "{} mentions {word}", path.display());
+        }
+    }
+}

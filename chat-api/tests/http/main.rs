@@ -1,0 +1,12 @@
+//! The HTTP API from outside: requests in, answers out. One binary, a file a topic.
+
+mod accounts;
+mod bodies;
+mod chat;
+mod idempotency;
+mod isolation;
+mod origins;
+mod reports;
+
+#[path = "../support/mod.rs"]
+mod support;

@@ -1,0 +1,273 @@
+//! A server for tests: a temporary data directory, the real writer, the real router, no listener. Start at [`Server`].
+
+#![allow(dead_code, reason = "each test binary uses its part")]
+
+use async_trait::async_trait;
+use axum::Router;
+use axum::body::Body;
+use axum::http::{HeaderMap, Method, Request, StatusCode};
+use chat_api::app::{ApiConfig, App};
+use chat_api::domain::ChatDomain;
+use chat_api::live::LiveHub;
+use chat_api::store;
+use chat_api::view::Views;
+use ingest::sqlite::{DataDir, PersonKeys};
+use ingest::writer::Writer;
+use serde_json::{Value, json};
+use sql::{Limits, NotFresh, Reports, TableDef, TableSnapshot, TablesError, TenantTables};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use tower::ServiceExt as _;
+
+/// The operator token of test servers.
+pub const OPERATOR: &str = "operator-token-of-the-tests";
+/// An origin that the tests' chatbots allow.
+pub const ORIGIN: &str = "https://shop.example";
+/// Everybody's password.
+pub const PASSWORD: &str = "correct horse battery";
+
+/// No facts at all: reports have their own tests.
+struct NoTables;
+
+#[async_trait]
+impl TenantTables for NoTables {
+    fn tables(&self) -> Vec<TableDef> {
+        Vec::new()
+    }
+
+    fn snapshot(&self, _: &str, table: &str) -> Result<TableSnapshot, TablesError> {
+        Err(TablesError::Fault(format!("there is no table {table}")))
+    }
+
+    async fn wait_fresh(&self) -> Result<(), NotFresh> {
+        Ok(())
+    }
+}
+
+/// A running server; everything in it goes with it.
+pub struct Server {
+    /// What the routes share.
+    pub app: Arc<App>,
+    router: Router,
+    data: DataDir,
+    writer: Option<JoinHandle<()>>,
+    dir: tempfile::TempDir,
+}
+
+/// An answer.
+#[derive(Debug)]
+pub struct Reply {
+    /// Status.
+    pub status: StatusCode,
+    /// Headers.
+    pub headers: HeaderMap,
+    /// The body as JSON; `null` when it isn't.
+    pub json: Value,
+    /// The body as text.
+    pub text: String,
+}
+
+impl Reply {
+    /// The body, after checking the status.
+    #[track_caller]
+    pub fn expect(self, status: u16) -> Value {
+        assert_eq!(self.status.as_u16(), status, "{}", self.text);
+        self.json
+    }
+
+    /// A header's text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+}
+
+/// A request being put together.
+#[derive(Debug, Clone)]
+pub struct Call {
+    method: Method,
+    path: String,
+    headers: Vec<(String, String)>,
+    body: Option<Vec<u8>>,
+}
+
+impl Call {
+    /// A request without a body.
+    pub fn new(method: Method, path: impl Into<String>) -> Self {
+        Self { method, path: path.into(), headers: Vec::new(), body: None }
+    }
+
+    /// A `GET`.
+    pub fn get(path: impl Into<String>) -> Self {
+        Self::new(Method::GET, path)
+    }
+
+    /// A `POST` of JSON.
+    pub fn post(path: impl Into<String>, body: Value) -> Self {
+        Self::new(Method::POST, path).json(body)
+    }
+
+    /// With a JSON body.
+    pub fn json(self, body: Value) -> Self {
+        self.header("content-type", "application/json").raw(body.to_string())
+    }
+
+    /// With any body.
+    pub fn raw(mut self, body: impl Into<Vec<u8>>) -> Self {
+        self.body = Some(body.into());
+        self
+    }
+
+    /// With a header.
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        self.headers.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// With a bearer token.
+    pub fn token(self, token: &str) -> Self {
+        self.header("authorization", &format!("Bearer {token}"))
+    }
+
+    /// With an idempotency key.
+    pub fn key(self, key: &str) -> Self {
+        self.header("idempotency-key", key)
+    }
+}
+
+impl Server {
+    /// An empty server.
+    pub fn start() -> Self {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let data = DataDir::open(&dir.path().join("data"), None, true).expect("data directory");
+        let key_file = Arc::new(data.key_file().expect("keys"));
+        let (connection, log) = data.open_database().expect("database");
+        store::create_tables(&connection).expect("tables");
+        let pool = data.read_pool();
+        let keys = Arc::new(PersonKeys::new(pool.clone(), Arc::clone(&key_file)));
+        let (writer, handle) = Writer::spawn(connection, Box::new(log), ChatDomain::default()).expect("writer");
+        let limits = Limits { threads: 1, ..Limits::default() };
+        let app = Arc::new(App {
+            config: ApiConfig {
+                public_url: "http://chat.test".to_owned(),
+                operator_token: Some(OPERATOR.to_owned()),
+                allowed_origins: vec!["https://inbox.example".to_owned()],
+                http_address: Some("127.0.0.1:8080".to_owned()),
+                pg_address: None,
+                flight_address: None,
+            },
+            writer,
+            pool: pool.clone(),
+            keys: Arc::clone(&keys),
+            key_file,
+            views: Arc::new(Views::new(pool, keys)),
+            live: Arc::new(LiveHub::new()),
+            reports: Arc::new(Reports::new(Arc::new(NoTables), limits).expect("reports")),
+            probes: vec![("log", Box::new(|| None))],
+        });
+        let router = chat_api::http::router(Arc::clone(&app));
+        Self { app, router, data, writer: Some(handle), dir }
+    }
+
+    /// Where its data is.
+    pub fn data_dir(&self) -> &std::path::Path {
+        self.data.path()
+    }
+
+    /// Sends a request.
+    pub async fn call(&self, call: Call) -> Reply {
+        let mut request = Request::builder().method(call.method).uri(call.path);
+        for (name, value) in call.headers {
+            request = request.header(name, value);
+        }
+        let request = request.body(call.body.map_or_else(Body::empty, Body::from)).expect("a request");
+        let response = self.router.clone().oneshot(request).await.expect("infallible");
+        let (parts, body) = response.into_parts();
+        let bytes = axum::body::to_bytes(body, usize::MAX).await.expect("a body");
+        Reply {
+            status: parts.status,
+            headers: parts.headers,
+            json: serde_json::from_slice(&bytes).unwrap_or(Value::Null),
+            text: String::from_utf8_lossy(&bytes).into_owned(),
+        }
+    }
+
+    /// Signs a tenant up and makes it a chatbot that allows [`ORIGIN`].
+    pub async fn tenant(&self, name: &str) -> Tenant {
+        let email = format!("owner@{}.example", name.to_lowercase());
+        let body = json!({ "name": name, "adminName": "Owner", "adminEmail": email, "adminPassword": PASSWORD });
+        let made = self.call(Call::post("/v1/tenants", body)).await.expect(201);
+        let token = text(&made["access_token"]);
+        let body = json!({ "name": "Site", "allowedOrigins": [ORIGIN] });
+        let chatbot = self.call(Call::post("/v1/chatbots", body).token(&token)).await.expect(201);
+        Tenant {
+            id: text(&made["tenant"]["id"]),
+            slug: text(&made["tenant"]["slug"]),
+            owner: text(&made["agent"]["id"]),
+            email,
+            token,
+            refresh_token: text(&made["refresh_token"]),
+            chatbot: text(&chatbot["id"]),
+            chatbot_key: text(&chatbot["apiKey"]),
+        }
+    }
+
+    /// Adds an agent and signs them in.
+    pub async fn agent(&self, tenant: &Tenant, name: &str, role: &str) -> (String, String) {
+        let email = format!("{}@{}.example", name.to_lowercase(), tenant.slug);
+        let body = json!({ "name": name, "email": email, "password": PASSWORD, "role": role });
+        let made = self.call(Call::post("/v1/agents", body).token(&tenant.token)).await.expect(201);
+        let body = json!({ "email": email, "password": PASSWORD, "tenant": tenant.slug });
+        let signed_in = self.call(Call::post("/v1/auth/login", body)).await.expect(200);
+        (text(&made["id"]), text(&signed_in["access_token"]))
+    }
+
+    /// Starts a visitor's session.
+    pub async fn session(&self, tenant: &Tenant, body: Value) -> Value {
+        let call = Call::post("/v1/widget/session", body).header("x-chatbot-key", &tenant.chatbot_key);
+        self.call(call).await.expect(201)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // The directory must not be removed under the writer: it ends once its queue is closed.
+        let writer = self.app.writer.clone();
+        let stopping = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().build();
+            if let Ok(runtime) = runtime {
+                runtime.block_on(writer.stop());
+            }
+        });
+        drop(stopping.join());
+        if let Some(handle) = self.writer.take() {
+            drop(handle.join());
+        }
+    }
+}
+
+/// A tenant with its owner signed in.
+#[derive(Debug, Clone)]
+pub struct Tenant {
+    /// Its id.
+    pub id: String,
+    /// Its slug.
+    pub slug: String,
+    /// The owner's id.
+    pub owner: String,
+    /// The owner's address.
+    pub email: String,
+    /// The owner's access token.
+    pub token: String,
+    /// The owner's refresh token.
+    pub refresh_token: String,
+    /// Its chatbot.
+    pub chatbot: String,
+    /// The chatbot's key.
+    pub chatbot_key: String,
+}
+
+/// A JSON string's text.
+#[track_caller]
+pub fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_else(|| panic!("expected a text, found {value}")).to_owned()
+}

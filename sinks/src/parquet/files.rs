@@ -1,0 +1,251 @@
+//! Fact files on disk: written whole and synced before anyone hears of them, checked by size and SHA-256.
+
+use super::facts::Table;
+use super::merge::Merged;
+use arrow::array::RecordBatch;
+use bytes::Bytes;
+use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::schema::types::ColumnPath;
+use ring::digest::{Context, SHA256};
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Rows of a row group: small enough that a report over a day skips most of a month's file by its statistics.
+const ROW_GROUP_ROWS: usize = 32_768;
+
+/// Rows copied out of a merge at a time.
+const PIECE_ROWS: usize = 8_192;
+
+/// Buffer between the encoder and the file, in bytes.
+const BUFFER_BYTES: usize = 256 * 1024;
+
+/// A file of the facts. Whoever holds it can open it: a file that compaction replaced is deleted with its last holder.
+#[derive(Debug)]
+pub struct FactFile {
+    path: PathBuf,
+    bytes: u64,
+    rows: u64,
+    sha256: String,
+    superseded: AtomicBool,
+}
+
+impl FactFile {
+    pub(crate) fn new(path: PathBuf, written: Written) -> Self {
+        let Written { bytes, rows, sha256 } = written;
+        Self { path, bytes, rows, sha256, superseded: AtomicBool::new(false) }
+    }
+
+    /// Where it lies.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Its size.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Its rows.
+    #[must_use]
+    pub fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// Hex SHA-256 of its bytes.
+    #[must_use]
+    pub fn sha256(&self) -> &str {
+        &self.sha256
+    }
+
+    /// The file goes away with its last holder.
+    pub(crate) fn supersede(&self) {
+        self.superseded.store(true, Ordering::Release);
+    }
+
+    /// Its content, once the bytes are known to be those written.
+    pub(crate) fn read(&self, table: Table) -> Result<Vec<RecordBatch>, FileError> {
+        let bytes = Bytes::from(fs::read(&self.path)?);
+        let mut hash = Context::new(&SHA256);
+        hash.update(&bytes);
+        self.compare(bytes.len() as u64, &hex::encode(hash.finish()))?;
+        let schema = table.schema();
+        let reader = ParquetRecordBatchReaderBuilder::try_new(bytes)?.with_batch_size(PIECE_ROWS).build()?;
+        reader
+            .map(|batch| Ok(RecordBatch::try_new(schema.clone(), batch?.columns().to_vec())?))
+            .collect::<Result<Vec<_>, FileError>>()
+    }
+
+    /// Existence and size only: what an open can afford for every file.
+    pub(crate) fn check_size(&self) -> Result<(), FileError> {
+        self.compare(fs::metadata(&self.path)?.len(), &self.sha256)
+    }
+
+    /// Every byte.
+    pub(crate) fn verify(&self) -> Result<(), FileError> {
+        let mut file = File::open(&self.path)?;
+        let mut hash = Context::new(&SHA256);
+        let mut buffer = vec![0_u8; BUFFER_BYTES];
+        let mut bytes = 0_u64;
+        loop {
+            match file.read(&mut buffer)? {
+                0 => break,
+                read => {
+                    hash.update(&buffer[..read]);
+                    bytes += read as u64;
+                }
+            }
+        }
+        self.compare(bytes, &hex::encode(hash.finish()))
+    }
+
+    fn compare(&self, bytes: u64, sha256: &str) -> Result<(), FileError> {
+        if bytes != self.bytes {
+            return Err(FileError::Size { found: bytes, expected: self.bytes });
+        }
+        if sha256 != self.sha256 {
+            return Err(FileError::Content);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for FactFile {
+    fn drop(&mut self) {
+        if self.superseded.load(Ordering::Acquire) {
+            // Left behind, it is deleted at the next open: the manifest doesn't list it any more.
+            if let Err(error) = fs::remove_file(&self.path) {
+                tracing::warn!(path = %self.path.display(), %error, "failed to delete a merged fact file");
+            }
+        }
+    }
+}
+
+/// What is wrong with a file, without its name.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// The system refused, or the file isn't there.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// Cut short, or something was appended.
+    #[error("it has {found} bytes, the manifest says {expected}")]
+    Size {
+        /// Bytes found.
+        found: u64,
+        /// Bytes written once.
+        expected: u64,
+    },
+    /// The size is right, the bytes aren't.
+    #[error("its bytes aren't those that were written (SHA-256 differs)")]
+    Content,
+    /// Not a Parquet file of this table.
+    #[error("{0}")]
+    Parquet(#[from] parquet::errors::ParquetError),
+    /// Not rows of this table.
+    #[error("{0}")]
+    Arrow(#[from] arrow::error::ArrowError),
+}
+
+impl FileError {
+    /// The disk or the system failed, and not the file's content: a retry may help.
+    pub(crate) fn is_io(&self) -> bool {
+        matches!(self, Self::Io(error) if error.kind() != io::ErrorKind::NotFound)
+    }
+}
+
+/// What the manifest records of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Written {
+    pub(crate) bytes: u64,
+    pub(crate) rows: u64,
+    pub(crate) sha256: String,
+}
+
+/// Hashes and counts what passes through to the file.
+struct Hashing<W> {
+    inner: W,
+    hash: Context,
+    bytes: u64,
+}
+
+impl<W: Write> Write for Hashing<W> {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        let written = self.inner.write(data)?;
+        self.hash.update(&data[..written]);
+        self.bytes += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+fn properties(table: Table) -> WriterProperties {
+    let mut properties = WriterProperties::builder()
+        .set_compression(Compression::ZSTD(ZstdLevel::default()))
+        .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
+        .set_statistics_enabled(EnabledStatistics::Page);
+    // An event's id never repeats: a dictionary of them is work without gain.
+    if !matches!(table, Table::Conversations | Table::UsageMinute) {
+        properties = properties.set_column_dictionary_enabled(ColumnPath::from("event_id"), false);
+    }
+    properties.build()
+}
+
+/// Writes a file that survives a power cut, or nothing: temp name, sync, rename, sync of the directory.
+pub(crate) fn write(path: &Path, table: Table, rows: &Merged) -> Result<Written, FileError> {
+    let directory = path.parent().expect("a fact file lies in its table's directory");
+    create_dirs(directory)?;
+    let temporary = path.with_extension("tmp");
+    let result = write_temporary(&temporary, table, rows).and_then(|written| {
+        fs::rename(&temporary, path)?;
+        sync_dir(directory)?;
+        Ok(written)
+    });
+    if result.is_err() {
+        // It may never have been made; what is left is deleted at the next open.
+        let _ = fs::remove_file(&temporary);
+    }
+    result
+}
+
+fn write_temporary(path: &Path, table: Table, rows: &Merged) -> Result<Written, FileError> {
+    let file = BufWriter::with_capacity(BUFFER_BYTES, File::create(path)?);
+    let sink = Hashing { inner: file, hash: Context::new(&SHA256), bytes: 0 };
+    let mut writer = ArrowWriter::try_new(sink, table.schema(), Some(properties(table)))?;
+    for piece in rows.pieces(PIECE_ROWS) {
+        writer.write(&piece?)?;
+    }
+    let sink = writer.into_inner()?;
+    let file = sink.inner.into_inner().map_err(io::IntoInnerError::into_error)?;
+    file.sync_all()?;
+    Ok(Written { bytes: sink.bytes, rows: rows.rows() as u64, sha256: hex::encode(sink.hash.finish()) })
+}
+
+/// Makes a directory and those above it, each one's entry synced.
+pub(crate) fn create_dirs(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    if let Some(parent) = parent {
+        create_dirs(parent)?;
+    }
+    match fs::create_dir(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    parent.map_or(Ok(()), sync_dir)
+}
+
+/// Makes the names in a directory survive a power cut.
+pub(crate) fn sync_dir(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}

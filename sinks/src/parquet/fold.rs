@@ -1,0 +1,73 @@
+//! Records of the log to fact rows: each conversation's fold, from the cache or again from its own events.
+
+use super::error::FactError;
+use super::facts::FactRow;
+use super::metrics::ConversationMetrics;
+use ingest::event::Event;
+use ingest::id::{ConversationId, TenantId};
+use lru::LruCache;
+use std::collections::HashMap;
+
+/// A conversation's own events with `seq` from 1 to the given one, in order; what a fold is made again from.
+pub type History<'a> = &'a dyn Fn(ConversationId, u64) -> Result<Vec<Event>, HistoryError>;
+
+/// Why a history can't be read; passed on as the source of [`FactError::History`].
+pub type HistoryError = Box<dyn std::error::Error + Send + Sync>;
+
+/// One call of `apply`: what its records make, kept apart until all of them are folded.
+#[derive(Default)]
+pub(crate) struct Batch {
+    pub(crate) rows: Vec<(TenantId, FactRow)>,
+    /// Folds of the conversations in it; dropped on an error, and then folded again from history.
+    pub(crate) folds: HashMap<ConversationId, ConversationMetrics>,
+    pub(crate) order: Vec<ConversationId>,
+    made: Vec<FactRow>,
+}
+
+impl Batch {
+    /// Folds the next event.
+    pub(crate) fn fold(
+        &mut self,
+        event: &Event,
+        cache: &mut LruCache<ConversationId, ConversationMetrics>,
+        history: History<'_>,
+    ) -> Result<(), FactError> {
+        // Outside of a conversation's seq: nothing for the metrics.
+        let Some(id) = event.conversation.filter(|_| event.seq > 0) else { return Ok(()) };
+        let mut fold = match self.folds.remove(&id) {
+            Some(fold) => fold,
+            None => {
+                self.order.push(id);
+                cache.pop(&id).unwrap_or_else(|| ConversationMetrics::new(event.tenant, id))
+            }
+        };
+        if fold.seq() + 1 < event.seq {
+            catch_up(&mut fold, id, event.seq - 1, history)?;
+        }
+        fold.apply(event, &mut self.made);
+        self.rows.extend(self.made.drain(..).map(|row| (event.tenant, row)));
+        self.folds.insert(id, fold);
+        Ok(())
+    }
+}
+
+/// Folds a conversation's own events up to `seq`; their rows are in the facts already.
+fn catch_up(
+    fold: &mut ConversationMetrics,
+    conversation: ConversationId,
+    seq: u64,
+    history: History<'_>,
+) -> Result<(), FactError> {
+    let events = history(conversation, seq).map_err(|source| FactError::History { conversation, source })?;
+    let mut rows = Vec::new();
+    for event in events.iter().filter(|event| event.seq <= seq) {
+        if event.seq > fold.seq() + 1 {
+            return Err(FactError::SeqGap { conversation, expected: fold.seq() + 1, found: event.seq });
+        }
+        fold.apply(event, &mut rows);
+    }
+    if fold.seq() != seq {
+        return Err(FactError::SeqGap { conversation, expected: fold.seq() + 1, found: seq + 1 });
+    }
+    Ok(())
+}

@@ -1,0 +1,129 @@
+//! The words of the mails: subject, plain text and simple HTML. Pure. Whatever comes from outside is escaped.
+
+use ingest::id::ConversationId;
+use ingest::payload::MailKind;
+
+/// A mail's subject and its body in two forms.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Words {
+    /// One line.
+    pub subject: String,
+    /// Plain text.
+    pub text: String,
+    /// The same as HTML.
+    pub html: String,
+}
+
+/// What a mail is about.
+#[derive(Debug, Clone, Copy)]
+pub struct About<'a> {
+    /// The tenant's display name.
+    pub tenant: &'a str,
+    /// The visitor's readable id: two words and a number.
+    pub readable_id: &'a str,
+    /// The conversation.
+    pub conversation: ConversationId,
+    /// Where the installation is, without a slash at the end.
+    pub public_url: &'a str,
+}
+
+/// The words of one kind of mail.
+#[must_use]
+pub fn words(kind: MailKind, about: About<'_>) -> Words {
+    match kind {
+        MailKind::Welcome => welcome(about),
+        MailKind::NewConversation => new_conversation(about),
+    }
+}
+
+fn welcome(About { tenant, readable_id, .. }: About<'_>) -> Words {
+    let lines = [
+        format!(
+            "Thank you for writing to {tenant}. We have your message and will answer in the chat as soon as we can."
+        ),
+        format!("Your reference is {readable_id}. You can go on with the chat on the page where you started it."),
+    ];
+    Words {
+        subject: format!("{tenant}: we have your message ({readable_id})"),
+        text: text(&lines, None),
+        html: html(&lines, None),
+    }
+}
+
+fn new_conversation(About { tenant, readable_id, conversation, public_url }: About<'_>) -> Words {
+    let lines = [
+        format!("{readable_id} has started a conversation with {tenant} while you were offline."),
+        "Nobody needs to wait for you to read this mail: the conversation is in the inbox.".to_owned(),
+    ];
+    let link = format!("{public_url}/inbox?conversation={conversation}");
+    Words {
+        subject: format!("{tenant}: new conversation with {readable_id}"),
+        text: text(&lines, Some(&link)),
+        html: html(&lines, Some(("Open the conversation", &link))),
+    }
+}
+
+fn text(lines: &[String], link: Option<&str>) -> String {
+    let mut text = lines.join("\r\n\r\n");
+    if let Some(link) = link {
+        text.push_str("\r\n\r\n");
+        text.push_str(link);
+    }
+    text.push_str("\r\n");
+    text
+}
+
+fn html(lines: &[String], link: Option<(&str, &str)>) -> String {
+    let mut html = String::from("<!doctype html>\r\n<html><body style=\"font-family: sans-serif\">\r\n");
+    for line in lines {
+        html.push_str(&format!("<p>{}</p>\r\n", escape(line)));
+    }
+    if let Some((label, link)) = link {
+        html.push_str(&format!("<p><a href=\"{}\">{}</a></p>\r\n", escape(link), escape(label)));
+    }
+    html.push_str("</body></html>\r\n");
+    html
+}
+
+fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '"' => escaped.push_str("&quot;"),
+            '\'' => escaped.push_str("&#39;"),
+            c => escaped.push(c),
+        }
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn about(tenant: &'static str) -> About<'static> {
+        let conversation = ConversationId::derived(&[b"c1"]);
+        About { tenant, readable_id: "calm-otter-7", conversation, public_url: "https://chat.example" }
+    }
+
+    #[test]
+    fn the_agents_mail_links_to_the_conversation() {
+        let words = words(MailKind::NewConversation, about("Acme"));
+        assert_eq!(words.subject, "Acme: new conversation with calm-otter-7");
+        let link = format!("https://chat.example/inbox?conversation={}", ConversationId::derived(&[b"c1"]));
+        assert!(words.text.contains(&link) && words.html.contains(&link));
+    }
+
+    /// A tenant's name is text, not markup.
+    #[test]
+    fn names_cant_add_markup() {
+        for kind in [MailKind::Welcome, MailKind::NewConversation] {
+            let words = words(kind, about("<img src=x onerror='a' & \"b\">"));
+            assert!(!words.html.contains("<img"), "{}", words.html);
+            assert!(words.html.contains("&lt;img src=x onerror=&#39;a&#39; &amp; &quot;b&quot;&gt;"));
+        }
+    }
+}

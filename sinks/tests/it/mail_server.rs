@@ -1,0 +1,122 @@
+//! Starts `mail_server.py`, a real SMTP server from PyPI's `aiosmtpd`, in a process of its own.
+
+use serde::Deserialize;
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+const AIOSMTPD: &str = "aiosmtpd==1.4.6";
+
+/// A running server; it ends with its value.
+pub struct MailServer {
+    process: Child,
+    pub port: u16,
+    pub dir: tempfile::TempDir,
+}
+
+/// A mail that the server took, as Python's e-mail parser reads it.
+#[derive(Debug, Deserialize)]
+pub struct Taken {
+    pub mail_from: String,
+    pub rcpt_tos: Vec<String>,
+    pub headers: Vec<(String, String)>,
+    pub text: String,
+    pub html: String,
+    pub signed_in: bool,
+}
+
+impl Taken {
+    pub fn header(&self, name: &str) -> &str {
+        let mut found = self.headers.iter().filter(|(key, _)| key.eq_ignore_ascii_case(name));
+        let value = found.next().unwrap_or_else(|| panic!("no {name} in {:?}", self.headers));
+        assert!(found.next().is_none(), "two of {name}");
+        &value.1
+    }
+}
+
+fn run(command: &mut Command, needs: &str) {
+    let output = command.stdin(Stdio::null()).output();
+    match output {
+        Ok(output) if output.status.success() => {}
+        Ok(output) => {
+            panic!("failed to run {command:?}: {needs}\n{}", String::from_utf8_lossy(&output.stderr))
+        }
+        Err(error) => panic!("failed to run {command:?}: {error}; {needs}"),
+    }
+}
+
+/// A Python with aiosmtpd, made once a target directory.
+fn python() -> &'static Path {
+    static PYTHON: OnceLock<PathBuf> = OnceLock::new();
+    PYTHON.get_or_init(|| {
+        let venv = Path::new(env!("CARGO_TARGET_TMPDIR")).join(AIOSMTPD.replace("==", "-"));
+        let (python, ready) = (venv.join("bin/python"), venv.join("ready"));
+        if !ready.exists() {
+            let needs = "the mail tests need python3 with venv (Debian: python3-venv)";
+            run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&venv), needs);
+            let needs = "the mail tests need the package index, to install aiosmtpd once";
+            run(Command::new(&python).args(["-m", "pip", "install", "--quiet", AIOSMTPD]), needs);
+            std::fs::write(&ready, "").unwrap();
+        }
+        python
+    })
+}
+
+impl MailServer {
+    pub fn start() -> Self {
+        Self::start_at(0, &[])
+    }
+
+    /// Listens at `port` (0: a free one); with a user and a password, wants them.
+    pub fn start_at(port: u16, credentials: &[&str]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/mail_server.py");
+        // It warns about signing in without TLS, which is what a test wants.
+        let mut process = Command::new(python())
+            .args(["-W", "ignore"])
+            .arg(script)
+            .arg(dir.path())
+            .arg(port.to_string())
+            .args(credentials)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let port = line.trim().parse().expect("the mail server prints its port; its error is above");
+        Self { process, port, dir }
+    }
+
+    /// What it has taken so far.
+    pub fn taken(&self) -> Vec<Taken> {
+        let mut paths: Vec<_> =
+            std::fs::read_dir(self.dir.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+        paths.retain(|path| path.extension().is_some_and(|extension| extension == "json"));
+        paths.sort();
+        paths.iter().map(|path| serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()).collect()
+    }
+}
+
+impl Drop for MailServer {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// A loopback port where nothing listens.
+pub fn closed_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// Waits for something that happens on another task.
+pub async fn eventually(what: &str, mut done: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !done() {
+        assert!(start.elapsed() < Duration::from_secs(30), "{what} didn't happen");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}

@@ -1,0 +1,169 @@
+//! The port through which the engine sees facts, and the catalog of one call.
+//! [`TenantTables`] is implemented by the owner of the facts; [`CallCatalog`] holds the caller's tables and no
+//! others, and takes a table's snapshot only when a statement names it.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
+use async_trait::async_trait;
+use datafusion::catalog::{CatalogProvider, CatalogProviderList, SchemaProvider, TableProvider};
+use datafusion::error::{DataFusionError, Result as DfResult};
+
+use crate::scan::TenantTable;
+
+/// The one catalog a call sees; never part of what a caller needs to write.
+pub(crate) const CATALOG: &str = "tenant";
+/// The one schema in it.
+pub(crate) const SCHEMA: &str = "public";
+
+/// An immutable Parquet file of one tenant and table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParquetFile {
+    /// Absolute path. A path is never reused for other content.
+    pub path: PathBuf,
+    /// Exact size in bytes: the reader seeks the footer from the end.
+    pub bytes: u64,
+    /// Rows in the file.
+    pub rows: u64,
+}
+
+/// Of the rows that share `key`, a table shows only the one with the greatest `version`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NewestBy {
+    /// A `Utf8` column.
+    pub key: &'static str,
+    /// An `Int64` column; of equal versions the first read stays.
+    pub version: &'static str,
+}
+
+/// A tenant's table at one moment: the union of files and rows not yet flushed.
+/// Every batch has exactly `schema`; a file may lack columns that are newer than it (they read as NULL).
+#[derive(Debug, Clone)]
+pub struct TableSnapshot {
+    /// Columns in the order `SELECT *` shows them.
+    pub schema: SchemaRef,
+    /// Flushed rows. No row is both in a file and in a batch.
+    pub files: Vec<ParquetFile>,
+    /// Rows still in memory.
+    pub batches: Vec<RecordBatch>,
+    /// Set when rows are versions.
+    pub newest_by: Option<NewestBy>,
+}
+
+/// A table's name and columns: the same for every tenant.
+#[derive(Debug, Clone)]
+pub struct TableDef {
+    /// Lower case.
+    pub name: &'static str,
+    /// As in [`TableSnapshot::schema`].
+    pub schema: SchemaRef,
+}
+
+/// Why a snapshot could not be taken.
+#[derive(Debug, thiserror::Error)]
+pub enum TablesError {
+    /// Retry later (503).
+    #[error("failed to open the facts: {0}")]
+    Unavailable(String),
+    /// A fault: logged, 500.
+    #[error("failed to read the facts: {0}")]
+    Fault(String),
+}
+
+/// The facts did not reach the log's end in time (503, retry).
+#[derive(Debug, thiserror::Error)]
+#[error("the facts are {behind_ms} ms behind the log")]
+pub struct NotFresh {
+    /// How far behind, as well as it is known.
+    pub behind_ms: u64,
+}
+
+/// The tables of every tenant. Implementations are called on the engine's own threads.
+#[async_trait]
+pub trait TenantTables: Send + Sync + 'static {
+    /// What tables there are. Cheap; called for every query.
+    fn tables(&self) -> Vec<TableDef>;
+
+    /// One tenant's rows of one table of [`TenantTables::tables`]: that tenant's and nobody else's.
+    /// Synchronous, may read SQLite; runs where blocking is allowed. Files it names must stay readable for as
+    /// long as the snapshot lives.
+    /// # Errors  See [`TablesError`].
+    fn snapshot(&self, tenant: &str, table: &str) -> Result<TableSnapshot, TablesError>;
+
+    /// Waits until the facts hold every event that was acknowledged before this call, at most one second.
+    /// # Errors  [`NotFresh`] after that second.
+    async fn wait_fresh(&self) -> Result<(), NotFresh>;
+}
+
+/// Everything one call can name: one catalog, one schema, the caller's tables.
+pub(crate) struct CallCatalog {
+    tables: HashMap<&'static str, Arc<TenantTable>>,
+}
+
+impl CallCatalog {
+    /// The catalog list for a session of `tenant`.
+    pub(crate) fn list(source: &Arc<dyn TenantTables>, tenant: &Arc<str>) -> Arc<dyn CatalogProviderList> {
+        let tables = source.tables().into_iter().map(|def| {
+            let table = TenantTable::new(def.clone(), Arc::clone(tenant), Arc::clone(source));
+            (def.name, Arc::new(table))
+        });
+        Arc::new(OneCatalog(Arc::new(OneSchema(Arc::new(Self { tables: tables.collect() })))))
+    }
+}
+
+impl std::fmt::Debug for CallCatalog {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.tables.keys()).finish()
+    }
+}
+
+#[async_trait]
+impl SchemaProvider for CallCatalog {
+    fn table_names(&self) -> Vec<String> {
+        let mut names: Vec<String> = self.tables.keys().map(|n| (*n).to_owned()).collect();
+        names.sort();
+        names
+    }
+
+    async fn table(&self, name: &str) -> DfResult<Option<Arc<dyn TableProvider>>, DataFusionError> {
+        Ok(self.tables.get(name).map(|t| Arc::clone(t) as Arc<dyn TableProvider>))
+    }
+
+    fn table_exist(&self, name: &str) -> bool {
+        self.tables.contains_key(name)
+    }
+}
+
+#[derive(Debug)]
+struct OneSchema(Arc<CallCatalog>);
+
+impl CatalogProvider for OneSchema {
+    fn schema_names(&self) -> Vec<String> {
+        vec![SCHEMA.to_owned()]
+    }
+
+    fn schema(&self, name: &str) -> Option<Arc<dyn SchemaProvider>> {
+        (name == SCHEMA).then(|| Arc::clone(&self.0) as Arc<dyn SchemaProvider>)
+    }
+}
+
+#[derive(Debug)]
+struct OneCatalog(Arc<OneSchema>);
+
+impl CatalogProviderList for OneCatalog {
+    /// Nothing can be added: the engine never registers, and a caller has no statement that would.
+    fn register_catalog(&self, _: String, catalog: Arc<dyn CatalogProvider>) -> Option<Arc<dyn CatalogProvider>> {
+        Some(catalog)
+    }
+
+    fn catalog_names(&self) -> Vec<String> {
+        vec![CATALOG.to_owned()]
+    }
+
+    fn catalog(&self, name: &str) -> Option<Arc<dyn CatalogProvider>> {
+        (name == CATALOG).then(|| Arc::clone(&self.0) as Arc<dyn CatalogProvider>)
+    }
+}

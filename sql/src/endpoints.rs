@@ -1,0 +1,196 @@
+//! The endpoints that ship: `endpoints/*.pipe`, read once at start. Start at [`Endpoints::shipped`].
+//! Every call gets `date_from`, `date_to` and `time_zone`, by default the last 30 days in the tenant's zone.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Duration, Utc};
+use chrono_tz::Tz;
+use serde::Serialize;
+
+use crate::datafile::{self, Node};
+use crate::engine::Caller;
+use crate::error::QueryError;
+use crate::template::{self, Args, Rendered, Template};
+use crate::zone;
+
+/// Sent by clients for themselves; no endpoint may use them.
+const RESERVED: [&str; 4] = ["from", "token", "q", "format"];
+
+/// What ships: name and file.
+const SHIPPED: &[(&str, &str)] = &[
+    ("csat", include_str!("../endpoints/csat.pipe")),
+    ("first_response", include_str!("../endpoints/first_response.pipe")),
+    ("live", include_str!("../endpoints/live.pipe")),
+    ("reply_time", include_str!("../endpoints/reply_time.pipe")),
+    ("resolution_time", include_str!("../endpoints/resolution_time.pipe")),
+    ("usage", include_str!("../endpoints/usage.pipe")),
+];
+
+/// A parameter as `GET /v0/pipes/{name}` shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ParameterDescription {
+    /// As it is sent.
+    pub name: String,
+    /// Tinybird's type name.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// A call without it is refused.
+    pub required: bool,
+    /// As text; `None` when it is left out or set by the server (`date_from` and the like).
+    pub default: Option<String>,
+    /// For people.
+    pub description: Option<String>,
+    /// When only some values are accepted.
+    #[serde(rename = "enum", skip_serializing_if = "Vec::is_empty")]
+    pub allowed: Vec<String>,
+}
+
+/// An endpoint as `GET /v0/pipes` shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct EndpointDescription {
+    /// The name in the path.
+    pub name: String,
+    /// For people.
+    pub description: String,
+    /// In the order the SQL names them.
+    pub parameters: Vec<ParameterDescription>,
+    /// The SQL, a template when it takes parameters.
+    pub sql: String,
+}
+
+/// A file that cannot be served.
+#[derive(Debug, thiserror::Error)]
+#[error("failed to load endpoint {name}: {message}")]
+pub struct LoadError {
+    name: String,
+    message: String,
+}
+
+pub(crate) struct Endpoint {
+    template: Template,
+    pub(crate) description: EndpointDescription,
+}
+
+/// All endpoints by name.
+pub(crate) struct Endpoints(BTreeMap<String, Endpoint>);
+
+impl Endpoints {
+    /// Reads the files that are built in.
+    /// # Errors  The first file that cannot be served; the tests hold this to none.
+    pub(crate) fn shipped() -> Result<Self, LoadError> {
+        SHIPPED
+            .iter()
+            .map(|(name, text)| Ok(((*name).to_owned(), load(name, text)?)))
+            .collect::<Result<_, _>>()
+            .map(Self)
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Option<&Endpoint> {
+        self.0.get(name)
+    }
+
+    pub(crate) fn descriptions(&self) -> impl Iterator<Item = &EndpointDescription> {
+        self.0.values().map(|e| &e.description)
+    }
+}
+
+/// Reads one file.
+pub(crate) fn load(name: &str, text: &str) -> Result<Endpoint, LoadError> {
+    let fail = |message: String| LoadError { name: name.to_owned(), message };
+    let file = datafile::parse(text).map_err(|e| fail(e.to_string()))?;
+    let [node] = file.nodes.as_slice() else {
+        return Err(fail(format!("one node is expected, there are {}", file.nodes.len())));
+    };
+    if !node.endpoint {
+        return Err(fail("`TYPE endpoint` is missing".to_owned()));
+    }
+    let template = read_template(node).map_err(fail)?;
+    if let Some(reserved) = template.declared.iter().find(|d| RESERVED.contains(&d.name.as_str())) {
+        return Err(fail(format!("the parameter `{}` is reserved", reserved.name)));
+    }
+    let parameters = template
+        .declared
+        .iter()
+        .map(|d| ParameterDescription {
+            name: d.name.clone(),
+            kind: d.kind.name(),
+            required: d.required,
+            default: d.default.as_ref().map(template::Value::text),
+            description: d.description.clone(),
+            allowed: d.allowed.iter().map(template::Value::text).collect(),
+        })
+        .collect();
+    let description = [file.description.as_str(), node.description.as_str()];
+    let description = EndpointDescription {
+        name: name.to_owned(),
+        description: description.into_iter().find(|d| !d.is_empty()).unwrap_or_default().to_owned(),
+        parameters,
+        sql: node.sql.clone(),
+    };
+    Ok(Endpoint { template, description })
+}
+
+fn read_template(node: &Node) -> Result<Template, String> {
+    if !node.template && (node.sql.contains("{{") || node.sql.contains("{%")) {
+        return Err("the SQL has template tags but does not start with `%`".to_owned());
+    }
+    template::parse(&node.sql).map_err(|e| format!("the SQL's {e}"))
+}
+
+impl Endpoint {
+    /// The SQL of one call.
+    /// # Errors  `Parameter` for a bad value, `Refused` for the endpoint's own errors.
+    pub(crate) fn render(
+        &self,
+        caller: &Caller,
+        params: &BTreeMap<String, Vec<String>>,
+    ) -> Result<Rendered, QueryError> {
+        let mut values = params.clone();
+        values.retain(|name, _| !RESERVED.contains(&name.as_str()));
+        let zone = zone_of(caller, &values)?;
+        values.insert("time_zone".to_owned(), vec![zone.name().to_owned()]);
+        if self.template.declared.iter().any(|d| d.name == "date_from") {
+            let (from, to) = period(caller, &values, zone)?;
+            values.insert("date_from".to_owned(), vec![zone::instant_text(from)]);
+            values.insert("date_to".to_owned(), vec![zone::instant_text(to)]);
+        }
+        template::render(&self.template, &Args { values, zone })
+    }
+}
+
+fn given<'a>(values: &'a BTreeMap<String, Vec<String>>, name: &str) -> Option<&'a str> {
+    values.get(name).and_then(|v| v.last()).map(String::as_str).filter(|v| !v.trim().is_empty())
+}
+
+fn zone_of(caller: &Caller, values: &BTreeMap<String, Vec<String>>) -> Result<Tz, QueryError> {
+    match given(values, "time_zone") {
+        Some(name) => zone::parse_zone(name.trim()).ok_or_else(|| {
+            QueryError::parameter("time_zone", "is not a time zone of the IANA list, as Europe/Berlin or UTC")
+        }),
+        // The tenant's own zone was checked when it was set; an unknown one must not stop its reports.
+        None => Ok(zone::parse_zone(&caller.time_zone).unwrap_or(Tz::UTC)),
+    }
+}
+
+/// `date_from` (inclusive) and `date_to` (exclusive). Without `date_to` the period ends just after now, so that what
+/// was posted in this very millisecond counts.
+fn period(
+    caller: &Caller,
+    values: &BTreeMap<String, Vec<String>>,
+    zone: Tz,
+) -> Result<(DateTime<Utc>, DateTime<Utc>), QueryError> {
+    let read = |name: &str| match given(values, name) {
+        None => Ok(None),
+        Some(text) => zone::parse_instant(text, zone).map(Some).ok_or_else(|| {
+            let expected = "is not a date or a date-time as 2024-05-31 or 2024-05-31 09:30:00";
+            QueryError::parameter(name, expected)
+        }),
+    };
+    let now = DateTime::from_timestamp_millis(caller.now_ms).ok_or(QueryError::Internal)?;
+    let to = read("date_to")?.unwrap_or(now + Duration::milliseconds(1));
+    let from = read("date_from")?.unwrap_or_else(|| to - Duration::days(zone::DEFAULT_DAYS));
+    if from > to && given(values, "date_to").is_some() {
+        return Err(QueryError::parameter("date_to", "is before `date_from`"));
+    }
+    Ok((from, to))
+}

@@ -1,0 +1,142 @@
+//! Which functions SQL may call: a list, so that a feature enabled elsewhere in the build adds nothing here.
+//! Left out on purpose: what names files (`input_file_name`), what generates rows (`generate_series`, `range`), and
+//! what is worse than linear in its text (`levenshtein`). What makes text longer runs under [`crate::text`].
+
+use std::sync::Arc;
+
+use datafusion::execution::SessionStateDefaults;
+use datafusion::logical_expr::planner::ExprPlanner;
+use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
+
+use crate::percentile;
+use crate::text::{self, Budget};
+
+/// Cheap functions, linear in their input, whose output is no larger than it.
+const PLAIN: &[&str] = &[
+    // values and types
+    "arrow_cast",
+    "arrow_try_cast",
+    "arrow_typeof",
+    "coalesce",
+    "get_field",
+    "greatest",
+    "least",
+    "nullif",
+    "nvl",
+    "nvl2",
+    // text
+    "ascii",
+    "bit_length",
+    "btrim",
+    "character_length",
+    "chr",
+    "contains",
+    "ends_with",
+    "find_in_set",
+    "initcap",
+    "left",
+    "lower",
+    "ltrim",
+    "octet_length",
+    "reverse",
+    "right",
+    "rtrim",
+    "split_part",
+    "starts_with",
+    "strpos",
+    "substr",
+    "substr_index",
+    "to_hex",
+    "upper",
+    // time
+    "current_date",
+    "current_time",
+    "date_bin",
+    "date_part",
+    "date_trunc",
+    "from_unixtime",
+    "make_date",
+    "make_time",
+    "now",
+    "to_date",
+    "to_local_time",
+    "to_time",
+    "to_timestamp",
+    "to_timestamp_micros",
+    "to_timestamp_millis",
+    "to_timestamp_nanos",
+    "to_timestamp_seconds",
+    "to_unixtime",
+    // numbers
+    "abs",
+    "acos",
+    "acosh",
+    "asin",
+    "asinh",
+    "atan",
+    "atan2",
+    "atanh",
+    "cbrt",
+    "ceil",
+    "cos",
+    "cosh",
+    "cot",
+    "degrees",
+    "exp",
+    "factorial",
+    "floor",
+    "gcd",
+    "isnan",
+    "iszero",
+    "lcm",
+    "ln",
+    "log",
+    "log10",
+    "log2",
+    "nanvl",
+    "pi",
+    "power",
+    "radians",
+    "random",
+    "round",
+    "signum",
+    "sin",
+    "sinh",
+    "sqrt",
+    "tan",
+    "tanh",
+    "trunc",
+    // patterns
+    "regexp_count",
+    "regexp_instr",
+    "regexp_like",
+    "regexp_match",
+];
+
+/// The scalar functions of one call; those that can make text longer share `budget`.
+pub(crate) fn scalar(budget: &Arc<Budget>) -> Vec<Arc<ScalarUDF>> {
+    SessionStateDefaults::default_scalar_functions()
+        .into_iter()
+        .filter_map(|function| {
+            if PLAIN.contains(&function.name()) {
+                return Some(function);
+            }
+            text::bounded(function, budget).map(Arc::new)
+        })
+        .collect()
+}
+
+/// The aggregates, `percentile_cont` replaced by an exact one.
+pub(crate) fn aggregate() -> Vec<Arc<AggregateUDF>> {
+    let mut functions = SessionStateDefaults::default_aggregate_functions();
+    functions.retain(|f| f.name() != "percentile_cont");
+    functions.push(Arc::new(percentile::exact()));
+    functions
+}
+
+/// The planners, with `||` sent through the bounded concatenation.
+pub(crate) fn planners(budget: &Arc<Budget>) -> Vec<Arc<dyn ExprPlanner>> {
+    let mut planners: Vec<Arc<dyn ExprPlanner>> = vec![Arc::new(text::ConcatPlanner::new(budget))];
+    planners.extend(SessionStateDefaults::default_expr_planners());
+    planners
+}

@@ -1,0 +1,192 @@
+//! One tenant's table as the engine scans it: Parquet files and in-memory batches, one union.
+//! Filters prune row groups and pages by statistics and are always checked again above the scan (`Inexact`), so
+//! pruning can only save work. Start at [`TenantTable`].
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::DFSchema;
+use datafusion::config::TableParquetOptions;
+use datafusion::datasource::listing::PartitionedFile;
+use datafusion::datasource::memory::MemorySourceConfig;
+use datafusion::datasource::object_store::ObjectStoreUrl;
+use datafusion::datasource::physical_plan::parquet::CachedParquetFileReaderFactory;
+use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
+use datafusion::datasource::source::DataSourceExec;
+use datafusion::error::{DataFusionError, Result as DfResult};
+use datafusion::logical_expr::utils::conjunction;
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
+use datafusion::physical_plan::empty::EmptyExec;
+use datafusion::physical_plan::union::UnionExec;
+use tokio::sync::OnceCell;
+
+use crate::catalog::{NewestBy, TableDef, TableSnapshot, TablesError, TenantTables};
+use crate::newest::NewestExec;
+
+/// A table of one tenant within one call. Every scan in the call sees the same snapshot.
+pub(crate) struct TenantTable {
+    def: TableDef,
+    tenant: Arc<str>,
+    source: Arc<dyn TenantTables>,
+    snapshot: OnceCell<Arc<TableSnapshot>>,
+}
+
+impl TenantTable {
+    pub(crate) fn new(def: TableDef, tenant: Arc<str>, source: Arc<dyn TenantTables>) -> Self {
+        Self { def, tenant, source, snapshot: OnceCell::new() }
+    }
+
+    /// Taken once, on a thread that may block.
+    async fn snapshot(&self) -> DfResult<&Arc<TableSnapshot>> {
+        let take = || async {
+            let (source, tenant, table) = (Arc::clone(&self.source), Arc::clone(&self.tenant), self.def.name);
+            let taken = tokio::task::spawn_blocking(move || source.snapshot(&tenant, table)).await;
+            let snapshot = taken
+                .map_err(|e| TablesError::Fault(e.to_string()))
+                .and_then(|s| s)
+                .map_err(|e| DataFusionError::External(Box::new(e)))?;
+            if snapshot.schema.fields() != self.def.schema.fields() {
+                let fault = format!("table {table} does not have its declared columns");
+                return Err(DataFusionError::External(Box::new(TablesError::Fault(fault))));
+            }
+            Ok(Arc::new(snapshot))
+        };
+        self.snapshot.get_or_try_init(take).await
+    }
+}
+
+impl std::fmt::Debug for TenantTable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("TenantTable").field(&self.def.name).finish()
+    }
+}
+
+#[async_trait]
+impl TableProvider for TenantTable {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.def.schema)
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    fn get_logical_plan(&self) -> Option<Cow<'_, datafusion::logical_expr::LogicalPlan>> {
+        None
+    }
+
+    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> DfResult<Vec<TableProviderFilterPushDown>> {
+        Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        _limit: Option<usize>,
+    ) -> DfResult<Arc<dyn ExecutionPlan>> {
+        let snapshot = self.snapshot().await?;
+        let wanted: Vec<usize> = match projection {
+            Some(p) => p.clone(),
+            None => (0..snapshot.schema.fields().len()).collect(),
+        };
+        match snapshot.newest_by {
+            None => union(state, snapshot, &wanted, filters),
+            Some(newest_by) => newest(state, snapshot, &wanted, filters, newest_by),
+        }
+    }
+}
+
+/// Versions are compared before anything is filtered: a filter on another column than the key could hide the
+/// newest row and let an older one through.
+fn newest(
+    state: &dyn Session,
+    snapshot: &TableSnapshot,
+    wanted: &[usize],
+    filters: &[Expr],
+    by: NewestBy,
+) -> DfResult<Arc<dyn ExecutionPlan>> {
+    let mut columns = wanted.to_vec();
+    let mut place = |name: &str| -> DfResult<usize> {
+        let index = snapshot.schema.index_of(name)?;
+        Ok(columns.iter().position(|c| *c == index).unwrap_or_else(|| {
+            columns.push(index);
+            columns.len() - 1
+        }))
+    };
+    let (key, version) = (place(by.key)?, place(by.version)?);
+    let on_key: Vec<Expr> = filters.iter().filter(|f| only_column(f, by.key)).cloned().collect();
+    let mut input = union(state, snapshot, &columns, &on_key)?;
+    if input.properties().partitioning.partition_count() > 1 {
+        input = Arc::new(CoalescePartitionsExec::new(input));
+    }
+    Ok(Arc::new(NewestExec::try_new(input, key, version, wanted.len())?))
+}
+
+fn only_column(filter: &Expr, name: &str) -> bool {
+    let columns = filter.column_refs();
+    !columns.is_empty() && columns.iter().all(|c| c.name == name)
+}
+
+fn union(
+    state: &dyn Session,
+    snapshot: &TableSnapshot,
+    columns: &[usize],
+    filters: &[Expr],
+) -> DfResult<Arc<dyn ExecutionPlan>> {
+    let mut inputs: Vec<Arc<dyn ExecutionPlan>> = Vec::with_capacity(2);
+    if !snapshot.files.is_empty() {
+        inputs.push(parquet(state, snapshot, columns, filters)?);
+    }
+    if !snapshot.batches.is_empty() {
+        let partitions = [snapshot.batches.clone()];
+        let memory = MemorySourceConfig::try_new(&partitions, Arc::clone(&snapshot.schema), Some(columns.to_vec()))?;
+        inputs.push(DataSourceExec::from_data_source(memory));
+    }
+    match inputs.len() {
+        0 => Ok(Arc::new(EmptyExec::new(Arc::new(snapshot.schema.project(columns)?)))),
+        1 => Ok(inputs.remove(0)),
+        _ => UnionExec::try_new(inputs),
+    }
+}
+
+fn parquet(
+    state: &dyn Session,
+    snapshot: &TableSnapshot,
+    columns: &[usize],
+    filters: &[Expr],
+) -> DfResult<Arc<dyn ExecutionPlan>> {
+    let runtime = state.runtime_env();
+    let url = ObjectStoreUrl::local_filesystem();
+    let store = runtime.object_store(&url)?;
+    // Files never change, so footers are worth keeping between queries.
+    let footers = runtime.cache_manager.get_file_metadata_cache();
+    let mut source = ParquetSource::new(Arc::clone(&snapshot.schema))
+        .with_table_parquet_options(TableParquetOptions::default())
+        .with_parquet_file_reader_factory(Arc::new(CachedParquetFileReaderFactory::new(store, footers)))
+        .with_enable_page_index(true);
+    if let Some(filter) = conjunction(filters.to_vec()) {
+        let schema = DFSchema::try_from(Arc::clone(&snapshot.schema))?;
+        source = source.with_predicate(state.create_physical_expr(filter, &schema)?);
+    }
+    let files = snapshot
+        .files
+        .iter()
+        .map(|f| {
+            let path = f.path.to_str().ok_or_else(|| TablesError::Fault("a path is not UTF-8".to_owned()));
+            Ok(PartitionedFile::new(path.map_err(|e| DataFusionError::External(Box::new(e)))?, f.bytes))
+        })
+        .collect::<DfResult<Vec<_>>>()?;
+    let groups = FileGroup::new(files).split_files(state.config().target_partitions());
+    let config = FileScanConfigBuilder::new(url, Arc::new(source))
+        .with_file_groups(groups)
+        .with_projection_indices(Some(columns.to_vec()))?
+        .build();
+    Ok(DataSourceExec::from_data_source(config))
+}

@@ -1,0 +1,155 @@
+//! Templates: text and parameters in, SQL with its bound values out.
+
+use expect_test::{Expect, expect};
+
+use super::*;
+use crate::error::QueryError;
+
+fn call(template: &str, query: &str) -> Result<Rendered, QueryError> {
+    let template = parse(template).expect("a template");
+    let mut values: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for pair in query.split('&').filter(|p| !p.is_empty()) {
+        let (name, value) = pair.split_once('=').expect("name=value");
+        values.entry(name.to_owned()).or_default().push(value.to_owned());
+    }
+    render(&template, &Args { values, zone: Tz::Europe__Berlin })
+}
+
+fn check(template: &str, query: &str, expected: Expect) {
+    let text = match call(template, query) {
+        Ok(r) => format!("{} {:?}", r.sql.split_whitespace().collect::<Vec<_>>().join(" "), r.literals),
+        Err(e) => format!("{} {e}", e.status()),
+    };
+    expected.assert_eq(&text);
+}
+
+#[test]
+fn values_are_bound() {
+    check("SELECT {{String(x)}}", "x=it's", expect![[r#"SELECT $1 [Text("it's")]"#]]);
+    check("SELECT {{String(x)}}", "x=1&x=2", expect![[r#"SELECT $1 [Text("2")]"#]]);
+    check("SELECT {{String(x, 'a')}}, {{String(x)}}", "", expect![[r#"SELECT $1, $2 [Text("a"), Text("a")]"#]]);
+    check("SELECT {{String(x)}}", "", expect!["SELECT $1 [Null]"]);
+    check("SELECT {{Int32(n, 5)}} + {{Int32(n)}}", "n=-7", expect!["SELECT $1 + $2 [Int(-7), Int(-7)]"]);
+    check(
+        "SELECT {{Float64(f, 1)}}, {{Boolean(b, True)}}",
+        "b=0",
+        expect![[r#"SELECT CAST($1 AS DOUBLE), $2 [Text("1"), Bool(false)]"#]],
+    );
+    check(
+        "SELECT {{Date(d)}}, {{DateTime(t)}}",
+        "d=2024-05-01&t=2024-05-01 10:00",
+        expect![[
+            r#"SELECT CAST($1 AS DATE), arrow_cast($2, 'Timestamp(Millisecond, Some("UTC"))') [Text("2024-05-01"), Text("2024-05-01T08:00:00.000Z")]"#
+        ]],
+    );
+    check("x IN {{Array(ids, 'Int64')}}", "ids=1,2&ids=3", expect!["x IN ($1, $2, $3) [Int(1), Int(2), Int(3)]"]);
+    check("x IN {{Array(ids, 'String', 'a,b')}}", "", expect![[r#"x IN ($1, $2) [Text("a"), Text("b")]"#]]);
+    check("x IN {{Array(ids)}}", "ids=", expect!["x IN ($1) [Null]"]);
+    check("a {# {{String(x)}} #} b {c}", "", expect!["a b {c} []"]);
+}
+
+#[test]
+fn values_are_checked() {
+    check("{{Int8(n)}}", "n=128", expect!["400 parameter `n`: `128` is not a whole number in range"]);
+    check("{{UInt64(n)}}", "n=-1", expect!["400 parameter `n`: `-1` is not a whole number in range"]);
+    check(
+        "{{Int64(n)}}",
+        "n=1; DROP TABLE x",
+        expect!["400 parameter `n`: `1; DROP TABLE x` is not a whole number in range"],
+    );
+    check("{{Float64(n)}}", "n=inf", expect!["400 parameter `n`: `inf` is not a number"]);
+    check("{{Boolean(n)}}", "n=maybe", expect!["400 parameter `n`: `maybe` is not true or false"]);
+    check("{{Date(n)}}", "n=2024-02-30", expect!["400 parameter `n`: `2024-02-30` is not a date as 2024-05-31"]);
+    check(
+        "{{DateTime(n)}}",
+        "n=now",
+        expect!["400 parameter `n`: `now` is not a date or a date-time as 2024-05-31 or 2024-05-31 09:30:00"],
+    );
+    check("{{Array(n, 'Int64')}}", "n=1,x", expect!["400 parameter `n`: `x` is not a whole number in range"]);
+    check("{{String(n, required=True)}}", "", expect!["400 parameter `n`: is required"]);
+    check("{{String(n, 'a', enum=['a', 'b'])}}", "n=c", expect!["400 parameter `n`: `c` is not one of a, b"]);
+    // Refused even where the template does not look.
+    check(
+        "{% if False %}{{Int32(n)}}{% end %}",
+        "n=x",
+        expect!["400 parameter `n`: `x` is not a whole number in range"],
+    );
+    check("{{Int32(n)}}", "n=", expect!["$1 [Null]"]);
+}
+
+#[test]
+fn conditions() {
+    let by = "{% if String(by, 'none') == 'day' %}D{% elif by in ['a', 'b'] %}AB{% elif not defined(x) and by != 'none' %}N{% else %}E{% end %}";
+    for (query, expected) in
+        [("", "E []"), ("by=day", "D []"), ("by=b", "AB []"), ("by=z", "N []"), ("by=z&x=1", "E []")]
+    {
+        let rendered = call(by, query).expect("renders");
+        assert_eq!(format!("{} {:?}", rendered.sql, rendered.literals), expected, "{query}");
+    }
+    check("{% if n > 3 and Int32(n) <= 10 or b %}in{% end %}", "n=4", expect!["in []"]);
+    check("{% if defined(a) %}{% if a == 'x' %}ax{% else %}a{% end %}{% end %}z", "a=y", expect!["az []"]);
+    check("{% if Int32(n, 0) > 'a' %}{% end %}", "", expect!["400 `0` and `a` cannot be compared"]);
+    check("{% if a not in ('x', 'y') %}out{% end %}", "a=z", expect!["out []"]);
+}
+
+#[test]
+fn errors_of_the_template() {
+    check("{% if x == 'no' %}{{error('not no')}}{% end %}ok", "x=no", expect!["400 not no"]);
+    check("{{custom_error('gone', 404)}}", "", expect!["404 gone"]);
+    check("{% if x == 'no' %}{{error('not no')}}{% end %}ok", "x=yes", expect!["ok []"]);
+}
+
+/// What cannot be served is an error when it is loaded.
+#[test]
+fn unknown_things_do_not_load() {
+    let load = |template: &str| parse(template).err().map(|e| e.to_string()).unwrap_or_default();
+    expect![[r#"
+        line 1: `columns` needs a parameter's name
+        line 1: the function `Symbol` is not known
+        line 1: `.` is not expected in `x.y`
+        line 1: `colour` is not known here
+        line 1: `String` needs a parameter's name
+        line 1: the tag `for` is not known
+        line 1: the tag `set` is not known
+        line 1: `{% if %}` has no `{% end %}`
+        line 1: `{% end %}` without `{% if %}`
+        line 2: `{{` is not closed by `}}`
+        line 1: `{{` is not closed by `}}`
+        line 1: an error's status is from 400 to 499
+        line 1: `x` is declared with two types
+        line 1: `$1` and the like are reserved for values
+        line 1: `__import__` needs a parameter's name
+        line 1: `{% if %}` has no `{% end %}`"#]]
+    .assert_eq(
+        &[
+            "{{columns('a')}}",
+            "{{Symbol(x)}}",
+            "{{x.y}}",
+            "{{String(x, colour='red')}}",
+            "{{String('x')}}",
+            "{% for x in y %}{% end %}",
+            "{% set x = 1 %}",
+            "{% if a %}b",
+            "{% end %}",
+            "a\nb {{String(x)",
+            "{{String(x, 'a)}}",
+            "{{custom_error('a', 200)}}",
+            "{{Int32(x)}} {{String(x)}}",
+            "SELECT $1",
+            "{{__import__('os')}}",
+            "{% if a %}{% else %}{% else %}{% end %}",
+        ]
+        .map(load)
+        .join("\n"),
+    );
+}
+
+#[test]
+fn bound_values_meet_no_parser() {
+    let rendered = call("SELECT {{String(x)}} AS a, {{Array(y)}}", "x=') UNION SELECT 'a&y=a,b").expect("renders");
+    let mut statement = crate::gate::parse("SELECT $1 AS a, 'x' IN ($2, $3)").expect("parses");
+    bind(&mut statement, &rendered.literals).expect("binds");
+    expect!["SELECT ''') UNION SELECT ''a' AS a, 'x' IN ('a', 'b')"].assert_eq(&statement.to_string());
+    let mut missing = crate::gate::parse("SELECT $9").expect("parses");
+    assert!(bind(&mut missing, &rendered.literals).is_err());
+}

@@ -1,0 +1,88 @@
+//! What a tenant's queries share: places in a queue, turns to run, memory and disk.
+//! A slot lives while a query uses it; a few idle ones are kept for their warm pools.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use datafusion::execution::cache::cache_manager::FileMetadataCache;
+use datafusion::execution::runtime_env::RuntimeEnv;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
+
+use crate::engine::Limits;
+use crate::error::QueryError;
+use crate::session;
+
+/// Above this many, idle slots are dropped.
+const IDLE_MAX: usize = 256;
+
+/// One tenant's share.
+pub(crate) struct Slot {
+    places: Arc<Semaphore>,
+    places_max: usize,
+    turns: Semaphore,
+    pub(crate) runtime: Arc<RuntimeEnv>,
+}
+
+impl Slot {
+    /// A place among the running and waiting queries.
+    /// # Errors  `Busy` when there is none.
+    pub(crate) fn place(&self) -> Result<OwnedSemaphorePermit, QueryError> {
+        Arc::clone(&self.places).try_acquire_owned().map_err(|_| QueryError::Busy { limit: self.places_max })
+    }
+
+    /// Waits for a turn to run.
+    pub(crate) async fn turn(&self) -> Result<SemaphorePermit<'_>, QueryError> {
+        self.turns.acquire().await.map_err(|_| QueryError::Internal)
+    }
+}
+
+/// The slots of all tenants, made as they come.
+pub(crate) struct Tenants {
+    limits: Limits,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    slots: HashMap<String, Arc<Slot>>,
+    /// Footers of Parquet files: shared, since a path belongs to one tenant.
+    footers: Option<Arc<FileMetadataCache>>,
+}
+
+impl Tenants {
+    pub(crate) fn new(limits: Limits) -> Self {
+        Self { limits, state: Mutex::default() }
+    }
+
+    /// The tenant's slot.
+    /// # Errors  `Internal` when its pools cannot be made (no temporary directory).
+    pub(crate) fn slot(&self, tenant: &str) -> Result<Arc<Slot>, QueryError> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(slot) = state.slots.get(tenant) {
+            return Ok(Arc::clone(slot));
+        }
+        if state.slots.len() >= IDLE_MAX {
+            state.slots.retain(|_, slot| Arc::strong_count(slot) > 1);
+        }
+        let l = &self.limits;
+        let footers = state.footers.clone();
+        let runtime =
+            session::runtime(l.memory_bytes_per_tenant, l.temp_bytes_per_tenant, l.temp_dir.as_ref(), footers)
+                .map_err(|e| {
+                    tracing::error!(error = %e, "a tenant's report pools failed");
+                    QueryError::Internal
+                })?;
+        if state.footers.is_none() {
+            state.footers = Some(runtime.cache_manager.get_file_metadata_cache());
+        }
+        let places_max = l.running_per_tenant + l.waiting_per_tenant;
+        let slot = Arc::new(Slot {
+            places: Arc::new(Semaphore::new(places_max)),
+            places_max,
+            turns: Semaphore::new(l.running_per_tenant),
+            runtime,
+        });
+        state.slots.insert(tenant.to_owned(), Arc::clone(&slot));
+        Ok(slot)
+    }
+}

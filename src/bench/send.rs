@@ -1,0 +1,191 @@
+//! Messages end to end: a visitor's HTTP request, its durable acknowledgement, the agent's socket.
+//!
+//! The server is a process of its own, on the same cores as this load generator. Each message in flight is a
+//! conversation whose visitor sends the next message when the agent's socket has got the last.
+
+use super::{Common, Scratch, Spread, disk};
+use crate::client::{Api, Socket};
+use anyhow::{Context as _, bail};
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full};
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+use std::collections::HashMap;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::net::TcpStream;
+use tokio::process::{Child, Command};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+/// Conversations one agent's socket follows; a socket may follow 50.
+const CONVERSATIONS_A_SOCKET: usize = 32;
+/// Before measuring.
+const WARM_UP: Duration = Duration::from_millis(500);
+
+/// Prints throughput and latencies for 1, 16, 64 and 256 messages in flight, beside the disk's fdatasync.
+///
+/// # Errors
+/// When the server doesn't start or answer.
+pub async fn run(common: &Common) -> anyhow::Result<()> {
+    let scratch = Scratch::new(&common.dir)?;
+    let time = Duration::from_secs(common.seconds);
+    let path = scratch.path().to_owned();
+    let baseline = tokio::task::spawn_blocking(move || disk::fdatasync(&path, time)).await??;
+    println!("disk  fdatasync of 4 KiB                      {baseline}");
+    let (mut server, base) = start_server(&scratch).await?;
+    let api = Api::new(&base)?;
+    let tenant = Tenant::create(&api).await?;
+    for in_flight in [1, 16, 64, 256] {
+        let (acked, delivered, spent) = measure(&api, &tenant, in_flight, time).await?;
+        #[expect(clippy::cast_precision_loss, reason = "a rate")]
+        let rate = delivered.len() as f64 / spent.as_secs_f64();
+        println!("send  {in_flight:>3} in flight  {rate:>8.0} messages/s  acknowledged {}", Spread::of(acked));
+        println!("{:46}delivered    {}", "", Spread::of(delivered));
+    }
+    server.start_kill()?;
+    server.wait().await?;
+    Ok(())
+}
+
+async fn start_server(scratch: &Scratch) -> anyhow::Result<(Child, String)> {
+    let mut child = Command::new(std::env::current_exe()?)
+        .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
+        .arg(scratch.path().join("data"))
+        .env("PARLANCE_LOG", "warn")
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .context("failed to start the server")?;
+    let out = child.stdout.take().context("the server has an output")?;
+    let line = BufReader::new(out).lines().next_line().await?.context("the server ended at once")?;
+    let base = line.split_whitespace().last().context("the server says where it is")?.to_owned();
+    Ok((child, base))
+}
+
+struct Tenant {
+    agent_token: String,
+    chatbot_key: String,
+}
+
+impl Tenant {
+    async fn create(api: &Api) -> anyhow::Result<Self> {
+        let body = json!({
+            "name": "Bench", "adminName": "Ada", "adminEmail": "ada@bench.example", "adminPassword": "a long password",
+        });
+        let made = api.post("/v1/tenants", "", body).await?;
+        let agent_token = made["access_token"].as_str().context("a token")?.to_owned();
+        let body = json!({ "name": "Site", "allowedOrigins": [] });
+        let chatbot = api.post("/v1/chatbots", &agent_token, body).await?;
+        Ok(Self { agent_token, chatbot_key: chatbot["apiKey"].as_str().context("a key")?.to_owned() })
+    }
+}
+
+/// One conversation's visitor: a connection kept open, and word from the agent's socket.
+struct Visitor {
+    connection: SendRequest<Full<Bytes>>,
+    token: String,
+    arrivals: mpsc::UnboundedReceiver<Instant>,
+}
+
+impl Visitor {
+    /// Sends one message and gives the times to its acknowledgement and to the agent's socket.
+    async fn send(&mut self) -> anyhow::Result<(Duration, Duration)> {
+        let body = json!({ "content": "Hello, I would like to know when my order number 4711 will arrive, please." });
+        let request = hyper::Request::post("/v1/widget/events")
+            .header("host", "localhost")
+            .header("content-type", "application/json")
+            .header("authorization", format!("Bearer {}", self.token))
+            .body(Full::from(body.to_string()))?;
+        let started = Instant::now();
+        self.connection.ready().await?;
+        let response = self.connection.send_request(request).await?;
+        let status = response.status();
+        let body = response.into_body().collect().await?.to_bytes();
+        if status != 201 {
+            bail!("a message was answered {status}: {}", String::from_utf8_lossy(&body));
+        }
+        let acknowledged = started.elapsed();
+        let arrived = tokio::time::timeout(Duration::from_secs(10), self.arrivals.recv()).await;
+        let arrived = arrived.context("a message didn't reach the socket in 10 s")?.context("the socket closed")?;
+        Ok((acknowledged, arrived.saturating_duration_since(started)))
+    }
+}
+
+type Times = (Vec<Duration>, Vec<Duration>, Duration);
+
+async fn measure(api: &Api, tenant: &Tenant, in_flight: usize, time: Duration) -> anyhow::Result<Times> {
+    let mut visitors = Vec::with_capacity(in_flight);
+    let mut sockets = JoinSet::new();
+    let mut routes = HashMap::new();
+    for number in 0..in_flight {
+        let (arrived, arrivals) = mpsc::unbounded_channel();
+        let (visitor, conversation) = visitor(api, tenant, arrivals).await?;
+        visitors.push(visitor);
+        routes.insert(conversation, arrived);
+        if routes.len() == CONVERSATIONS_A_SOCKET || number + 1 == in_flight {
+            let mut socket = Socket::connect(api.base(), &tenant.agent_token).await?;
+            for conversation in routes.keys() {
+                socket.subscribe(conversation, 0).await?;
+            }
+            sockets.spawn(listen(socket, std::mem::take(&mut routes)));
+        }
+    }
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let started = Instant::now();
+    let (measured_from, until) = (started + WARM_UP, started + WARM_UP + time);
+    let mut tasks = JoinSet::new();
+    for mut visitor in visitors {
+        tasks.spawn(async move {
+            let (mut acked, mut delivered) = (Vec::new(), Vec::new());
+            while Instant::now() < until {
+                let at = Instant::now();
+                let (ack, delivery) = visitor.send().await?;
+                if at >= measured_from {
+                    acked.push(ack);
+                    delivered.push(delivery);
+                }
+            }
+            anyhow::Ok((acked, delivered))
+        });
+    }
+    let (mut acked, mut delivered) = (Vec::new(), Vec::new());
+    while let Some(outcome) = tasks.join_next().await {
+        let (more_acked, more_delivered) = outcome??;
+        acked.extend(more_acked);
+        delivered.extend(more_delivered);
+    }
+    sockets.abort_all();
+    Ok((acked, delivered, measured_from.elapsed()))
+}
+
+async fn visitor(
+    api: &Api,
+    tenant: &Tenant,
+    arrivals: mpsc::UnboundedReceiver<Instant>,
+) -> anyhow::Result<(Visitor, String)> {
+    let session = api.start_session(&tenant.chatbot_key, &json!({})).await?;
+    let text = |key: &str| anyhow::Ok(session[key].as_str().with_context(|| format!("a session has {key}"))?.to_owned());
+    let address = api.base().trim_start_matches("http://");
+    let stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    let (connection, driver) = handshake(TokioIo::new(stream)).await?;
+    tokio::spawn(driver);
+    Ok((Visitor { connection, token: text("sessionToken")?, arrivals }, text("conversationId")?))
+}
+
+async fn listen(mut socket: Socket, routes: HashMap<String, mpsc::UnboundedSender<Instant>>) -> anyhow::Result<()> {
+    loop {
+        let frame: Value = socket.next().await?;
+        let event = &frame["event"];
+        if frame["type"] == "event"
+            && event["type"] == "message"
+            && let Some(arrived) = event["conversationId"].as_str().and_then(|id| routes.get(id))
+            && arrived.send(Instant::now()).is_err()
+        {
+            return Ok(());
+        }
+    }
+}

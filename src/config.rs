@@ -1,0 +1,171 @@
+//! Settings: flags win over `PARLANCE_*` variables, those over the TOML file, that over the defaults.
+//!
+//! Every setting has one name: `--data-dir`, `PARLANCE_DATA_DIR`, `data_dir = "…"`. Unknown keys are errors.
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+use serde::Deserialize;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+/// Where the data is; for every command that opens it.
+#[derive(Args, Clone, Default)]
+pub struct StoreArgs {
+    /// The data directory [default: ./parlance-data]
+    #[arg(long, env = "PARLANCE_DATA_DIR", value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Signing and sealing keys, made on first start [default: parlance.keys in the data directory]
+    #[arg(long, env = "PARLANCE_KEY_FILE", value_name = "FILE")]
+    pub key_file: Option<PathBuf>,
+    /// A TOML file with any of these settings
+    #[arg(long, env = "PARLANCE_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+/// Flags of `serve`.
+#[derive(Args, Clone, Default)]
+pub struct ServeArgs {
+    #[command(flatten)]
+    pub store: StoreArgs,
+    /// Address for HTTP; port 0 takes a free one [default: 127.0.0.1:8080]
+    #[arg(long, env = "PARLANCE_LISTEN", value_name = "ADDR")]
+    pub listen: Option<SocketAddr>,
+    /// spool, or smtp[s]://[user:password@]host[:port] [default: spool]
+    #[arg(long, env = "PARLANCE_MAIL", value_name = "URL", hide_env_values = true)]
+    pub mail: Option<String>,
+    /// Sender of mails [default: Parlance <parlance@localhost>]
+    #[arg(long, env = "PARLANCE_MAIL_FROM", value_name = "ADDRESS")]
+    pub mail_from: Option<String>,
+    /// Where people reach this server; for links [default: http://LISTEN]
+    #[arg(long, env = "PARLANCE_PUBLIC_URL", value_name = "URL")]
+    pub public_url: Option<String>,
+    /// May do what spans tenants
+    #[arg(long, env = "PARLANCE_OPERATOR_TOKEN", value_name = "T", hide_env_values = true)]
+    pub operator_token: Option<String>,
+    /// Origins whose pages may call /v1 and /v0
+    #[arg(long, env = "PARLANCE_ALLOWED_ORIGINS", value_name = "ORIGIN", value_delimiter = ',')]
+    pub allowed_origins: Vec<String>,
+    /// text or json [default: text]
+    #[arg(long, env = "PARLANCE_LOG_FORMAT", value_name = "FORMAT")]
+    pub log_format: Option<String>,
+}
+
+/// The TOML file.
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct File {
+    data_dir: Option<PathBuf>,
+    key_file: Option<PathBuf>,
+    listen: Option<SocketAddr>,
+    mail: Option<String>,
+    mail_from: Option<String>,
+    public_url: Option<String>,
+    operator_token: Option<String>,
+    allowed_origins: Option<Vec<String>>,
+    log_format: Option<String>,
+}
+
+impl File {
+    fn read(path: Option<&Path>) -> anyhow::Result<Self> {
+        let Some(path) = path else { return Ok(Self::default()) };
+        let text = std::fs::read_to_string(path).with_context(|| format!("failed to read {}", path.display()))?;
+        toml::from_str(&text).with_context(|| format!("failed to read {}", path.display()))
+    }
+}
+
+/// Where the data is, decided.
+#[derive(Debug, Clone)]
+pub struct Store {
+    /// The data directory.
+    pub data_dir: PathBuf,
+    /// The key file, if it isn't in the data directory.
+    pub key_file: Option<PathBuf>,
+}
+
+impl StoreArgs {
+    /// Flags, variables, file, defaults, in this order.
+    ///
+    /// # Errors
+    /// Names the file and the key.
+    pub fn resolve(&self) -> anyhow::Result<Store> {
+        Ok(self.merge(&File::read(self.config.as_deref())?))
+    }
+
+    fn merge(&self, file: &File) -> Store {
+        let data_dir = self.data_dir.clone().or_else(|| file.data_dir.clone());
+        Store {
+            data_dir: data_dir.unwrap_or_else(|| PathBuf::from("parlance-data")),
+            key_file: self.key_file.clone().or_else(|| file.key_file.clone()),
+        }
+    }
+}
+
+/// Settings of a server, decided.
+#[derive(Debug, Clone)]
+#[expect(missing_docs, reason = "the flags of the same names")]
+pub struct Serve {
+    pub store: Store,
+    pub listen: SocketAddr,
+    pub mail: String,
+    pub mail_from: String,
+    pub public_url: Option<String>,
+    pub operator_token: Option<String>,
+    pub allowed_origins: Vec<String>,
+    pub log_json: bool,
+}
+
+impl ServeArgs {
+    /// Flags, variables, file, defaults, in this order.
+    ///
+    /// # Errors
+    /// Names the file and the key.
+    pub fn resolve(self) -> anyhow::Result<Serve> {
+        let file = File::read(self.store.config.as_deref())?;
+        let log_json = match self.log_format.or(file.log_format.clone()).as_deref() {
+            None | Some("text") => false,
+            Some("json") => true,
+            Some(other) => bail!("failed to read log_format '{other}': expected text or json"),
+        };
+        let origins = if self.allowed_origins.is_empty() { file.allowed_origins.clone() } else { None };
+        Ok(Serve {
+            store: self.store.merge(&file),
+            listen: self.listen.or(file.listen).unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 8080))),
+            mail: self.mail.or(file.mail).unwrap_or_else(|| "spool".to_owned()),
+            mail_from: self
+                .mail_from
+                .or(file.mail_from)
+                .unwrap_or_else(|| "Parlance <parlance@localhost>".to_owned()),
+            public_url: self.public_url.or(file.public_url),
+            operator_token: self.operator_token.or(file.operator_token).filter(|token| !token.is_empty()),
+            allowed_origins: origins.unwrap_or(self.allowed_origins),
+            log_json,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with_file(text: &str, flags: ServeArgs) -> anyhow::Result<Serve> {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let path = dir.path().join("parlance.toml");
+        std::fs::write(&path, text).expect("written");
+        ServeArgs { store: StoreArgs { config: Some(path), ..flags.store }, ..flags }.resolve()
+    }
+
+    #[test]
+    fn flags_win_over_the_file_and_the_file_over_defaults() {
+        let flags = ServeArgs { mail_from: Some("a@b.example".to_owned()), ..ServeArgs::default() };
+        let settings = with_file("listen = \"0.0.0.0:9\"\nmail_from = \"x@y.example\"", flags).expect("resolves");
+        assert_eq!(settings.listen.port(), 9);
+        assert_eq!(settings.mail_from, "a@b.example");
+        assert_eq!(settings.mail, "spool");
+    }
+
+    #[test]
+    fn an_unknown_key_is_an_error_that_names_it() {
+        let error = with_file("data_dri = \"/tmp\"", ServeArgs::default()).expect_err("unknown key");
+        assert!(format!("{error:#}").contains("data_dri"), "{error:#}");
+    }
+}

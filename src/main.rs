@@ -1,0 +1,42 @@
+//! The `parlance` binary: the command line, and the wiring that alone sees every crate.
+//!
+//! - [`client`]: a client of the public API, for the demo and the benchmarks.
+//! - [`cli`], [`config`]: what is said on the command line, in `PARLANCE_*` variables and in the TOML file.
+//! - [`engine`]: an open data directory with its writer and its facts. [`wiring`]: followers of the log, and ports.
+//! - [`server`]: an engine with jobs, mail, sockets and HTTP. [`demo`]: a server with live traffic.
+//! - [`offline`], [`remote`]: the commands on a data directory, and on a running server.
+//! - [`verify`], [`rebuild`]: the log is the truth. [`bench`]: what it costs.
+
+mod bench;
+mod cli;
+mod client;
+mod config;
+mod demo;
+mod engine;
+mod offline;
+mod output;
+mod rebuild;
+mod remote;
+mod server;
+mod verify;
+mod wiring;
+
+use clap::Parser as _;
+
+fn main() -> std::process::ExitCode {
+    // One TLS and hash implementation in the tree; the libraries ask for the process's default.
+    if rustls::crypto::ring::default_provider().install_default().is_err() {
+        tracing::debug!("a crypto provider was installed before");
+    }
+    let cli = cli::Cli::parse();
+    let threads = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 16);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build();
+    let outcome = runtime.map_err(anyhow::Error::from).and_then(|runtime| runtime.block_on(cli::run(cli)));
+    match outcome {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("parlance: {error:#}");
+            std::process::ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,278 @@
+//! The commands on a data directory that no server holds.
+
+use crate::cli::{ExportArgs, ImportArgs, SqlArgs, TenantCreateArgs, TokenCreateArgs, WhereArgs};
+use crate::engine::Engine;
+use crate::output::{Progress, lines};
+use anyhow::{Context as _, bail};
+use chat_api::auth::{passwords, tokens};
+use chat_api::core::command::{Command, CommandKind, NewAgent};
+use chat_api::core::state::Tenant;
+use chat_api::domain::Submission;
+use chat_api::import::{self, ImportReport, Owner};
+use chat_api::store::read;
+use ingest::event::Actor;
+use ingest::id::{AgentId, EventId, TenantId, TokenId};
+use ingest::payload::{Role, Scope};
+use ingest::time::Timestamp;
+use std::io::{Read as _, Write as _};
+use std::process::ExitCode;
+
+/// The shortest password; the API asks for the same.
+const PASSWORD_CHARS_MIN: usize = 8;
+
+async fn with_engine<T>(
+    place: &WhereArgs,
+    create: bool,
+    work: impl AsyncFnOnce(&Engine) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    let engine = Engine::open(&place.store.resolve()?, create)?;
+    let outcome = work(&engine).await;
+    engine.close().await;
+    outcome
+}
+
+fn tenant(engine: &Engine, slug: &str) -> anyhow::Result<Tenant> {
+    let found = engine.pool.read(|connection| read::tenant_by_slug(connection, slug))?;
+    found.with_context(|| format!("there is no tenant '{slug}'; see `parlance tenant list`"))
+}
+
+async fn submit(engine: &Engine, submission: Submission) -> anyhow::Result<()> {
+    match engine.writer.submit(submission).await? {
+        Ok(_) => Ok(()),
+        Err(rejection) => bail!("{}", rejection.detail),
+    }
+}
+
+fn command(tenant: TenantId, kind: CommandKind) -> Command {
+    Command { tenant, actor: Actor::Operator, first_event: EventId::fresh(), request: None, cause: None, kind }
+}
+
+/// A password from standard input, or a made-up one, which is then printed.
+///
+/// # Errors
+/// When standard input can't be read, or holds nothing.
+pub fn password(from_stdin: bool) -> anyhow::Result<(String, bool)> {
+    if !from_stdin {
+        return Ok((hex::encode(tokens::random::<12>()?), true));
+    }
+    let mut text = String::new();
+    std::io::stdin().read_to_string(&mut text).context("failed to read the password from standard input")?;
+    let password = text.trim_end_matches(['\r', '\n']).to_owned();
+    if password.chars().count() < PASSWORD_CHARS_MIN {
+        bail!("the password needs at least {PASSWORD_CHARS_MIN} characters");
+    }
+    Ok((password, false))
+}
+
+/// `tenant create`.
+///
+/// # Errors
+/// Says what is wrong with the name, the address or the password, or who has the name already.
+pub async fn tenant_create(args: &TenantCreateArgs) -> anyhow::Result<()> {
+    let slug = import::slugify(&args.name);
+    if slug.is_empty() {
+        bail!("the name needs at least one letter or digit");
+    }
+    if !args.email.contains('@') {
+        bail!("'{}' is not an address", args.email);
+    }
+    let (password, made_up) = password(args.password_stdin)?;
+    with_engine(&args.place, true, async |engine| {
+        let (tenant, agent_id) = (TenantId::fresh(), AgentId::fresh());
+        let (key, new_key) = engine.keys.get_or_create(agent_id.into())?;
+        let owner = NewAgent {
+            agent_id,
+            name: key.seal(args.email.split('@').next().unwrap_or(&args.email))?,
+            email: Some(key.seal(&args.email)?),
+            email_hmac: Some(import::email_hmac(&engine.key_file, &args.email)),
+            password_hash: Some(passwords::hash(password.clone()).await?),
+            role: Role::Owner,
+            max_concurrent_chats: 6,
+            external_id: None,
+        };
+        let kind = CommandKind::CreateTenant {
+            name: args.name.clone(),
+            slug: slug.clone(),
+            time_zone: "UTC".to_owned(),
+            owner: Some(owner),
+        };
+        let keys = new_key.into_iter().collect();
+        submit(engine, Submission { command: command(tenant, kind), keys }).await?;
+        println!("tenant={tenant} slug={slug} owner={agent_id}");
+        if made_up {
+            println!("password={password}");
+        }
+        Ok(())
+    })
+    .await
+}
+
+/// `tenant list`.
+///
+/// # Errors
+/// When the data directory can't be opened.
+pub async fn tenant_list(place: &WhereArgs) -> anyhow::Result<()> {
+    with_engine(place, false, async |engine| {
+        for tenant in engine.pool.read(read::tenants)? {
+            println!("{}\t{}\t{}\t{}", tenant.slug, tenant.id, tenant.time_zone, tenant.name);
+        }
+        Ok(())
+    })
+    .await
+}
+
+/// Reads `30d`, `12h`, `15m` as milliseconds.
+///
+/// # Errors
+/// Says what is expected.
+pub fn duration_ms(text: &str) -> anyhow::Result<i64> {
+    let expected = || format!("failed to read the duration '{text}': expected a number with d, h or m, for example 30d");
+    let (number, unit) = text.split_at(text.len().saturating_sub(1));
+    let number: i64 = number.parse().ok().filter(|number| *number > 0).with_context(expected)?;
+    let unit = match unit {
+        "d" => 86_400_000,
+        "h" => 3_600_000,
+        "m" => 60_000,
+        _ => bail!(expected()),
+    };
+    number.checked_mul(unit).with_context(expected)
+}
+
+/// Reads `TYPE:RESOURCE`, where the type itself has a colon.
+///
+/// # Errors
+/// Says what is expected.
+pub fn scope(text: &str) -> anyhow::Result<Scope> {
+    let types = ["PIPES:READ", "DATASOURCES:READ", "DATASOURCES:APPEND"];
+    let found = types.iter().find_map(|kind| Some((kind, text.strip_prefix(kind)?.strip_prefix(':')?)));
+    match found {
+        Some((kind, resource)) if !resource.is_empty() => {
+            Ok(Scope { r#type: (*kind).to_owned(), resource: resource.to_owned() })
+        }
+        _ => bail!("failed to read the scope '{text}': expected one of {types:?}, a colon and a name or *"),
+    }
+}
+
+/// `token create`.
+///
+/// # Errors
+/// Names an unknown tenant, a bad scope or duration.
+pub async fn token_create(args: &TokenCreateArgs) -> anyhow::Result<()> {
+    let scopes = args.scope.iter().map(|text| scope(text)).collect::<anyhow::Result<Vec<_>>>()?;
+    let life = args.expires.as_deref().map(duration_ms).transpose()?;
+    with_engine(&args.place, false, async |engine| {
+        let tenant = tenant(engine, &args.tenant)?;
+        let token = tokens::new_api_token()?;
+        let kind = CommandKind::CreateToken {
+            token_id: TokenId::fresh(),
+            name: args.name.clone(),
+            sha256: tokens::sha256_hex(&token),
+            scopes,
+            expires_at: life.map(|life| Timestamp::now().plus_ms(life)),
+        };
+        submit(engine, command(tenant.id, kind).into()).await?;
+        println!("{token}");
+        Ok(())
+    })
+    .await
+}
+
+/// Prints what an import came to; the code says whether lines were quarantined.
+#[must_use]
+pub fn print_report(report: &ImportReport) -> ExitCode {
+    for bad in report.quarantined.iter().take(20) {
+        eprintln!("line {}: {}: {}", bad.line, bad.code, bad.detail);
+    }
+    let quarantined = report.quarantined.len();
+    println!("imported={} skipped={} quarantined={quarantined}", report.imported, report.skipped);
+    if quarantined == 0 { ExitCode::SUCCESS } else { ExitCode::from(2) }
+}
+
+/// `import`. The code is 2 when lines were quarantined; the others are in.
+///
+/// # Errors
+/// When the file can't be read or the writer fails.
+pub async fn import(args: &ImportArgs) -> anyhow::Result<ExitCode> {
+    let lines = lines(&args.file)?;
+    with_engine(&args.place, true, async |engine| {
+        let owner = match &args.tenant {
+            Some(slug) => Owner::Tenant(tenant(engine, slug)?.id),
+            None => Owner::TenantField,
+        };
+        let mut progress = Progress::new("lines");
+        let report = engine.importer().import(owner, lines, |done| progress.at(done)).await?;
+        progress.finish();
+        Ok(print_report(&report))
+    })
+    .await
+}
+
+/// `export`.
+///
+/// # Errors
+/// When the data can't be read or the file can't be written.
+pub async fn export(args: &ExportArgs) -> anyhow::Result<()> {
+    with_engine(&args.place, false, async |engine| {
+        let tenant = tenant(engine, &args.tenant)?;
+        let mut out: Box<dyn std::io::Write> = match &args.file {
+            Some(path) => {
+                let file = std::fs::File::create(path);
+                Box::new(std::io::BufWriter::new(file.with_context(|| format!("failed to make {}", path.display()))?))
+            }
+            None => Box::new(std::io::BufWriter::new(std::io::stdout())),
+        };
+        let (mut after, mut done, mut progress) = (None, 0, Progress::new("conversations"));
+        loop {
+            let page = import::export_page(&engine.pool, tenant.id, after)?;
+            let Some(last) = page.last() else { break };
+            after = Some(last.id);
+            for chat in &page {
+                if let Some(transcript) = import::export(&engine.pool, &engine.views, chat)? {
+                    serde_json::to_writer(&mut out, &transcript)?;
+                    out.write_all(b"\n")?;
+                }
+                done += 1;
+                progress.at(done);
+            }
+        }
+        out.flush()?;
+        progress.finish();
+        Ok(())
+    })
+    .await
+}
+
+/// `sql`.
+///
+/// # Errors
+/// The query's own, with its position.
+pub async fn sql(args: &SqlArgs) -> anyhow::Result<()> {
+    with_engine(&args.place, false, async |engine| {
+        let tenant = tenant(engine, &args.tenant)?;
+        let (store, end) = (engine.facts.store(), engine.writer.reader().end());
+        // A server answers 503 after a second; whoever types a command can wait for the facts to catch up.
+        store.wait_for(end, std::time::Duration::from_secs(600)).await?;
+        store.wait_for_usage(end, std::time::Duration::from_secs(600)).await?;
+        let reports = engine.reports()?;
+        let caller =
+            sql::Caller { tenant: tenant.id.to_string(), time_zone: tenant.time_zone, now_ms: Timestamp::now().0 };
+        let result = reports.query(&caller, &args.sql).await?;
+        println!("{}", arrow::util::pretty::pretty_format_batches_with_schema(result.schema, &result.batches)?);
+        Ok(())
+    })
+    .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_and_scopes_say_what_they_expect() {
+        assert_eq!(duration_ms("30d").expect("valid"), 30 * 86_400_000);
+        assert!(duration_ms("soon").expect_err("no number").to_string().contains("30d"));
+        assert!(duration_ms("-3d").is_err());
+        assert_eq!(scope("PIPES:READ:usage").expect("valid").resource, "usage");
+        assert!(scope("PIPES:usage").is_err());
+    }
+}

@@ -1,0 +1,291 @@
+//! A running server: an engine with jobs, mail, live sockets, reports and HTTP; started and stopped in order.
+
+use crate::config::{Serve, ServeArgs};
+use crate::engine::Engine;
+use crate::rebuild::{self, View};
+use crate::verify;
+use crate::wiring::{jobs, mail::StateOutbox};
+use anyhow::Context as _;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use chat_api::app::{ApiConfig, App, Probe};
+use chat_api::live::LiveHub;
+use chat_api::store::save;
+use ingest::sqlite::data_dir::consumer_offset;
+use ingest::time::Timestamp;
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use serde::Deserialize;
+use sinks::smtp::{MailConfig, Mailer, Outbox, SystemClock};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// Requests under way get this long to finish at shutdown.
+const DRAIN_MAX: Duration = Duration::from_secs(10);
+/// Idempotency keys are forgotten after a day; looked at this often.
+const PRUNE_EVERY: Duration = Duration::from_secs(600);
+
+/// `serve`: runs until Ctrl-C or SIGTERM.
+///
+/// # Errors
+/// Names what keeps the server from starting.
+pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
+    let settings = args.resolve()?;
+    init_logs(settings.log_json);
+    let server = Server::start(settings).await?;
+    println!("parlance is at http://{}", server.address);
+    wait_for_signal().await?;
+    server.stop().await;
+    Ok(())
+}
+
+/// Logs to standard error; `PARLANCE_LOG` filters, for example `debug,hyper=warn`.
+pub fn init_logs(json: bool) {
+    use tracing_subscriber::{EnvFilter, fmt};
+    let filter = EnvFilter::try_from_env("PARLANCE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let logs = fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let outcome = if json { logs.json().try_init() } else { logs.try_init() };
+    if let Err(error) = outcome {
+        eprintln!("parlance: failed to set logs up: {error}");
+    }
+}
+
+/// Returns at Ctrl-C or SIGTERM.
+///
+/// # Errors
+/// When signals can't be listened to.
+pub async fn wait_for_signal() -> anyhow::Result<()> {
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    tokio::select! {
+        outcome = tokio::signal::ctrl_c() => outcome.context("failed to listen for Ctrl-C"),
+        _ = terminate.recv() => Ok(()),
+    }
+}
+
+/// A started server. [`stop`](Self::stop) finishes what it accepted.
+pub struct Server {
+    /// Where HTTP listens.
+    pub address: SocketAddr,
+    /// What the routes share.
+    pub app: Arc<App>,
+    engine: Arc<Engine>,
+    tasks: JoinSet<()>,
+    jobs_thread: JoinHandle<()>,
+    // Ended in this order: no new requests, then sockets, then jobs and mail, then the engine.
+    stop_http: CancellationToken,
+    stop_live: CancellationToken,
+    stop_work: CancellationToken,
+}
+
+impl Server {
+    /// Opens the data directory (made if missing), starts everything, listens.
+    ///
+    /// # Errors
+    /// Names what is missing, taken or damaged.
+    pub async fn start(settings: Serve) -> anyhow::Result<Self> {
+        Self::start_with(settings, Router::new()).await
+    }
+
+    /// The same, with more pages.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub async fn start_with(settings: Serve, pages: Router) -> anyhow::Result<Self> {
+        let listener = TcpListener::bind(settings.listen).await;
+        let listener = listener.with_context(|| format!("failed to listen on {}", settings.listen))?;
+        let address = listener.local_addr()?;
+        let engine = Arc::new(Engine::open(&settings.store, true)?);
+        let public_url = settings.public_url.clone().unwrap_or_else(|| format!("http://{address}"));
+        let stop_http = CancellationToken::new();
+        let (stop_live, stop_work) = (CancellationToken::new(), CancellationToken::new());
+
+        let outbox = Arc::new(outbox(&engine, &settings, &public_url)?);
+        let next = engine.pool.read(|connection| consumer_offset(connection, jobs::CONSUMER))?;
+        let jobs_thread = jobs::spawn(engine.writer.clone(), next, Arc::clone(&outbox), stop_work.clone())?;
+        let live = Arc::new(LiveHub::new());
+        let app = Arc::new(App {
+            config: ApiConfig {
+                public_url,
+                operator_token: settings.operator_token.clone(),
+                allowed_origins: settings.allowed_origins.clone(),
+                http_address: Some(address.to_string()),
+                pg_address: None,
+                flight_address: None,
+            },
+            writer: engine.writer.clone(),
+            pool: engine.pool.clone(),
+            keys: Arc::clone(&engine.keys),
+            key_file: Arc::clone(&engine.key_file),
+            views: Arc::clone(&engine.views),
+            live: Arc::clone(&live),
+            reports: Arc::new(engine.reports()?),
+            probes: probes(&engine, &outbox),
+        });
+
+        let mut tasks = JoinSet::new();
+        let (reader, end) = (Arc::clone(engine.writer.reader()), engine.writer.reader().end());
+        tasks.spawn(live.run(reader, Arc::clone(&engine.views), engine.pool.clone(), end, stop_live.clone()));
+        let stop = stop_work.clone();
+        tasks.spawn(async move { outbox.run(stop).await });
+        tasks.spawn(prune(Arc::clone(&engine), stop_work.clone()));
+        let router = chat_api::http::router(Arc::clone(&app))
+            .merge(own_routes(Arc::clone(&engine), Arc::clone(&app)))
+            .merge(pages);
+        let (stop, live) = (stop_http.clone(), stop_live.clone());
+        tasks.spawn(async move {
+            let service = router.into_make_service_with_connect_info::<SocketAddr>();
+            let serving = axum::serve(listener, service).with_graceful_shutdown(stop.clone().cancelled_owned());
+            let drained = async {
+                stop.cancelled().await;
+                tokio::time::sleep(DRAIN_MAX).await;
+            };
+            tokio::select! {
+                outcome = serving => if let Err(error) = outcome { tracing::error!(%error, "failed to serve HTTP") },
+                () = drained => tracing::warn!("requests were still under way when the server stopped"),
+            }
+            live.cancel();
+        });
+        tracing::info!(%address, "serving");
+        Ok(Self { address, app, engine, tasks, jobs_thread, stop_http, stop_live, stop_work })
+    }
+
+    /// No new requests; those under way finish; sockets close; jobs and mail end; what was accepted is written.
+    pub async fn stop(self) {
+        let Self { app, engine, mut tasks, jobs_thread, stop_http, stop_live, stop_work, .. } = self;
+        stop_http.cancel();
+        // The HTTP task cancels the sockets when requests are done; open sockets would keep it from being done.
+        stop_live.cancel();
+        stop_work.cancel();
+        while tasks.join_next().await.is_some() {}
+        let joined = tokio::task::spawn_blocking(move || jobs_thread.join()).await;
+        if !matches!(joined, Ok(Ok(()))) {
+            tracing::error!("the jobs' thread has panicked");
+        }
+        drop(app);
+        match Arc::try_unwrap(engine) {
+            Ok(engine) => engine.close().await,
+            Err(_) => tracing::error!("failed to close the data directory: something still uses it"),
+        }
+        tracing::info!("stopped");
+    }
+}
+
+fn outbox(engine: &Engine, settings: &Serve, public_url: &str) -> anyhow::Result<Outbox> {
+    let spool = engine.dir.path().join("spool");
+    let config = MailConfig::new(&settings.mail, &spool, &settings.mail_from, public_url)?;
+    let source = StateOutbox {
+        writer: engine.writer.clone(),
+        pool: engine.pool.clone(),
+        views: Arc::clone(&engine.views),
+    };
+    Ok(Outbox::new(Mailer::new(&config)?, &config, Arc::new(source), Arc::new(SystemClock)))
+}
+
+fn probes(engine: &Engine, outbox: &Outbox) -> Vec<(&'static str, Probe)> {
+    let pool = engine.pool.clone();
+    let log: Probe = Box::new(move || {
+        pool.read(|connection| connection.query_row("SELECT 1", [], |_| Ok(()))).err().map(|error| error.to_string())
+    });
+    let (facts, reader) = (Arc::clone(&engine.facts), Arc::clone(engine.writer.reader()));
+    let facts: Probe = Box::new(move || {
+        let behind = reader.end().saturating_sub(facts.store().applied());
+        (behind > 100_000).then(|| format!("{behind} events behind the log"))
+    });
+    let status = outbox.status();
+    let mail: Probe = Box::new(move || {
+        let status = status.borrow();
+        let error = || status.last_error.clone().unwrap_or_else(|| "not reachable".to_owned());
+        (!status.reachable).then(|| format!("{} mails wait: {}", status.pending, error()))
+    });
+    vec![("log", log), ("facts", facts), ("mail", mail)]
+}
+
+async fn prune(engine: Arc<Engine>, stop: CancellationToken) {
+    let mut every = tokio::time::interval(PRUNE_EVERY);
+    loop {
+        tokio::select! { () = stop.cancelled() => return, _ = every.tick() => {} }
+        let before = Timestamp::now().0 - chat_api::core::decide::REQUEST_LIFE_MS;
+        let prune = move |connection: &rusqlite::Connection| save::prune_requests(connection, before).map(drop);
+        if let Err(error) = engine.writer.transact(prune).await {
+            tracing::warn!(%error, "failed to forget old idempotency keys; trying again later");
+        }
+    }
+}
+
+/// What the routes of this file share.
+#[derive(Clone)]
+struct Own {
+    engine: Arc<Engine>,
+    app: Arc<App>,
+    metrics: Option<PrometheusHandle>,
+}
+
+/// `/metrics`, and the operator's `verify` and `rebuild`: they need the engine, which no other crate sees.
+fn own_routes(engine: Arc<Engine>, app: Arc<App>) -> Router {
+    let metrics = PrometheusBuilder::new().install_recorder().ok();
+    Router::new()
+        .route("/metrics", get(render_metrics))
+        .route("/v1/operator/verify", post(operator_verify))
+        .route("/v1/operator/rebuild", post(operator_rebuild))
+        .with_state(Own { engine, app, metrics })
+}
+
+async fn render_metrics(State(own): State<Own>) -> Response {
+    match own.metrics {
+        Some(handle) => {
+            handle.run_upkeep();
+            handle.render().into_response()
+        }
+        None => (StatusCode::SERVICE_UNAVAILABLE, "another recorder was installed first").into_response(),
+    }
+}
+
+async fn operator_verify(State(own): State<Own>, headers: HeaderMap) -> Response {
+    if let Err(refusal) = chat_api::auth::operator(&own.app, &headers) {
+        return refusal.into_response();
+    }
+    let engine = own.engine;
+    let checked = tokio::task::spawn_blocking(move || {
+        let store = engine.facts.store();
+        let mut outcome = Err(anyhow::anyhow!("nothing was checked"));
+        engine.pool.read(|connection| {
+            outcome = verify::check(connection, || Ok(store.verify()?), |_| {});
+            Ok(())
+        })?;
+        outcome
+    });
+    answer(checked.await.map_err(anyhow::Error::from).and_then(|outcome| outcome))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RebuildBody {
+    views: Vec<View>,
+}
+
+async fn operator_rebuild(State(own): State<Own>, headers: HeaderMap, body: Json<RebuildBody>) -> Response {
+    if let Err(refusal) = chat_api::auth::operator(&own.app, &headers) {
+        return refusal.into_response();
+    }
+    let hash = rebuild::rebuild(&own.engine, &body.views).await;
+    answer(hash.map(|state_hash| serde_json::json!({ "state_hash": state_hash })))
+}
+
+fn answer(outcome: anyhow::Result<impl serde::Serialize>) -> Response {
+    match outcome {
+        Ok(found) => Json(found).into_response(),
+        Err(error) => {
+            let detail = format!("{error:#}");
+            let problem = serde_json::json!({ "type": "about:blank", "status": 500, "title": "Damaged", "code": "damaged", "detail": detail });
+            let kind = [(axum::http::header::CONTENT_TYPE, "application/problem+json")];
+            (StatusCode::INTERNAL_SERVER_ERROR, kind, problem.to_string()).into_response()
+        }
+    }
+}

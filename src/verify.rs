@@ -1,0 +1,145 @@
+//! `verify`: the whole log, its hash chain, and every view against it.
+//!
+//! The log is replayed into an empty database beside the stored state; both must have the same hash. The Parquet files
+//! must be what their manifest says. All is read in one snapshot, so it can run beside a server.
+
+use crate::config::StoreArgs;
+use crate::output::Progress;
+use anyhow::{Context as _, bail};
+use chat_api::domain::ChatDomain;
+use chat_api::store::{self, hash};
+use ingest::id::ConversationId;
+use ingest::log::Offset;
+use ingest::sqlite::{DataDir, log};
+use ingest::writer::Domain as _;
+use rusqlite::Connection;
+use sinks::parquet::{FactConfig, FactStore, Verified, manifest};
+use std::collections::HashMap;
+use std::process::ExitCode;
+
+/// Events applied between two writes of the replayed state.
+const FLUSH_EVERY: u64 = 2_000;
+
+/// What was read, all of it sound.
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
+pub struct Findings {
+    /// Events in the log.
+    pub events: Offset,
+    /// Parquet files.
+    pub files: usize,
+    /// Hex SHA-256 over the state.
+    pub state_hash: String,
+}
+
+/// `verify` on a data directory: prints `state_hash=…`, or the place of the first damage and exits with 1.
+///
+/// # Errors
+/// When the directory can't be opened at all.
+pub fn run(place: &StoreArgs) -> anyhow::Result<ExitCode> {
+    let settings = place.resolve()?;
+    let dir = DataDir::open(&settings.data_dir, settings.key_file.as_deref(), false)?;
+    let findings = dir.open_database().map_err(anyhow::Error::from).and_then(|(connection, _log)| {
+        store::create_tables(&connection)?;
+        manifest::create_tables(&connection)?;
+        let mut progress = Progress::new("events");
+        let facts = || {
+            let manifest = manifest::load(&connection)?;
+            Ok(FactStore::open(&dir.path().join("facts"), manifest, FactConfig::default())?.verify()?)
+        };
+        let findings = check(&connection, facts, |done| progress.at(done));
+        progress.finish();
+        findings
+    });
+    match findings {
+        Ok(findings) => {
+            eprintln!("{} events, {} fact files", findings.events, findings.files);
+            println!("state_hash={}", findings.state_hash);
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(damage) => {
+            eprintln!("parlance: {damage:#}");
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}
+
+/// Checks everything that `connection` sees, in one snapshot, and the files by `facts`; `progress` gets the events done.
+///
+/// # Errors
+/// The first damage, with its place.
+pub fn check(
+    connection: &Connection,
+    facts: impl FnOnce() -> anyhow::Result<Verified>,
+    mut progress: impl FnMut(u64),
+) -> anyhow::Result<Findings> {
+    connection.execute_batch("BEGIN")?;
+    let findings = check_snapshot(connection, &mut progress);
+    connection.execute_batch("ROLLBACK")?;
+    let (events, state_hash) = findings?;
+    Ok(Findings { events, files: facts()?.files, state_hash })
+}
+
+fn check_snapshot(connection: &Connection, progress: &mut impl FnMut(u64)) -> anyhow::Result<(Offset, String)> {
+    check_pages(connection)?;
+    let (events, _) = log::verify_chain(connection, 0, |_| {})?;
+    // An unnamed database lives in a temporary file that SQLite deletes by itself.
+    let replayed = Connection::open("")?;
+    store::create_tables(&replayed)?;
+    replay(connection, &replayed, events, progress)?;
+    let (stored, expected) = (hash::state_hash(connection)?, hash::state_hash(&replayed)?);
+    if stored != expected {
+        let place = hash::first_difference(connection, &replayed)?.unwrap_or_default();
+        bail!(
+            "the state is not what the log gives: first difference at {place}; run `parlance rebuild --views state`"
+        );
+    }
+    Ok((events, stored))
+}
+
+fn check_pages(connection: &Connection) -> anyhow::Result<()> {
+    let outcome: Result<String, _> = connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0));
+    match outcome {
+        Ok(outcome) if outcome == "ok" => Ok(()),
+        Ok(damage) => bail!("parlance.db is damaged: {damage}; restore the directory from a backup"),
+        Err(error) => Err(error).context("parlance.db is damaged; restore the directory from a backup"),
+    }
+}
+
+/// Applies the log of `source`, up to `end`, to the empty state tables of `target`.
+///
+/// # Errors
+/// An event that can't be read, or whose `seq` isn't the next of its conversation.
+pub fn replay(
+    source: &Connection,
+    target: &Connection,
+    end: Offset,
+    progress: &mut impl FnMut(u64),
+) -> anyhow::Result<()> {
+    let mut domain = ChatDomain::default();
+    let mut seqs: HashMap<ConversationId, u64> = HashMap::new();
+    let mut statement = source.prepare("SELECT body FROM log WHERE \"offset\" < ?1 ORDER BY \"offset\"")?;
+    let mut rows = statement.query([end.cast_signed()])?;
+    let mut done = 0;
+    target.execute_batch("SAVEPOINT replay")?;
+    while let Some(row) = rows.next()? {
+        let event = ingest::event::Event::decode(row.get_ref(0)?.as_str()?)
+            .with_context(|| format!("the log is damaged at offset {done}"))?;
+        if let Some(conversation) = event.conversation {
+            let seq = seqs.entry(conversation).or_default();
+            *seq += 1;
+            if *seq != event.seq {
+                bail!("the log is damaged at offset {done}: conversation {conversation} goes from seq {} to {}", *seq - 1, event.seq);
+            }
+        }
+        domain.replay(target, &event)?;
+        done += 1;
+        if done % FLUSH_EVERY == 0 {
+            domain.flush(target)?;
+            domain.committed();
+            progress(done);
+        }
+    }
+    domain.flush(target)?;
+    target.execute_batch("RELEASE replay")?;
+    Ok(())
+}
