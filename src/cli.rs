@@ -166,6 +166,9 @@ pub struct SqlArgs {
 
 /// Runs a command; a failure is `Err`, a finding (`verify`) is the code.
 pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    if !matches!(cli.command, Command::Demo(_) | Command::Serve(_)) {
+        server::init_logs(false, "warn");
+    }
     match cli.command {
         Command::Demo(args) => demo::run(args).await?,
         Command::Serve(args) => server::run(args).await?,

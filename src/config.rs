@@ -102,7 +102,6 @@ impl StoreArgs {
 
 /// Settings of a server, decided.
 #[derive(Debug, Clone)]
-#[expect(missing_docs, reason = "the flags of the same names")]
 pub struct Serve {
     pub store: Store,
     pub listen: SocketAddr,

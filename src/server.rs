@@ -38,7 +38,7 @@ const PRUNE_EVERY: Duration = Duration::from_secs(600);
 /// Names what keeps the server from starting.
 pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
     let settings = args.resolve()?;
-    init_logs(settings.log_json);
+    init_logs(settings.log_json, "info");
     let server = Server::start(settings).await?;
     println!("parlance is at http://{}", server.address);
     wait_for_signal().await?;
@@ -46,10 +46,10 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Logs to standard error; `PARLANCE_LOG` filters, for example `debug,hyper=warn`.
-pub fn init_logs(json: bool) {
+/// Logs to standard error; `PARLANCE_LOG` filters, for example `debug,hyper=warn`, else `default` does.
+pub fn init_logs(json: bool, default: &str) {
     use tracing_subscriber::{EnvFilter, fmt};
-    let filter = EnvFilter::try_from_env("PARLANCE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = EnvFilter::try_from_env("PARLANCE_LOG").unwrap_or_else(|_| EnvFilter::new(default));
     let logs = fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let outcome = if json { logs.json().try_init() } else { logs.try_init() };
     if let Err(error) = outcome {

@@ -13,7 +13,6 @@ macro_rules! payloads {
     ($($(#[$doc:meta])* $variant:ident = $kind:literal v $version:literal;)*) => {
         /// What happened. One variant an event type; the struct of the same name holds its fields.
         #[derive(Debug, Clone, PartialEq)]
-        #[expect(clippy::large_enum_variant, reason = "events are moved behind an Arc once written")]
         pub enum Payload {
             $($(#[$doc])* $variant($variant),)*
         }

@@ -51,6 +51,25 @@ pub struct TableSnapshot {
     pub batches: Vec<RecordBatch>,
     /// Set when rows are versions.
     pub newest_by: Option<NewestBy>,
+    /// Held until the last query that reads `files` has ended, so that their owner knows when to delete them.
+    pub guard: SnapshotGuard,
+}
+
+/// Something to be held; cheap to clone.
+#[derive(Clone)]
+pub struct SnapshotGuard(Arc<dyn std::any::Any + Send + Sync>);
+
+impl SnapshotGuard {
+    /// Holds `value`.
+    pub fn new(value: impl std::any::Any + Send + Sync) -> Self {
+        Self(Arc::new(value))
+    }
+}
+
+impl std::fmt::Debug for SnapshotGuard {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "SnapshotGuard({} holders)", Arc::strong_count(&self.0))
+    }
 }
 
 /// A table's name and columns: the same for every tenant.

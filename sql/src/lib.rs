@@ -28,7 +28,7 @@ mod text;
 mod watch;
 mod zone;
 
-pub use catalog::{NewestBy, NotFresh, ParquetFile, TableDef, TableSnapshot, TablesError, TenantTables};
+pub use catalog::{NewestBy, NotFresh, ParquetFile, SnapshotGuard, TableDef, TableSnapshot, TablesError, TenantTables};
 pub use endpoints::{EndpointDescription, LoadError, ParameterDescription};
 pub use engine::{Caller, Limits, QueryResult, Reports, StartError};
 pub use error::{Position, QueryError};

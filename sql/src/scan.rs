@@ -180,7 +180,9 @@ fn parquet(
         .iter()
         .map(|f| {
             let path = f.path.to_str().ok_or_else(|| TablesError::Fault("a path is not UTF-8".to_owned()));
-            Ok(PartitionedFile::new(path.map_err(|e| DataFusionError::External(Box::new(e)))?, f.bytes))
+            let path = path.map_err(|e| DataFusionError::External(Box::new(e)))?;
+            // The plan holds its files, and with them the guard, until the query has ended.
+            Ok(PartitionedFile::new(path, f.bytes).with_extension(snapshot.guard.clone()))
         })
         .collect::<DfResult<Vec<_>>>()?;
     let groups = FileGroup::new(files).split_files(state.config().target_partitions());

@@ -69,8 +69,6 @@ impl Drop for Scratch {
 /// Order statistics of durations.
 #[derive(Debug, Clone, Copy)]
 pub struct Spread {
-    /// How many.
-    pub count: usize,
     /// Median.
     pub p50: Duration,
     /// 99th percentile.
@@ -83,7 +81,7 @@ impl Spread {
     pub fn of(mut times: Vec<Duration>) -> Self {
         times.sort_unstable();
         let at = |share: usize| times.get((times.len() * share / 100).min(times.len().saturating_sub(1))).copied();
-        Self { count: times.len(), p50: at(50).unwrap_or_default(), p99: at(99).unwrap_or_default() }
+        Self { p50: at(50).unwrap_or_default(), p99: at(99).unwrap_or_default() }
     }
 }
 

@@ -32,7 +32,7 @@ pub async fn run(args: DemoArgs) -> anyhow::Result<()> {
     anyhow::ensure!(args.speed > 0.0, "--speed must be above 0");
     let mut settings = args.serve.resolve()?;
     // The demo's own noise stays out of the way; PARLANCE_LOG brings it back.
-    init_logs(settings.log_json);
+    init_logs(settings.log_json, "warn");
     settings.mail_from = "Parlance demo <demo@localhost>".to_owned();
     let facts: Arc<OnceLock<serde_json::Value>> = Arc::default();
     let server = Server::start_with(settings, pages(Arc::clone(&facts))).await?;

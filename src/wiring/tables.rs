@@ -14,7 +14,7 @@ use ingest::id::TenantId;
 use ingest::log::LogReader;
 use ingest::sqlite::ReadPool;
 use sinks::parquet::Table;
-use sql::{NewestBy, NotFresh, ParquetFile, TableDef, TableSnapshot, TablesError, TenantTables};
+use sql::{NewestBy, NotFresh, ParquetFile, SnapshotGuard, TableDef, TableSnapshot, TablesError, TenantTables};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -103,7 +103,8 @@ fn queue_batch(queue: &[Conversation]) -> Result<RecordBatch, arrow::error::Arro
 
 fn in_memory(batch: Result<RecordBatch, arrow::error::ArrowError>) -> Result<TableSnapshot, TablesError> {
     let batch = batch.map_err(|error| TablesError::Fault(error.to_string()))?;
-    Ok(TableSnapshot { schema: batch.schema(), files: Vec::new(), batches: vec![batch], newest_by: None })
+    let guard = SnapshotGuard::new(());
+    Ok(TableSnapshot { schema: batch.schema(), files: Vec::new(), batches: vec![batch], newest_by: None, guard })
 }
 
 #[async_trait]
@@ -126,9 +127,11 @@ impl TenantTables for Tables {
                 let newest = NewestBy { key: "conversation_id", version: "version" };
                 Ok(TableSnapshot {
                     schema: snapshot.schema,
-                    files: snapshot.files.into_iter().map(file).collect(),
+                    files: snapshot.files.iter().map(|found| file(found)).collect(),
                     batches: snapshot.batches,
                     newest_by: (table == Table::Conversations).then_some(newest),
+                    // A merged file is deleted when nobody holds it any more.
+                    guard: SnapshotGuard::new(snapshot.files),
                 })
             }
         }
@@ -145,6 +148,6 @@ impl TenantTables for Tables {
     }
 }
 
-fn file(file: Arc<sinks::parquet::FactFile>) -> ParquetFile {
+fn file(file: &sinks::parquet::FactFile) -> ParquetFile {
     ParquetFile { path: file.path().to_owned(), bytes: file.bytes(), rows: file.rows() }
 }

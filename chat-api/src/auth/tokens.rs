@@ -160,7 +160,11 @@ pub fn sign_agent(
 ) -> Result<String, TokenError> {
     let iat = now.0 / 1_000;
     let aud = AGENT_AUDIENCE.to_owned();
-    sign(key_file, AGENT_AUDIENCE, &AgentClaims { aud, sub: agent, tenant, session, iat, exp: iat + ACCESS_TOKEN_LIFE_S })
+    sign(
+        key_file,
+        AGENT_AUDIENCE,
+        &AgentClaims { aud, sub: agent, tenant, session, iat, exp: iat + ACCESS_TOKEN_LIFE_S },
+    )
 }
 
 /// The claims of an agent's access token that is ours and not expired.
@@ -183,7 +187,8 @@ pub fn sign_visitor(
 ) -> Result<(String, Timestamp), TokenError> {
     let iat = now.0 / 1_000;
     let exp = iat + VISITOR_TOKEN_LIFE_S;
-    let claims = VisitorClaims { aud: VISITOR_AUDIENCE.to_owned(), sub: visitor, tenant, conversation, chatbot, iat, exp };
+    let claims =
+        VisitorClaims { aud: VISITOR_AUDIENCE.to_owned(), sub: visitor, tenant, conversation, chatbot, iat, exp };
     let token = sign(key_file, VISITOR_AUDIENCE, &claims)?;
     Ok((format!("{VISITOR_PREFIX}{token}"), Timestamp(exp * 1_000)))
 }
@@ -280,7 +285,8 @@ mod tests {
         assert_eq!(open_agent(&keys, &token).map(|claims| (claims.tenant, claims.sub)), Some((tenant, agent)));
         assert_eq!(open_agent(&other, &token), None);
         assert_eq!(open_visitor(&keys, &format!("{VISITOR_PREFIX}{token}")), None);
-        let old = sign_agent(&keys, tenant, agent, session, now.plus_ms(-ACCESS_TOKEN_LIFE_S * 1_000)).expect("signs");
+        let then = now.plus_ms(-(ACCESS_TOKEN_LIFE_S + 2) * 1_000);
+        let old = sign_agent(&keys, tenant, agent, session, then).expect("signs");
         assert_eq!(open_agent(&keys, &old), None, "it has ended");
 
         let (conversation, chatbot) = (ConversationId::fresh(), ChatbotId::fresh());

@@ -34,11 +34,7 @@ pub(super) fn routes() -> Router<Arc<App>> {
         .route("/v1/operator/import", post(import_any))
 }
 
-async fn import_own(
-    State(app): State<Arc<App>>,
-    caller: AgentCaller,
-    request: Request,
-) -> Outcome<Json<ImportReport>> {
+async fn import_own(State(app): State<Arc<App>>, caller: AgentCaller, request: Request) -> Outcome<Json<ImportReport>> {
     require(&caller, Role::Admin, "import conversations")?;
     import(&app, caller.actor(), Owner::Tenant(caller.tenant), request).await
 }

@@ -25,9 +25,7 @@ const GREETING: &str = "Hi! How can we help?";
 const WAITING_TEXT: &str = "An agent will join shortly.";
 
 pub(super) fn routes() -> Router<Arc<App>> {
-    Router::new()
-        .route("/v1/chatbots", post(create).get(list))
-        .route("/v1/chatbots/{id}", get(show).patch(change))
+    Router::new().route("/v1/chatbots", post(create).get(list)).route("/v1/chatbots/{id}", get(show).patch(change))
 }
 
 fn view(app: &App, tenant: TenantId, id: ChatbotId) -> Outcome<ChatbotView> {
@@ -113,7 +111,11 @@ async fn change(
     let kind = CommandKind::UpdateChatbot {
         chatbot_id,
         name: body.name.as_deref().map(|name| check::name("name", name)).transpose()?,
-        allowed_origins: body.allowed_origins.as_deref().map(|list| check::origins("allowedOrigins", list)).transpose()?,
+        allowed_origins: body
+            .allowed_origins
+            .as_deref()
+            .map(|list| check::origins("allowedOrigins", list))
+            .transpose()?,
         greeting: body.greeting.as_deref().map(|text| check::text("greeting", text)).transpose()?,
         waiting_text: body.waiting_text.as_deref().map(|text| check::text("waitingText", text)).transpose()?,
     };

@@ -125,7 +125,9 @@ pub fn password(field: &str, text: &str) -> Outcome<()> {
 pub fn time_zone(field: &str, text: &str) -> Outcome<String> {
     match text.parse::<chrono_tz::Tz>() {
         Ok(zone) => Ok(zone.name().to_owned()),
-        Err(_) => Err(Problem::invalid(field, format!("'{field}' is not an IANA time zone, for example Europe/Berlin"))),
+        Err(_) => {
+            Err(Problem::invalid(field, format!("'{field}' is not an IANA time zone, for example Europe/Berlin")))
+        }
     }
 }
 
@@ -138,7 +140,10 @@ pub fn metadata(field: &str, object: &Map<String, Value>) -> Outcome<String> {
     if text.len() <= METADATA_BYTES_MAX && !text.contains("\\u0000") {
         Ok(text)
     } else {
-        Err(Problem::invalid(field, format!("'{field}' is a JSON object of at most {METADATA_BYTES_MAX} bytes, without NUL")))
+        Err(Problem::invalid(
+            field,
+            format!("'{field}' is a JSON object of at most {METADATA_BYTES_MAX} bytes, without NUL"),
+        ))
     }
 }
 
@@ -217,7 +222,9 @@ mod tests {
             assert!(email("email", good).is_ok(), "{good}");
         }
         assert_eq!(email("email", " Ada@EXAMPLE.com ").expect("good"), "Ada@example.com");
-        for bad in ["", "ada", "@example.com", "ada@", "a b@example.com", "ada@-x.com", "ada@x..com", "a@b@c.d,", "a\n@b.c"] {
+        for bad in
+            ["", "ada", "@example.com", "ada@", "a b@example.com", "ada@-x.com", "ada@x..com", "a@b@c.d,", "a\n@b.c"]
+        {
             assert!(email("email", bad).is_err(), "{bad}");
         }
     }
@@ -228,7 +235,16 @@ mod tests {
         for good in ["https://shop.example", "http://localhost:8080", "http://127.0.0.1:3000", "https://[::1]:8443"] {
             assert!(check(good), "{good}");
         }
-        for bad in ["*", "https://shop.example/", "shop.example", "https://Shop.example", "https://shop.example:443", "null", "ftp://x", "https://a b"] {
+        for bad in [
+            "*",
+            "https://shop.example/",
+            "shop.example",
+            "https://Shop.example",
+            "https://shop.example:443",
+            "null",
+            "ftp://x",
+            "https://a b",
+        ] {
             assert!(!check(bad), "{bad}");
         }
     }

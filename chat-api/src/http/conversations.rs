@@ -80,11 +80,7 @@ async fn show(
     Ok(Json(app.views.conversation(&chat, false)?))
 }
 
-async fn threads(
-    State(app): State<Arc<App>>,
-    caller: AgentCaller,
-    Id(id): Id<ConversationId>,
-) -> Outcome<Json<Value>> {
+async fn threads(State(app): State<Arc<App>>, caller: AgentCaller, Id(id): Id<ConversationId>) -> Outcome<Json<Value>> {
     let chat = write::conversation(&app, caller.tenant, id)?;
     let items: Vec<ThreadView> = chat.threads.iter().map(ThreadView::from).collect();
     Ok(Json(json!({ "items": items, "nextCursor": null })))
@@ -114,7 +110,12 @@ async fn assignments(
 }
 
 /// Sends a command about a conversation and answers how it is now.
-async fn act<T>(app: &App, caller: &AgentCaller, write: &Write<T>, kind: CommandKind) -> Outcome<Json<ConversationView>> {
+async fn act<T>(
+    app: &App,
+    caller: &AgentCaller,
+    write: &Write<T>,
+    kind: CommandKind,
+) -> Outcome<Json<ConversationView>> {
     let request = write.request(app, caller.sender());
     let answer = write::submit(app, command(caller.tenant, caller.actor(), request, kind)).await?;
     // Also for a repeat: the command loads the conversation it names, and its own check is by tenant.

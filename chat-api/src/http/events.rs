@@ -60,13 +60,7 @@ pub struct Author {
 ///
 /// # Errors
 /// 500 when the log or a key can't be read.
-pub fn page(
-    app: &App,
-    chat: &Conversation,
-    after: u64,
-    limit: usize,
-    for_visitor: bool,
-) -> Outcome<Vec<EventView>> {
+pub fn page(app: &App, chat: &Conversation, after: u64, limit: usize, for_visitor: bool) -> Outcome<Vec<EventView>> {
     let mut views = Vec::new();
     let mut after = after;
     loop {

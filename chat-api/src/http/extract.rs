@@ -97,7 +97,8 @@ fn idempotency_key(headers: &HeaderMap) -> Outcome<Option<String>> {
     match key.filter(|key| !key.starts_with("c:")) {
         Some(key) => Ok(Some(key.to_owned())),
         None => {
-            let detail = format!("an idempotency key has 1 to {KEY_CHARS_MAX} ASCII characters, the first two not 'c:'");
+            let detail =
+                format!("an idempotency key has 1 to {KEY_CHARS_MAX} ASCII characters, the first two not 'c:'");
             Err(Problem::invalid("Idempotency-Key", detail))
         }
     }
@@ -159,9 +160,8 @@ fn data_problem(text: &str) -> Problem {
         let rest = &reason[reason.find(start)? + start.len()..];
         rest.split_once('`').map(|(name, _)| name.to_owned())
     };
-    let unprocessable = |code, detail: String, field: String| {
-        Problem::new(StatusCode::UNPROCESSABLE_ENTITY, code, detail).at(field)
-    };
+    let unprocessable =
+        |code, detail: String, field: String| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, code, detail).at(field);
     if let Some(field) = quoted("unknown field `") {
         return unprocessable("unknown_field", format!("there is no field '{field}' here"), field);
     }
@@ -312,9 +312,9 @@ mod tests {
     #[derive(Debug, Deserialize)]
     #[serde(rename_all = "camelCase", deny_unknown_fields)]
     struct Sample {
-        _name: Option<String>,
         #[serde(rename = "maxChats")]
         _max_chats: Option<u32>,
+        #[serde(rename = "inner")]
         _inner: Option<Inner>,
     }
 
@@ -339,7 +339,7 @@ mod tests {
         let field = |name: &str| Some(name.to_owned());
         assert_eq!(refused(r#"{"tenantId":"x"}"#).await, (422, "unknown_field".to_owned(), field("tenantId")));
         assert_eq!(refused(r#"{"maxChats":"six"}"#).await, (422, "invalid_field".to_owned(), field("maxChats")));
-        assert_eq!(refused(r#"{"_inner":{}}"#).await, (422, "missing_field".to_owned(), field("score")));
+        assert_eq!(refused(r#"{"inner":{}}"#).await, (422, "missing_field".to_owned(), field("score")));
         assert_eq!(refused("[1]").await.0, 422);
         assert_eq!(refused("{").await, (400, "malformed_json".to_owned(), None));
         assert_eq!(refused("{} x").await, (400, "malformed_json".to_owned(), None));

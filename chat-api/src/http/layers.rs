@@ -29,7 +29,10 @@ const POLICY: &str = "default-src 'none'; frame-ancestors 'none'";
 pub async fn observe(request: Request, next: Next) -> Response {
     let started = Instant::now();
     let method = method_label(request.method());
-    let route = request.extensions().get::<MatchedPath>().map_or_else(|| "unmatched".to_owned(), |path| path.as_str().to_owned());
+    let route = request
+        .extensions()
+        .get::<MatchedPath>()
+        .map_or_else(|| "unmatched".to_owned(), |path| path.as_str().to_owned());
     let response = next.run(request).await;
     let (status, elapsed) = (response.status().as_u16(), started.elapsed());
     let labels = [("route", route.clone()), ("method", method.to_owned()), ("status", status.to_string())];

@@ -37,13 +37,11 @@ use std::sync::Arc;
 use tower_http::catch_panic::CatchPanicLayer;
 
 /// Every route of the API.
-#[must_use]
 pub fn router(app: Arc<App>) -> Router {
     router_with(app, Router::new())
 }
 
 /// The same with more routes under the same layers; for what only the binary can build.
-#[must_use]
 pub fn router_with(app: Arc<App>, more: Router<Arc<App>>) -> Router {
     let routes = Router::new()
         .merge(tenants::routes())

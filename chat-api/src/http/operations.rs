@@ -25,8 +25,10 @@ async fn ready(State(app): State<Arc<App>>) -> Outcome<(StatusCode, Json<Value>)
     });
     let states = states.await.map_err(|error| Problem::internal(&error))?;
     let fine = states.iter().all(|(_, problem)| problem.is_none());
-    let dependencies: Map<String, Value> =
-        states.into_iter().map(|(name, problem)| (name.to_owned(), problem.unwrap_or_else(|| "ok".to_owned()).into())).collect();
+    let dependencies: Map<String, Value> = states
+        .into_iter()
+        .map(|(name, problem)| (name.to_owned(), problem.unwrap_or_else(|| "ok".to_owned()).into()))
+        .collect();
     let (status, word) = if fine { (StatusCode::OK, "ready") } else { (StatusCode::SERVICE_UNAVAILABLE, "not ready") };
     Ok((status, Json(json!({ "status": word, "dependencies": dependencies }))))
 }

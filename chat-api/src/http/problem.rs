@@ -3,9 +3,9 @@
 //! Whatever goes wrong ends here. A fault of ours is logged with its cause and answered without it.
 
 use crate::app::App;
-use crate::auth::{AuthError, OperatorRefusal};
 use crate::auth::passwords::PasswordError;
 use crate::auth::tokens::TokenError;
+use crate::auth::{AuthError, OperatorRefusal};
 use crate::core::Rejection;
 use crate::view::ViewError;
 use axum::http::{HeaderValue, StatusCode, header};
@@ -20,9 +20,12 @@ use std::borrow::Cow;
 /// Seconds after which a failed write is worth another try.
 const RETRY_AFTER_S: u64 = 1;
 
-/// An error as it's answered.
+/// An error as it's answered; boxed, so that what usually goes well stays small.
 #[derive(Debug, Clone)]
-pub struct Problem {
+pub struct Problem(Box<Words>);
+
+#[derive(Debug, Clone)]
+struct Words {
     status: StatusCode,
     code: Cow<'static, str>,
     detail: String,
@@ -39,7 +42,8 @@ impl Problem {
     #[must_use]
     pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
         let code = Cow::Borrowed(code);
-        Self { status, code, detail: detail.into(), field: None, winner: None, retry_after_s: None }
+        let detail = detail.into();
+        Self(Box::new(Words { status, code, detail, field: None, winner: None, retry_after_s: None }))
     }
 
     /// A field that isn't as it must be.
@@ -69,40 +73,40 @@ impl Problem {
     /// With the field at fault.
     #[must_use]
     pub fn at(mut self, field: impl Into<String>) -> Self {
-        self.field = Some(field.into());
+        self.0.field = Some(field.into());
         self
     }
 
     /// With the seconds to wait.
     #[must_use]
     pub fn retry_after(mut self, seconds: u64) -> Self {
-        self.retry_after_s = Some(seconds);
+        self.0.retry_after_s = Some(seconds);
         self
     }
 
     /// The status, for those who answer in another shape.
     #[must_use]
     pub fn status(&self) -> StatusCode {
-        self.status
+        self.0.status
     }
 
     /// Whether it has this code.
     #[must_use]
     pub fn is(&self, code: &str) -> bool {
-        self.code == code
+        self.0.code == code
     }
 
     /// The sentence, for those who answer in another shape.
     #[must_use]
     pub fn detail(&self) -> &str {
-        &self.detail
+        &self.0.detail
     }
 
     /// A decision against a command; a lost race names who won.
     pub fn rejected(app: &App, tenant: TenantId, rejection: Rejection) -> Self {
         let winner = rejection.winner;
         let mut problem = Self::from(rejection);
-        problem.winner = winner.map(|id| winner_json(app, tenant, id));
+        problem.0.winner = winner.map(|id| winner_json(app, tenant, id));
         problem
     }
 }
@@ -115,24 +119,24 @@ fn winner_json(app: &App, tenant: TenantId, id: AgentId) -> Value {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let title = self.status.canonical_reason().unwrap_or("Error");
+        let title = self.0.status.canonical_reason().unwrap_or("Error");
         let mut body = json!({
-            "type": "about:blank", "status": self.status.as_u16(), "title": title,
-            "code": self.code, "detail": self.detail,
+            "type": "about:blank", "status": self.0.status.as_u16(), "title": title,
+            "code": self.0.code, "detail": self.0.detail,
         });
-        if let Some(field) = self.field {
+        if let Some(field) = self.0.field {
             body["field"] = field.into();
         }
-        if let Some(winner) = self.winner {
+        if let Some(winner) = self.0.winner {
             body["winner"] = winner;
         }
-        let mut response = (self.status, body.to_string()).into_response();
+        let mut response = (self.0.status, body.to_string()).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        if self.status == StatusCode::UNAUTHORIZED {
+        if self.0.status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
-        if let Some(seconds) = self.retry_after_s {
+        if let Some(seconds) = self.0.retry_after_s {
             headers.insert(header::RETRY_AFTER, seconds.into());
         }
         response

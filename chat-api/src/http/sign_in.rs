@@ -153,8 +153,7 @@ async fn refresh(State(app): State<Arc<App>>, write: Write<Refresh>) -> Outcome<
     if !answer.events.iter().any(|event| matches!(event.payload, Payload::SessionRefreshed(_))) {
         return Err(invalid_refresh_token());
     }
-    let access_token =
-        tokens::sign_agent(&app.key_file, session.tenant, agent.id, session.id, Timestamp::now())?;
+    let access_token = tokens::sign_agent(&app.key_file, session.tenant, agent.id, session.id, Timestamp::now())?;
     let tokens = Tokens { access_token, refresh_token, expires_in: tokens::ACCESS_TOKEN_LIFE_S };
     Ok(Json(SignedIn { tokens, agent: app.views.agent(&agent)? }))
 }

@@ -162,9 +162,8 @@ async fn create_as(
 }
 
 fn made(app: &App, tenant: TenantId, owner: AgentId, repeated: bool) -> Outcome<MadeTenant> {
-    let (found, agent) = app
-        .pool
-        .read(|connection| Ok((read::tenant(connection, tenant)?, read::agent(connection, tenant, owner)?)))?;
+    let (found, agent) =
+        app.pool.read(|connection| Ok((read::tenant(connection, tenant)?, read::agent(connection, tenant, owner)?)))?;
     match (found, agent) {
         (Some(tenant), Some(owner)) => Ok(MadeTenant { tenant, owner, repeated }),
         _ => Err(Problem::internal(&"a tenant that was just made isn't there")),

@@ -73,7 +73,8 @@ fn identify(app: &App, request: &mut Request) -> Outcome<(Chatbot, Option<Visito
     if request.uri().path() == "/v1/widget/session" {
         let key = request.headers().get("x-chatbot-key").and_then(|value| value.to_str().ok());
         let key = key.ok_or_else(|| Problem::unauthorized("send the chatbot's key as 'X-Chatbot-Key'"))?;
-        let unknown = || Problem::new(StatusCode::UNAUTHORIZED, "invalid_chatbot_key", "there is no chatbot with this key");
+        let unknown =
+            || Problem::new(StatusCode::UNAUTHORIZED, "invalid_chatbot_key", "there is no chatbot with this key");
         let chatbot = app.pool.read(|connection| read::chatbot_by_key(connection, key))?.ok_or_else(unknown)?;
         request.extensions_mut().insert(Arc::new(chatbot.clone()));
         return Ok((chatbot, None));

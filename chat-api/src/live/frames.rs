@@ -1,4 +1,4 @@
-//! The JSON of both directions. `docs` of each frame is its example in the tests below.
+//! The JSON of both directions, and the codes of the close frames. The tests below have an example of each frame.
 
 use super::credential::Person;
 use crate::view::{ConversationView, EventView};

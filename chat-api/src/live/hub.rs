@@ -29,7 +29,7 @@ const RETRY_PAUSE_MAX: Duration = Duration::from_secs(10);
 /// What one process, one tenant, one person and one socket may take; the defaults are production's.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// Sockets of the process: with some 20 KiB each, 400 MiB.
+    /// Sockets of the process. An idle one holds some 10 KiB, so all of them 200 MiB, and the kernel's buffers.
     pub sockets_max: usize,
     /// Sockets of a tenant.
     pub sockets_per_tenant_max: usize,

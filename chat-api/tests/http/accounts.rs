@@ -14,8 +14,14 @@ async fn sign_up_makes_a_tenant_and_its_owner() {
     let server = Server::start();
     let body = json!({ "name": "Åcme & Co", "adminName": "Ada", "adminEmail": "Ada@Acme.Example", "adminPassword": PASSWORD, "timeZone": "Europe/Berlin" });
     let made = server.call(Call::post("/v1/tenants", body.clone())).await.expect(201);
-    assert_eq!((made["tenant"]["name"].as_str(), made["tenant"]["timeZone"].as_str()), (Some("Åcme & Co"), Some("Europe/Berlin")));
-    assert_eq!((made["agent"]["role"].as_str(), made["agent"]["email"].as_str()), (Some("owner"), Some("Ada@acme.example")));
+    assert_eq!(
+        (made["tenant"]["name"].as_str(), made["tenant"]["timeZone"].as_str()),
+        (Some("Åcme & Co"), Some("Europe/Berlin"))
+    );
+    assert_eq!(
+        (made["agent"]["role"].as_str(), made["agent"]["email"].as_str()),
+        (Some("owner"), Some("Ada@acme.example"))
+    );
     assert_eq!(made["expires_in"], 900);
     let me = server.call(Call::get("/v1/auth/me").token(&text(&made["access_token"]))).await.expect(200);
     assert_eq!((&me["id"], &me["tenant"]["id"]), (&made["agent"]["id"], &made["tenant"]["id"]));
@@ -108,14 +114,16 @@ async fn a_changed_role_holds_at_once() {
 async fn tenants_and_agents_are_changed_and_listed() {
     let server = Server::start();
     let acme = server.tenant("Acme").await;
-    let change = Call::new(Method::PATCH, "/v1/tenants/me").json(json!({ "name": "Acme Ltd", "timeZone": "Asia/Tokyo" }));
+    let change =
+        Call::new(Method::PATCH, "/v1/tenants/me").json(json!({ "name": "Acme Ltd", "timeZone": "Asia/Tokyo" }));
     let tenant = server.call(change.token(&acme.token)).await.expect(200);
     assert_eq!((&tenant["name"], &tenant["timeZone"]), (&json!("Acme Ltd"), &json!("Asia/Tokyo")));
     let (bob, token) = server.agent(&acme, "Bob", "agent").await;
     let status = Call::new(Method::PUT, format!("/v1/agents/{bob}/status")).json(json!({ "status": "online" }));
     let online = server.call(status.token(&token)).await.expect(200);
     assert_eq!((&online["status"], &online["acceptingChats"]), (&json!("online"), &json!(true)));
-    let rename = Call::new(Method::PATCH, format!("/v1/agents/{bob}")).json(json!({ "name": "Robert", "maxConcurrentChats": 2 }));
+    let rename = Call::new(Method::PATCH, format!("/v1/agents/{bob}"))
+        .json(json!({ "name": "Robert", "maxConcurrentChats": 2 }));
     let renamed = server.call(rename.token(&acme.token)).await.expect(200);
     assert_eq!((&renamed["name"], &renamed["maxConcurrentChats"]), (&json!("Robert"), &json!(2)));
 
@@ -146,7 +154,8 @@ async fn the_operator_spans_tenants() {
     assert_eq!((&made["tenant"]["slug"], made["access_token"].is_null()), (&json!("globex"), true));
     let listed = server.call(Call::get("/v1/operator/tenants").token(OPERATOR)).await.expect(200);
     assert_eq!(listed["items"].as_array().map(Vec::len), Some(2));
-    let token = Call::post("/v1/operator/tenants/globex/tokens", json!({ "name": "sql", "scopes": [], "expiresAt": null }));
+    let token =
+        Call::post("/v1/operator/tenants/globex/tokens", json!({ "name": "sql", "scopes": [], "expiresAt": null }));
     let token = text(&server.call(token.token(OPERATOR)).await.expect(201)["token"]);
     assert!(token.starts_with("p."));
     server.call(Call::get("/v0/sql?q=SELECT+1+AS+one").token(&token)).await.expect(200);
@@ -166,8 +175,15 @@ async fn secrets_are_not_stored_in_clear() {
         bytes.extend(std::fs::read(server.data_dir().join(file)).expect("a database file"));
     }
     let secrets = [
-        PASSWORD, &acme.token, &acme.refresh_token, &text(&session["sessionToken"]), &text(&made["token"]),
-        "owner@acme.example", "vera@mail.example", "Visitor Vera", "the parcel is lost",
+        PASSWORD,
+        &acme.token,
+        &acme.refresh_token,
+        &text(&session["sessionToken"]),
+        &text(&made["token"]),
+        "owner@acme.example",
+        "vera@mail.example",
+        "Visitor Vera",
+        "the parcel is lost",
     ];
     for secret in secrets {
         let found = bytes.windows(secret.len()).any(|window| window == secret.as_bytes());

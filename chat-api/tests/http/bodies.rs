@@ -18,16 +18,31 @@ async fn unknown_fields_are_named() {
     let chat = text(&session["conversationId"]);
     let agent_id = &acme.owner;
     let bodies = [
-        (Method::POST, "/v1/tenants".to_owned(), "", json!({ "name": "A", "adminName": "A", "adminEmail": "a@b.c", "adminPassword": PASSWORD })),
+        (
+            Method::POST,
+            "/v1/tenants".to_owned(),
+            "",
+            json!({ "name": "A", "adminName": "A", "adminEmail": "a@b.c", "adminPassword": PASSWORD }),
+        ),
         (Method::PATCH, "/v1/tenants/me".to_owned(), &*agent, json!({})),
         (Method::POST, "/v1/auth/login".to_owned(), "", json!({ "email": "a@b.c", "password": PASSWORD })),
         (Method::POST, "/v1/auth/refresh".to_owned(), "", json!({ "refresh_token": "x" })),
-        (Method::POST, "/v1/agents".to_owned(), &*agent, json!({ "name": "A", "email": "a@b.c", "password": PASSWORD })),
+        (
+            Method::POST,
+            "/v1/agents".to_owned(),
+            &*agent,
+            json!({ "name": "A", "email": "a@b.c", "password": PASSWORD }),
+        ),
         (Method::PATCH, format!("/v1/agents/{agent_id}"), &*agent, json!({})),
         (Method::PUT, format!("/v1/agents/{agent_id}/status"), &*agent, json!({ "status": "online" })),
         (Method::POST, "/v1/chatbots".to_owned(), &*agent, json!({ "name": "A" })),
         (Method::PATCH, format!("/v1/chatbots/{}", acme.chatbot), &*agent, json!({})),
-        (Method::POST, format!("/v1/threads/{}/events", text(&session["threadId"])), &*agent, json!({ "type": "message", "content": "x" })),
+        (
+            Method::POST,
+            format!("/v1/threads/{}/events", text(&session["threadId"])),
+            &*agent,
+            json!({ "type": "message", "content": "x" }),
+        ),
         (Method::POST, format!("/v1/conversations/{chat}/assign"), &*agent, json!({ "agentId": agent_id })),
         (Method::POST, format!("/v1/conversations/{chat}/take"), &*agent, json!({})),
         (Method::POST, format!("/v1/conversations/{chat}/tags"), &*agent, json!({})),
@@ -46,7 +61,8 @@ async fn unknown_fields_are_named() {
             assert_eq!(problem(&refused), (Some("unknown_field"), Some(field)), "{path}");
         }
     }
-    let session = Call::post("/v1/widget/session", json!({ "tenantId": acme.id })).header("x-chatbot-key", &acme.chatbot_key);
+    let session =
+        Call::post("/v1/widget/session", json!({ "tenantId": acme.id })).header("x-chatbot-key", &acme.chatbot_key);
     assert_eq!(problem(&server.call(session).await.expect(422)), (Some("unknown_field"), Some("tenantId")));
     assert_eq!(server.app.writer.reader().end(), events, "nothing was written");
 }
@@ -138,7 +154,9 @@ async fn operations_are_public_and_hardened() {
     let ready = server.call(Call::get("/readyz")).await.expect(200);
     assert_eq!(ready["dependencies"]["log"], "ok");
     let reply = server.call(Call::get("/v1/status")).await;
-    for (name, value) in [("x-content-type-options", "nosniff"), ("x-frame-options", "DENY"), ("referrer-policy", "no-referrer")] {
+    for (name, value) in
+        [("x-content-type-options", "nosniff"), ("x-frame-options", "DENY"), ("referrer-policy", "no-referrer")]
+    {
         assert_eq!(reply.header(name), Some(value));
     }
     let status = reply.expect(200);

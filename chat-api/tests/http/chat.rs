@@ -13,7 +13,10 @@ fn seqs(events: &Value) -> Vec<u64> {
 }
 
 async fn act(server: &Server, tenant: &Tenant, chat: &str, action: &str) -> Value {
-    server.call(Call::new(Method::POST, format!("/v1/conversations/{chat}/{action}")).token(&tenant.token)).await.expect(200)
+    server
+        .call(Call::new(Method::POST, format!("/v1/conversations/{chat}/{action}")).token(&tenant.token))
+        .await
+        .expect(200)
 }
 
 /// From the first word to the rating, and the same conversation again when the visitor comes back.
@@ -27,7 +30,12 @@ async fn a_conversation_from_first_word_to_rating() {
     let (visitor, chat) = (text(&session["sessionToken"]), text(&session["conversationId"]));
     assert!(visitor.starts_with("wst_"));
     let opened = events(&server, &visitor, "").await;
-    let codes: Vec<&str> = opened["events"].as_array().expect("events").iter().filter_map(|event| event["metadata"]["code"].as_str()).collect();
+    let codes: Vec<&str> = opened["events"]
+        .as_array()
+        .expect("events")
+        .iter()
+        .filter_map(|event| event["metadata"]["code"].as_str())
+        .collect();
     assert_eq!(codes, ["conversation_started", "agent_will_join"]);
 
     let taken = act(&server, &acme, &chat, "take").await;
@@ -44,7 +52,10 @@ async fn a_conversation_from_first_word_to_rating() {
     assert_eq!(act(&server, &acme, &chat, "resolve").await["status"], "resolved");
     assert_eq!(act(&server, &acme, &chat, "resolve").await["status"], "resolved");
     let late = json!({ "type": "message", "content": "One more thing" });
-    assert_eq!(server.call(Call::post(&path, late).token(&acme.token)).await.expect(409)["code"], "conversation_resolved");
+    assert_eq!(
+        server.call(Call::post(&path, late).token(&acme.token)).await.expect(409)["code"],
+        "conversation_resolved"
+    );
     let again = Call::post("/v1/widget/events", json!({ "content": "It came, thanks!" })).token(&visitor);
     assert_eq!(server.call(again).await.expect(201)["content"], "It came, thanks!");
     let now = events(&server, &visitor, "").await;
@@ -57,10 +68,17 @@ async fn a_conversation_from_first_word_to_rating() {
     let closed = Call::post("/v1/widget/events", json!({ "content": "hello?" })).token(&visitor);
     assert_eq!(server.call(closed).await.expect(409)["code"], "conversation_closed");
 
-    let threads = server.call(Call::get(format!("/v1/conversations/{chat}/threads")).token(&acme.token)).await.expect(200);
-    let reasons: Vec<&str> = threads["items"].as_array().expect("threads").iter().filter_map(|thread| thread["closedReason"].as_str()).collect();
+    let threads =
+        server.call(Call::get(format!("/v1/conversations/{chat}/threads")).token(&acme.token)).await.expect(200);
+    let reasons: Vec<&str> = threads["items"]
+        .as_array()
+        .expect("threads")
+        .iter()
+        .filter_map(|thread| thread["closedReason"].as_str())
+        .collect();
     assert_eq!(reasons, ["agent_assigned", "resolved", "resolved"]);
-    let given = server.call(Call::get(format!("/v1/conversations/{chat}/assignments")).token(&acme.token)).await.expect(200);
+    let given =
+        server.call(Call::get(format!("/v1/conversations/{chat}/assignments")).token(&acme.token)).await.expect(200);
     assert_eq!((&given["items"][0]["chosen"], &given["items"][0]["strategy"]), (&json!(acme.owner), &json!("manual")));
 }
 
@@ -73,7 +91,8 @@ async fn notes_are_invisible_to_visitors() {
     let (visitor, chat) = (text(&session["sessionToken"]), text(&session["conversationId"]));
     act(&server, &acme, &chat, "take").await;
     let path = format!("/v1/threads/{}/events", text(&session["threadId"]));
-    let say = |kind: &str, content: String| Call::post(&path, json!({ "type": kind, "content": content })).token(&acme.token);
+    let say =
+        |kind: &str, content: String| Call::post(&path, json!({ "type": kind, "content": content })).token(&acme.token);
     for number in 0..12 {
         server.call(say("note", format!("secret {number}"))).await.expect(201);
     }
@@ -88,7 +107,11 @@ async fn notes_are_invisible_to_visitors() {
     assert_eq!(seqs(&all["events"]), [1, 2, 3, 4, 17]);
     assert_eq!((&all["lastSeq"], &all["conversation"]["lastSeq"]), (&json!(17), &json!(17)));
     assert_eq!(seqs(&events(&server, &visitor, "limit=2").await["events"]), [1, 2]);
-    assert_eq!(seqs(&events(&server, &visitor, "after=3&limit=2").await["events"]), [4, 17], "limit counts visible events");
+    assert_eq!(
+        seqs(&events(&server, &visitor, "after=3&limit=2").await["events"]),
+        [4, 17],
+        "limit counts visible events"
+    );
     assert_eq!(seqs(&events(&server, &visitor, "after=17").await["events"]), [0_u64; 0], "an empty page is the end");
 
     let page = server.call(Call::get(format!("{path}?after=15&limit=3")).token(&acme.token)).await.expect(200);

@@ -42,18 +42,26 @@ async fn a_message_is_posted_once() {
     let post = |content: &str| {
         server.call(Call::post("/v1/widget/events", json!({ "content": content, "clientId": "m1" })).token(&visitor))
     };
-    server.call(Call::new(Method::POST, format!("/v1/conversations/{chat}/resolve")).token(&acme.token)).await.expect(200);
+    server
+        .call(Call::new(Method::POST, format!("/v1/conversations/{chat}/resolve")).token(&acme.token))
+        .await
+        .expect(200);
     let (one, two, three) = tokio::join!(post("again"), post("again"), post("again"));
     let mut statuses = [one.status.as_u16(), two.status.as_u16(), three.status.as_u16()];
     statuses.sort_unstable();
     assert_eq!(statuses, [200, 200, 201]);
     assert_eq!((&one.json, &two.json), (&two.json, &three.json));
-    assert_eq!((&one.json["content"], &one.json["type"], &one.json["clientId"]), (&json!("again"), &json!("message"), &json!("m1")));
+    assert_eq!(
+        (&one.json["content"], &one.json["type"], &one.json["clientId"]),
+        (&json!("again"), &json!("message"), &json!("m1"))
+    );
     assert_eq!(post("other words").await.expect(422)["code"], "idempotency_mismatch");
 
     // An agent's client ids are their own, and hold across threads of the conversation.
-    let listed = server.call(Call::get(format!("/v1/conversations/{chat}/threads")).token(&acme.token)).await.expect(200);
-    let threads: Vec<String> = listed["items"].as_array().expect("threads").iter().map(|thread| text(&thread["id"])).collect();
+    let listed =
+        server.call(Call::get(format!("/v1/conversations/{chat}/threads")).token(&acme.token)).await.expect(200);
+    let threads: Vec<String> =
+        listed["items"].as_array().expect("threads").iter().map(|thread| text(&thread["id"])).collect();
     let note = |thread: &str| {
         let body = json!({ "type": "note", "content": "look", "clientId": "m1" });
         server.call(Call::post(format!("/v1/threads/{thread}/events"), body).token(&acme.token))
@@ -79,7 +87,8 @@ async fn resources_are_made_once() {
         let body = json!({ "name": "Bob", "email": "bob@acme.example", "password": password });
         Call::post("/v1/agents", body).token(&acme.token).key("k2")
     };
-    let (first, again) = (server.call(agent(PASSWORD)).await.expect(201), server.call(agent(PASSWORD)).await.expect(201));
+    let (first, again) =
+        (server.call(agent(PASSWORD)).await.expect(201), server.call(agent(PASSWORD)).await.expect(201));
     assert_eq!(first["id"], again["id"]);
 
     let token = || Call::post("/v0/tokens", json!({ "name": "t" })).token(&acme.token).key("k3");
@@ -93,7 +102,8 @@ async fn resources_are_made_once() {
 async fn a_tenant_signs_up_once() {
     let server = Server::start();
     let sign_up = |name: &str| {
-        let body = json!({ "name": name, "adminName": "Ada", "adminEmail": "ada@acme.example", "adminPassword": PASSWORD });
+        let body =
+            json!({ "name": name, "adminName": "Ada", "adminEmail": "ada@acme.example", "adminPassword": PASSWORD });
         server.call(Call::post("/v1/tenants", body).key(KEY))
     };
     let (one, two) = tokio::join!(sign_up("Acme"), sign_up("Acme"));

@@ -50,7 +50,8 @@ async fn foreign_ids_are_unknown() {
         assert!(answers.iter().all(|answer| *answer == answers[0]), "{method} {path}: {answers:?}");
     }
     // A foreign agent in a body is as unknown as one in a path.
-    let assign = |id: &str| Call::post(format!("/v1/conversations/{chat}/assign"), json!({ "agentId": id })).token(&acme.token);
+    let assign =
+        |id: &str| Call::post(format!("/v1/conversations/{chat}/assign"), json!({ "agentId": id })).token(&acme.token);
     for id in [&*globex.owner, "nonsense"] {
         server.call(assign(id)).await.expect(404);
     }
@@ -72,7 +73,8 @@ async fn bad_tokens_are_refused() {
     let foreign = other.tenant("Acme").await;
     let claims = tokens::open_agent(&server.app.key_file, &acme.token).expect("our own token");
     let old = Timestamp::now().plus_ms(-3_600_000);
-    let expired = tokens::sign_agent(&server.app.key_file, claims.tenant, claims.sub, claims.session, old).expect("signs");
+    let expired =
+        tokens::sign_agent(&server.app.key_file, claims.tenant, claims.sub, claims.session, old).expect("signs");
     let sign = |tenant: TenantId, agent: AgentId, session: SessionId| {
         tokens::sign_agent(&server.app.key_file, tenant, agent, session, Timestamp::now()).expect("signs")
     };
@@ -83,11 +85,25 @@ async fn bad_tokens_are_refused() {
     let forged = BASE64.encode(payload.replace(&acme.id, &TenantId::fresh().to_string()));
     parts[1] = &forged;
     let forged = parts.join(".");
-    let unsigned = format!("{}.{}.", BASE64.encode(r#"{"alg":"none","typ":"JWT"}"#), acme.token.split('.').nth(1).expect("a part"));
+    let unsigned = format!(
+        "{}.{}.",
+        BASE64.encode(r#"{"alg":"none","typ":"JWT"}"#),
+        acme.token.split('.').nth(1).expect("a part")
+    );
 
     let bad = [
-        "", "nonsense", &visitor, visitor.trim_start_matches("wst_"), &foreign.token, &expired, &no_session, &no_tenant,
-        &forged, &unsigned, &acme.refresh_token, &"x".repeat(10_000),
+        "",
+        "nonsense",
+        &visitor,
+        visitor.trim_start_matches("wst_"),
+        &foreign.token,
+        &expired,
+        &no_session,
+        &no_tenant,
+        &forged,
+        &unsigned,
+        &acme.refresh_token,
+        &"x".repeat(10_000),
     ];
     let expected = server.call(Call::get("/v1/auth/me").token("x")).await.expect(401);
     for token in bad {
@@ -97,7 +113,9 @@ async fn bad_tokens_are_refused() {
     let keys = &server.app.key_file;
     let (conversation, chatbot) = (ConversationId::fresh(), ChatbotId::fresh());
     let ghost = tokens::sign_visitor(keys, claims.tenant, VisitorId::fresh(), conversation, chatbot, Timestamp::now());
-    for token in ["", &acme.token, &format!("wst_{}", acme.token), visitor.trim_start_matches("wst_"), &ghost.expect("signs").0] {
+    for token in
+        ["", &acme.token, &format!("wst_{}", acme.token), visitor.trim_start_matches("wst_"), &ghost.expect("signs").0]
+    {
         server.call(Call::get("/v1/widget/conversation").token(token)).await.expect(401);
     }
     let key = Call::post("/v1/widget/session", json!({})).header("x-chatbot-key", "pk_unknown");
@@ -116,8 +134,8 @@ async fn an_old_session_token_is_renewed() {
     assert_eq!(fresh.header("x-session-token"), None);
     let then = Timestamp::now().plus_ms(-19 * 3_600_000);
     let keys = &server.app.key_file;
-    let (old, _) =
-        tokens::sign_visitor(keys, claims.tenant, claims.sub, claims.conversation, claims.chatbot, then).expect("signs");
+    let (old, _) = tokens::sign_visitor(keys, claims.tenant, claims.sub, claims.conversation, claims.chatbot, then)
+        .expect("signs");
     let reply = server.call(Call::get("/v1/widget/conversation").token(&old)).await;
     let renewed = reply.header("x-session-token").expect("renewed");
     server.call(Call::get("/v1/widget/conversation").token(renewed)).await.expect(200);

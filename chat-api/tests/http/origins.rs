@@ -21,7 +21,14 @@ async fn the_widget_is_for_its_chatbots_origins() {
     assert_eq!(allowed.header(ALLOW), Some(ORIGIN));
     let token = text(&allowed.expect(201)["sessionToken"]);
     server.call(start(None)).await.expect(201);
-    let evil = ["https://evil.example", "https://shop.example.evil", "http://shop.example", "https://shop.example:8443", "null", ""];
+    let evil = [
+        "https://evil.example",
+        "https://shop.example.evil",
+        "http://shop.example",
+        "https://shop.example:8443",
+        "null",
+        "",
+    ];
     for origin in evil {
         let refused = server.call(start(Some(origin))).await;
         assert_eq!(refused.header(ALLOW), None, "{origin}");

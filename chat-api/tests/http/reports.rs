@@ -19,7 +19,10 @@ async fn sql_is_sent_in_any_place() {
         Call::get(format!("/v0/sql?q=SELECT+1+AS+one&token={token}")),
         Call::new(Method::POST, "/v0/sql?q=SELECT+1+AS+one").token(&token),
         Call::new(Method::POST, "/v0/sql").raw("SELECT 1 AS one FORMAT JSON").token(&token),
-        Call::new(Method::POST, "/v0/sql").header("content-type", "application/x-www-form-urlencoded").raw("q=SELECT+1+AS+one").token(&token),
+        Call::new(Method::POST, "/v0/sql")
+            .header("content-type", "application/x-www-form-urlencoded")
+            .raw("q=SELECT+1+AS+one")
+            .token(&token),
     ];
     for call in calls {
         let answer = server.call(call).await.expect(200);
@@ -71,7 +74,10 @@ async fn credentials_of_v0() {
     }
     server.call(Call::get("/v0/sql?q=SELECT+1")).await.expect(403);
     server.call(Call::post("/v0/tokens", json!({ "name": "t" })).token(&supervisor)).await.expect(403);
-    for body in [json!({ "name": "t", "tenant": acme.id }), json!({ "name": "t", "scopes": [{ "type": "ALL", "resource": "*" }] })] {
+    for body in [
+        json!({ "name": "t", "tenant": acme.id }),
+        json!({ "name": "t", "scopes": [{ "type": "ALL", "resource": "*" }] }),
+    ] {
         server.call(Call::post("/v0/tokens", body).token(&acme.token)).await.expect(400);
     }
     let past = Call::post("/v0/tokens/?expiration_time=1000", json!({ "name": "t" })).token(&acme.token);

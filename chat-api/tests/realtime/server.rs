@@ -164,7 +164,7 @@ impl Server {
         let kind = CommandKind::OpenSession { session_id: session, agent_id: id, refresh_sha256, expires_at };
         self.submit(tenant, Actor::System, kind, Vec::new()).await;
         let token = tokens::sign_agent(&self.app.key_file, tenant, id, session, Timestamp::now()).unwrap();
-        Agent { tenant, id, session, token }
+        Agent { id, session, token }
     }
 
     /// A visitor with a conversation and a session token.
@@ -224,7 +224,6 @@ pub struct Tenant {
 }
 
 pub struct Agent {
-    pub tenant: TenantId,
     pub id: AgentId,
     pub session: SessionId,
     pub token: String,

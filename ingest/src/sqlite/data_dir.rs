@@ -86,6 +86,9 @@ impl DataDir {
             move |source| OpenError::Io { path, source }
         };
         fs::create_dir_all(path).map_err(io(path))?;
+        // Absolute from here on: readers of its files don't all resolve a relative path in the same way.
+        let path = fs::canonicalize(path).map_err(io(path))?;
+        let path = path.as_path();
         let lock_path = path.join("parlance.lock");
         let mut lock = File::options()
             .read(true)

@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use parquet::arrow::ArrowWriter;
 use parquet::file::properties::WriterProperties;
 use sql::{
-    Caller, Limits, NewestBy, NotFresh, ParquetFile, QueryError, QueryResult, Reports, TableDef, TableSnapshot,
+    Caller, Limits, NewestBy, NotFresh, ParquetFile, QueryError, QueryResult, Reports, SnapshotGuard, TableDef, TableSnapshot,
     TablesError, TenantTables,
 };
 
@@ -118,9 +118,11 @@ pub fn file(dir: &Path, name: &str, batch: &RecordBatch) -> ParquetFile {
     ParquetFile { path, bytes, rows: batch.num_rows() as u64 }
 }
 
+type Stored = (Vec<ParquetFile>, Vec<RecordBatch>);
+
 #[derive(Default)]
 pub struct Facts {
-    tables: HashMap<(String, &'static str), (Vec<ParquetFile>, Vec<RecordBatch>)>,
+    tables: HashMap<(String, &'static str), Stored>,
     stale: bool,
     /// How often a snapshot was taken.
     pub snapshots: AtomicUsize,
@@ -169,7 +171,7 @@ impl TenantTables for Facts {
         let found = self.tables.iter().find(|((t, name), _)| t == tenant && *name == table);
         let (files, batches) = found.map(|(_, rows)| rows.clone()).unwrap_or_default();
         let newest_by = (table == "conversations").then_some(NewestBy { key: "conversation_id", version: "version" });
-        Ok(TableSnapshot { schema: schema_of(table), files, batches, newest_by })
+        Ok(TableSnapshot { schema: schema_of(table), files, batches, newest_by, guard: SnapshotGuard::new(()) })
     }
 
     async fn wait_fresh(&self) -> Result<(), NotFresh> {
