@@ -3,7 +3,7 @@
 //! - [`catalog`]: the port ([`TenantTables`]) through which facts come in, and the catalog of one call.
 //! - `scan`, `newest`: one table as a union of Parquet files and rows in memory; rows that are versions.
 //! - `gate`: what SQL may pass, and the limits on its text. `functions`, `text`, `percentile`: what it may call.
-//! - `engine` ([`Reports`]), `session`, `tenants`, `measure`, `watch`: running it within the limits of its tenant.
+//! - `engine` ([`Reports`]), `session`, `tenants`, `measure`, `watch`, `once`: running it within the limits of its tenant.
 //! - `endpoints` (`endpoints/*.pipe`), `datafile`, `template`, `zone`: a call's parameters to SQL with bound values.
 //! - `json`: the answer in Tinybird's shape. `error`: every way to fail, with its HTTP status.
 //!
@@ -19,6 +19,7 @@ mod gate;
 mod json;
 mod measure;
 mod newest;
+mod once;
 mod percentile;
 mod scan;
 mod session;

@@ -17,8 +17,10 @@ use datafusion::logical_expr::{
     ColumnarValue, Expr, LogicalPlan, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
     Volatility,
 };
-use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::coop::CooperativeExec;
+use datafusion::physical_plan::{ChildrenPropertiesMode, ExecutionPlan, ReplaceChildrenOptions};
+
+use crate::once::OnceExec;
 
 /// Whether the caller of one query still waits.
 #[derive(Debug, Clone, Default)]
@@ -57,9 +59,17 @@ impl Watch {
     }
 }
 
-/// Makes every node that multiplies rows pause now and then.
+/// Makes every node that multiplies rows pause now and then, and keeps joins from running an input twice.
 pub(crate) fn cooperative(plan: Arc<dyn ExecutionPlan>) -> DfResult<Arc<dyn ExecutionPlan>> {
-    plan.transform_up(|node| {
+    plan.transform_up(|mut node| {
+        if node.name() == "NestedLoopJoinExec" {
+            let mut children: Vec<_> = node.children().into_iter().cloned().collect();
+            if let Some(left) = children.first_mut() {
+                *left = Arc::new(OnceExec::new(Arc::clone(left)));
+            }
+            let options = ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute);
+            node = node.replace_children(children, options)?;
+        }
         if node.name().ends_with("JoinExec") || node.name() == "UnnestExec" {
             let pausing: Arc<dyn ExecutionPlan> = Arc::new(CooperativeExec::new(node));
             return Ok(Transformed::yes(pausing));

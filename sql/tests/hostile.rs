@@ -304,6 +304,9 @@ async fn memory_is_bounded() {
     let sql =
         "SELECT array_agg(event_id) FROM messages a CROSS JOIN (SELECT 1 UNION ALL SELECT 2 UNION ALL SELECT 3) b";
     assert_eq!(status(&reports, sql).await.0, 413);
+    // A nested loop whose left side, behind a repartitioning, does not fit.
+    let sql = "SELECT count(*) FROM messages a JOIN messages b ON a.seq * b.seq >= 0 JOIN messages c ON a.seq * b.seq * c.seq < -1";
+    assert!([413, 408].contains(&status(&reports, sql).await.0));
     let sql = "SELECT a.event_id, b.event_id FROM messages a JOIN messages b ON a.author_id = b.author_id ORDER BY 1, 2 LIMIT 90000";
     let (status, _) = status(&reports, sql).await;
     assert!(status == 413 || status == 408, "{status}");

@@ -195,8 +195,12 @@ async fn only_the_newest_version() {
         "resolved" | 1000
     "#]]
     .assert_eq(&run(&reports, "acme", sql).await);
-    expect![[""]]
-        .assert_eq(&run(&reports, "acme", "SELECT conversation_id FROM conversations ORDER BY 1 LIMIT 2").await);
+    expect![[r#"
+        conversation_id String
+        "c0"
+        "c1"
+    "#]]
+    .assert_eq(&run(&reports, "acme", "SELECT conversation_id FROM conversations ORDER BY 1 LIMIT 2").await);
 }
 
 /// Many versions of few rows: old ones are dropped on the way, and the memory of the tenant suffices.

@@ -13,8 +13,8 @@ use async_trait::async_trait;
 use parquet::arrow::ArrowWriter;
 use parquet::file::properties::WriterProperties;
 use sql::{
-    Caller, Limits, NewestBy, NotFresh, ParquetFile, QueryError, QueryResult, Reports, SnapshotGuard, TableDef, TableSnapshot,
-    TablesError, TenantTables,
+    Caller, Limits, NewestBy, NotFresh, ParquetFile, QueryError, QueryResult, Reports, SnapshotGuard, TableDef,
+    TableSnapshot, TablesError, TenantTables,
 };
 
 /// 2024-06-01T12:00:00Z.
