@@ -366,3 +366,23 @@ async fn measure() {
     let started = Instant::now();
     println!("as JSON: {} bytes in {:?}", result.to_json().expect("JSON").len(), started.elapsed());
 }
+
+/// The writer and the sockets go first.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn report_threads_are_niced() {
+    /// Field 19 of `/proc/…/stat`, counted after the name in parentheses.
+    const NICE: usize = 16;
+    let reports = Facts::default().reports();
+    reports.query(&caller("acme"), "SELECT 1").await.expect("runs");
+    let stats: Vec<String> = std::fs::read_dir("/proc/self/task")
+        .expect("threads")
+        .filter_map(|t| std::fs::read_to_string(t.ok()?.path().join("stat")).ok())
+        .filter(|stat| stat.contains("(reports)"))
+        .collect();
+    assert!(!stats.is_empty());
+    for stat in stats {
+        let nice = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(NICE));
+        assert_eq!(nice.map(str::parse), Some(Ok(9)), "{stat}");
+    }
+}
