@@ -130,10 +130,7 @@ impl ServeArgs {
             store: self.store.merge(&file),
             listen: self.listen.or(file.listen).unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 8080))),
             mail: self.mail.or(file.mail).unwrap_or_else(|| "spool".to_owned()),
-            mail_from: self
-                .mail_from
-                .or(file.mail_from)
-                .unwrap_or_else(|| "Parlance <parlance@localhost>".to_owned()),
+            mail_from: self.mail_from.or(file.mail_from).unwrap_or_else(|| "Parlance <parlance@localhost>".to_owned()),
             public_url: self.public_url.or(file.public_url),
             operator_token: self.operator_token.or(file.operator_token).filter(|token| !token.is_empty()),
             allowed_origins: origins.unwrap_or(self.allowed_origins),

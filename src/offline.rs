@@ -126,7 +126,8 @@ pub async fn tenant_list(place: &WhereArgs) -> anyhow::Result<()> {
 /// # Errors
 /// Says what is expected.
 pub fn duration_ms(text: &str) -> anyhow::Result<i64> {
-    let expected = || format!("failed to read the duration '{text}': expected a number with d, h or m, for example 30d");
+    let expected =
+        || format!("failed to read the duration '{text}': expected a number with d, h or m, for example 30d");
     let (number, unit) = text.split_at(text.len().saturating_sub(1));
     let number: i64 = number.parse().ok().filter(|number| *number > 0).with_context(expected)?;
     let unit = match unit {

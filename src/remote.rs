@@ -166,7 +166,8 @@ pub async fn sql(args: &SqlArgs) -> anyhow::Result<()> {
             json(ask(&WhereArgs { credential: Some(token), ..args.place.clone() })?).await?
         }
     };
-    let columns: Vec<&str> = answer["meta"].as_array().into_iter().flatten().filter_map(|c| c["name"].as_str()).collect();
+    let columns: Vec<&str> =
+        answer["meta"].as_array().into_iter().flatten().filter_map(|c| c["name"].as_str()).collect();
     println!("{}", columns.join("\t"));
     for row in answer["data"].as_array().into_iter().flatten() {
         let cells = columns.iter().map(|column| match &row[column] {

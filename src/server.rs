@@ -10,6 +10,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use axum::serve::ListenerExt as _;
 use axum::{Json, Router};
 use chat_api::app::{ApiConfig, App, Probe};
 use chat_api::live::LiveHub;
@@ -97,7 +98,7 @@ impl Server {
     ///
     /// # Errors
     /// As [`start`](Self::start).
-    pub async fn start_with(settings: Serve, pages: Router) -> anyhow::Result<Self> {
+    pub async fn start_with(settings: Serve, pages: Router<Arc<App>>) -> anyhow::Result<Self> {
         let listener = TcpListener::bind(settings.listen).await;
         let listener = listener.with_context(|| format!("failed to listen on {}", settings.listen))?;
         let address = listener.local_addr()?;
@@ -135,12 +136,13 @@ impl Server {
         let stop = stop_work.clone();
         tasks.spawn(async move { outbox.run(stop).await });
         tasks.spawn(prune(Arc::clone(&engine), stop_work.clone()));
-        let router = chat_api::http::router(Arc::clone(&app))
-            .merge(own_routes(Arc::clone(&engine), Arc::clone(&app)))
-            .merge(pages);
+        let own = own_routes(Arc::clone(&engine), Arc::clone(&app)).merge(pages);
+        let router = chat_api::http::router_with(Arc::clone(&app), own);
         let (stop, live) = (stop_http.clone(), stop_live.clone());
         tasks.spawn(async move {
             let service = router.into_make_service_with_connect_info::<SocketAddr>();
+            // Small pushes must not wait for the acknowledgement of the one before.
+            let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
             let serving = axum::serve(listener, service).with_graceful_shutdown(stop.clone().cancelled_owned());
             let drained = async {
                 stop.cancelled().await;
@@ -180,11 +182,8 @@ impl Server {
 fn outbox(engine: &Engine, settings: &Serve, public_url: &str) -> anyhow::Result<Outbox> {
     let spool = engine.dir.path().join("spool");
     let config = MailConfig::new(&settings.mail, &spool, &settings.mail_from, public_url)?;
-    let source = StateOutbox {
-        writer: engine.writer.clone(),
-        pool: engine.pool.clone(),
-        views: Arc::clone(&engine.views),
-    };
+    let source =
+        StateOutbox { writer: engine.writer.clone(), pool: engine.pool.clone(), views: Arc::clone(&engine.views) };
     Ok(Outbox::new(Mailer::new(&config)?, &config, Arc::new(source), Arc::new(SystemClock)))
 }
 
@@ -228,7 +227,7 @@ struct Own {
 }
 
 /// `/metrics`, and the operator's `verify` and `rebuild`: they need the engine, which no other crate sees.
-fn own_routes(engine: Arc<Engine>, app: Arc<App>) -> Router {
+fn own_routes<S: Clone + Send + Sync + 'static>(engine: Arc<Engine>, app: Arc<App>) -> Router<S> {
     let metrics = PrometheusBuilder::new().install_recorder().ok();
     Router::new()
         .route("/metrics", get(render_metrics))

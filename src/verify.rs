@@ -89,9 +89,7 @@ fn check_snapshot(connection: &Connection, progress: &mut impl FnMut(u64)) -> an
     let (stored, expected) = (hash::state_hash(connection)?, hash::state_hash(&replayed)?);
     if stored != expected {
         let place = hash::first_difference(connection, &replayed)?.unwrap_or_default();
-        bail!(
-            "the state is not what the log gives: first difference at {place}; run `parlance rebuild --views state`"
-        );
+        bail!("the state is not what the log gives: first difference at {place}; run `parlance rebuild --views state`");
     }
     Ok((events, stored))
 }
@@ -128,7 +126,11 @@ pub fn replay(
             let seq = seqs.entry(conversation).or_default();
             *seq += 1;
             if *seq != event.seq {
-                bail!("the log is damaged at offset {done}: conversation {conversation} goes from seq {} to {}", *seq - 1, event.seq);
+                bail!(
+                    "the log is damaged at offset {done}: conversation {conversation} goes from seq {} to {}",
+                    *seq - 1,
+                    event.seq
+                );
             }
         }
         domain.replay(target, &event)?;

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use support::{OPERATOR, Server, Tenant, caller, run, shared};
+use support::{OPERATOR, Server, Tenant, caller, http_client, run, shared};
 use tokio::task::JoinSet;
 
 /// At least 50 are asked for.
@@ -113,7 +113,7 @@ async fn kills_at_random_moments_lose_and_double_nothing() {
     let mut imported = false;
     for _ in 0..KILLS {
         let server = Server::start(dir.path(), &[]);
-        let http = Client::builder().timeout(Duration::from_secs(30)).build().expect("a client");
+        let http = http_client(30);
         let mut tasks = JoinSet::new();
         for visitor in &visitors {
             tasks.spawn(write(Arc::clone(visitor), http.clone(), server.base.clone()));
@@ -131,7 +131,7 @@ async fn kills_at_random_moments_lose_and_double_nothing() {
     }
 
     let server = Server::start(dir.path(), &[]);
-    let http = Client::builder().timeout(Duration::from_secs(120)).build().expect("a client");
+    let http = http_client(120);
     assert!(import(http, server.base.clone()).await, "the import goes through in the end");
     wait_for_quiet(dir.path()).await;
     let acknowledged: usize = visitors.iter().map(|v| v.lock().expect("not poisoned").acknowledged.len()).sum();
@@ -178,7 +178,9 @@ fn events(log: &Connection, filter: &str) -> Vec<Value> {
 
 fn every_acknowledged_message_is_there_once(log: &Connection, visitors: &[Arc<Mutex<Visitor>>]) {
     let mut by_conversation: HashMap<String, BTreeMap<String, Vec<u64>>> = HashMap::new();
-    for event in events(log, "json_extract(body, '$.type') = 'message_posted' AND json_extract(body, '$.origin') = 'live'") {
+    for event in
+        events(log, "json_extract(body, '$.type') = 'message_posted' AND json_extract(body, '$.origin') = 'live'")
+    {
         if let Some(client) = event["data"]["clientId"].as_str() {
             let conversation = event["conversation"].as_str().expect("a conversation").to_owned();
             let seqs = by_conversation.entry(conversation).or_default().entry(client.to_owned()).or_default();
@@ -236,7 +238,7 @@ async fn live_reports_equal_a_recount(server: &Server, tenant: &Tenant, dir: &Pa
         format!("json_extract(body, '$.type') = '{kind}' AND json_extract(body, '$.tenant') = '{}'", tenant.id)
     };
     let recount = (events(&log, &filter("message_posted")).len(), events(&log, &filter("conversation_started")).len());
-    let answer = server.get("/v0/pipes/usage.json?granularity=total&date_to=2100-01-01", &tenant.report_token).await;
+    let answer = server.get("/v0/pipes/usage.json?granularity=total&date_from=2000-01-01&date_to=2100-01-01", &tenant.report_token).await;
     let row = &answer["data"][0];
     assert_eq!(row["messages_visitor"], recount.0, "messages, against a recount of the log");
     assert_eq!(row["conversations"], recount.1, "conversations, against a recount of the log");

@@ -42,7 +42,12 @@ async fn new_conversation(server: &Server) {
 }
 
 fn check(mails: &[String]) {
-    let to = |address: &str| mails.iter().filter(|mail| mail.contains(&format!("<{address}>")) || mail.contains(&format!("To: {address}"))).count();
+    let to = |address: &str| {
+        mails
+            .iter()
+            .filter(|mail| mail.contains(&format!("<{address}>")) || mail.contains(&format!("To: {address}")))
+            .count()
+    };
     assert_eq!(to("zoe@mail.example"), 1, "one welcome: {mails:?}");
     assert_eq!(to("owner@postal.example"), 1, "one notice: {mails:?}");
     assert!(!mails.iter().any(|mail| mail.contains("anybody there")), "mails don't repeat what was said");

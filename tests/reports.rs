@@ -5,7 +5,7 @@ mod support;
 
 use serde_json::Value;
 use std::collections::BTreeMap;
-use support::{Server, run, shared};
+use support::{Server, http_client, run, shared};
 
 /// The default period is the last 30 days; the dialogues are of May 2020.
 const PERIOD: &str = "date_from=2020-01-01&date_to=2021-01-01&time_zone=UTC";
@@ -51,7 +51,8 @@ async fn check_tenant(server: &Server, slug: &str, token: &str, expected: &Value
     assert_eq!(csat["count"], expected["rating"]["count"], "{slug} csat");
     close(&csat["avg"], &expected["rating"]["avg"], 0.000_051, &format!("{slug} csat"));
 
-    let messages = |row: &Value| row["messages_visitor"].as_i64().unwrap_or(0) + row["messages_agent"].as_i64().unwrap_or(0);
+    let messages =
+        |row: &Value| row["messages_visitor"].as_i64().unwrap_or(0) + row["messages_agent"].as_i64().unwrap_or(0);
     let mut by_day = BTreeMap::new();
     for row in rows(server, "usage.json?granularity=day", token).await {
         by_day.insert(row["bucket"].as_str().expect("a day")[..10].to_owned(), messages(&row));
@@ -108,13 +109,21 @@ async fn every_tenants_reports_are_right() {
 }
 
 /// The stream job's rows, summed, are what the facts count.
-async fn usage_partials_add_up(server: &Server, tokens: &[(String, String)], expected: &serde_json::Map<String, Value>) {
+async fn usage_partials_add_up(
+    server: &Server,
+    tokens: &[(String, String)],
+    expected: &serde_json::Map<String, Value>,
+) {
     for (slug, token) in tokens {
         let sql = "SELECT metric, sum(value) AS value FROM usage_minute GROUP BY metric ORDER BY metric";
-        let request = reqwest::Client::new().get(format!("{}/v0/sql", server.base)).query(&[("q", sql)]);
+        let request = http_client(60).get(format!("{}/v0/sql", server.base)).query(&[("q", sql)]);
         let answer: Value = request.bearer_auth(token).send().await.expect("an answer").json().await.expect("JSON");
-        let sums: BTreeMap<&str, &Value> =
-            answer["data"].as_array().expect("rows").iter().map(|row| (row["metric"].as_str().expect("a metric"), &row["value"])).collect();
+        let sums: BTreeMap<&str, &Value> = answer["data"]
+            .as_array()
+            .expect("rows")
+            .iter()
+            .map(|row| (row["metric"].as_str().expect("a metric"), &row["value"]))
+            .collect();
         for key in ["conversations", "resolved", "messages_visitor", "messages_agent"] {
             assert_eq!(sums[key], &expected[slug][key], "{slug} {key}");
         }
@@ -140,10 +149,16 @@ async fn an_export_is_importable_again() {
     let file = first.path().join("meeting.ndjson");
     let path = file.to_str().expect("UTF-8");
     run(first.path(), &["export", "--tenant", "meeting", path]);
-    assert_eq!(run(first.path(), &["import", path, "--tenant", "meeting"]).trim(), "imported=0 skipped=121 quarantined=0");
+    assert_eq!(
+        run(first.path(), &["import", path, "--tenant", "meeting"]).trim(),
+        "imported=0 skipped=121 quarantined=0"
+    );
 
     run(second.path(), &["tenant", "create", "--name", "meeting", "--email", "owner@meeting.example"]);
-    assert_eq!(run(second.path(), &["import", path, "--tenant", "meeting"]).trim(), "imported=121 skipped=0 quarantined=0");
+    assert_eq!(
+        run(second.path(), &["import", path, "--tenant", "meeting"]).trim(),
+        "imported=121 skipped=0 quarantined=0"
+    );
     let token = run(second.path(), &["token", "create", "--tenant", "meeting"]).trim().to_owned();
     let server = Server::start(second.path(), &[]);
     check_tenant(&server, "meeting", &token, &expected()["meeting"]).await;

@@ -274,7 +274,10 @@ impl Importer {
         let visitor_id = VisitorId::derived(&derived(&transcript.visitor.id).each_ref().map(Vec::as_slice));
         let key = key_of(visitor_id.into())?;
         let seal = |key: &PersonKey, text: &Option<String>| {
-            text.as_deref().map(|text| key.seal(text)).transpose().map_err(ingest::sqlite::person_keys::PersonKeyError::from)
+            text.as_deref()
+                .map(|text| key.seal(text))
+                .transpose()
+                .map_err(ingest::sqlite::person_keys::PersonKeyError::from)
         };
         let visitor = NewVisitor {
             visitor_id,
@@ -384,7 +387,10 @@ fn count(report: &mut ImportReport, outcome: Result<bool, Quarantined>) {
 /// Everything that can be wrong with a line, before anything of it is written.
 fn check(line: &[u8]) -> Result<Transcript, Bad> {
     if line.len() > LINE_BYTES_MAX {
-        return Err(Bad("line_too_long", format!("the line has {} bytes, at most {LINE_BYTES_MAX} are read", line.len())));
+        return Err(Bad(
+            "line_too_long",
+            format!("the line has {} bytes, at most {LINE_BYTES_MAX} are read", line.len()),
+        ));
     }
     let transcript: Transcript = serde_json::from_slice(line).map_err(|error| {
         // serde_json's words about data may quote it; its category and place don't.
@@ -547,13 +553,7 @@ impl App {
     /// An importer that writes as `actor`.
     #[must_use]
     pub fn importer(&self, actor: Actor) -> Importer {
-        Importer::new(
-            self.writer.clone(),
-            self.pool.clone(),
-            Arc::clone(&self.keys),
-            Arc::clone(&self.key_file),
-            actor,
-        )
+        Importer::new(self.writer.clone(), self.pool.clone(), Arc::clone(&self.keys), Arc::clone(&self.key_file), actor)
     }
 }
 

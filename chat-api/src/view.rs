@@ -312,11 +312,12 @@ impl Views {
     /// See [`ViewError`].
     pub fn conversation(&self, chat: &Conversation, for_visitor: bool) -> Result<ConversationView, ViewError> {
         let (tenant, agent_id) = (chat.tenant, chat.agent);
-        let (visitor, agent, position): (Option<Visitor>, Option<Agent>, Option<u64>) = self.pool.read(|connection| {
-            let agent = agent_id.map(|id| read::agent(connection, tenant, id)).transpose()?.flatten();
-            let position = chat.queued.map(|queued| read::queue_position(connection, tenant, queued.rank));
-            Ok((read::visitor(connection, tenant, chat.visitor)?, agent, position.transpose()?))
-        })?;
+        let (visitor, agent, position): (Option<Visitor>, Option<Agent>, Option<u64>) =
+            self.pool.read(|connection| {
+                let agent = agent_id.map(|id| read::agent(connection, tenant, id)).transpose()?.flatten();
+                let position = chat.queued.map(|queued| read::queue_position(connection, tenant, queued.rank));
+                Ok((read::visitor(connection, tenant, chat.visitor)?, agent, position.transpose()?))
+            })?;
         let last_message = match &chat.last_message {
             Some(last) => Some(LastMessageView {
                 content: self.open(Some(&last.content))?,

@@ -213,7 +213,8 @@ fn check_counters(world: &World) {
         assert_eq!(agent.active_chats as usize, active, "the counter is what a recount gives");
     }
     let roster = &world.state.rosters[&world.tenant];
-    let mut waiting: Vec<_> = world.state.conversations.values().filter_map(|chat| Some((chat.queued?.rank, chat.id))).collect();
+    let mut waiting: Vec<_> =
+        world.state.conversations.values().filter_map(|chat| Some((chat.queued?.rank, chat.id))).collect();
     waiting.sort_unstable();
     assert_eq!(roster.queue.iter().map(|(rank, id)| (*rank, *id)).collect::<Vec<_>>(), waiting);
     for chat in world.state.conversations.values() {

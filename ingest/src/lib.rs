@@ -8,12 +8,12 @@
 //!
 //! `ingest` knows no other crate of the workspace.
 
+pub mod conformance;
 pub mod event;
 pub mod id;
 pub mod log;
 pub mod payload;
 pub mod seal;
-pub mod time;
-pub mod conformance;
 pub mod sqlite;
+pub mod time;
 pub mod writer;

@@ -4,7 +4,9 @@
 //! every version up to the newest and names what is newer. `tests/golden/` holds the bytes of every version.
 
 use crate::event::DecodeError;
-use crate::id::{AgentId, ChatbotId, ConversationId, GroupId, MailId, PersonId, SessionId, ThreadId, TokenId, VisitorId};
+use crate::id::{
+    AgentId, ChatbotId, ConversationId, GroupId, MailId, PersonId, SessionId, ThreadId, TokenId, VisitorId,
+};
 use crate::seal::Sealed;
 use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};

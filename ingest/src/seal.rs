@@ -154,7 +154,9 @@ pub enum KeyFileError {
         source: std::io::Error,
     },
     /// It isn't a key file.
-    #[error("failed to read key file {path}: expected signing, lookup and wrapping as 64 hex digits each; restore it from a backup, sealed texts can't be read without it")]
+    #[error(
+        "failed to read key file {path}: expected signing, lookup and wrapping as 64 hex digits each; restore it from a backup, sealed texts can't be read without it"
+    )]
     Malformed {
         /// The file.
         path: PathBuf,
@@ -250,7 +252,10 @@ mod tests {
         let sealed = key.seal("hi").expect("seals");
         let wrapped = file.wrap(&key).expect("wraps");
         let again = KeyFile::open(&dir.path().join("a"), false).expect("reopened");
-        assert_eq!(again.unwrap_key(key.person(), wrapped.clone()).expect("unwraps").open(&sealed).expect("opens"), "hi");
+        assert_eq!(
+            again.unwrap_key(key.person(), wrapped.clone()).expect("unwraps").open(&sealed).expect("opens"),
+            "hi"
+        );
         assert!(foreign.unwrap_key(key.person(), wrapped).is_err());
     }
 

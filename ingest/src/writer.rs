@@ -136,11 +136,7 @@ impl<D: Domain> Writer<D> {
     ///
     /// # Errors
     /// The system's, when it has no thread to give.
-    pub fn spawn(
-        connection: Connection,
-        log: Box<dyn EventLog>,
-        domain: D,
-    ) -> std::io::Result<(Self, JoinHandle<()>)> {
+    pub fn spawn(connection: Connection, log: Box<dyn EventLog>, domain: D) -> std::io::Result<(Self, JoinHandle<()>)> {
         let (queue, work) = mpsc::channel(QUEUE_MAX);
         let reader = log.reader();
         let thread = WriterThread { connection, log, domain, work };
@@ -360,7 +356,8 @@ impl<D: Domain> WriterThread<D> {
 
     fn checkpoint(&self, last: bool) {
         let pages = |mode: &str| -> rusqlite::Result<(i64, i64)> {
-            self.connection.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |row| Ok((row.get(1)?, row.get(2)?)))
+            self.connection
+                .query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |row| Ok((row.get(1)?, row.get(2)?)))
         };
         let result = if last {
             pages("TRUNCATE")

@@ -23,7 +23,8 @@ fn filled(path: &Path, checkpointed: bool) {
     let (connection, mut log) = open(path).expect("opens");
     for batch in 0..12 {
         connection.execute_batch("BEGIN IMMEDIATE").expect("begins");
-        let records = log.append(&connection, (0..250).map(|n| event(batch * 250 + n, 100)).collect()).expect("appends");
+        let records =
+            log.append(&connection, (0..250).map(|n| event(batch * 250 + n, 100)).collect()).expect("appends");
         connection.execute_batch("COMMIT").expect("commits");
         log.committed(&records);
     }

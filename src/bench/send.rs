@@ -167,7 +167,8 @@ async fn visitor(
     arrivals: mpsc::UnboundedReceiver<Instant>,
 ) -> anyhow::Result<(Visitor, String)> {
     let session = api.start_session(&tenant.chatbot_key, &json!({})).await?;
-    let text = |key: &str| anyhow::Ok(session[key].as_str().with_context(|| format!("a session has {key}"))?.to_owned());
+    let text =
+        |key: &str| anyhow::Ok(session[key].as_str().with_context(|| format!("a session has {key}"))?.to_owned());
     let address = api.base().trim_start_matches("http://");
     let stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;

@@ -13,6 +13,7 @@ use axum::http::header;
 use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::{Json, Router};
+use chat_api::app::App;
 use std::sync::{Arc, OnceLock};
 use tenants::DemoTenant;
 use tokio::task::JoinSet;
@@ -48,8 +49,10 @@ pub async fn run(args: DemoArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn pages(facts: Arc<OnceLock<serde_json::Value>>) -> Router {
-    let typed = |kind: &'static str, text: &'static str| get(move || async move { ([(header::CONTENT_TYPE, kind)], text) });
+fn pages(facts: Arc<OnceLock<serde_json::Value>>) -> Router<Arc<App>> {
+    fn typed(kind: &'static str, text: &'static str) -> axum::routing::MethodRouter<Arc<App>> {
+        get(move || async move { ([(header::CONTENT_TYPE, kind)], text) })
+    }
     let describe = get(move || async move {
         match facts.get() {
             Some(facts) => Json(facts.clone()).into_response(),

@@ -40,12 +40,7 @@ impl Facts {
     ///
     /// # Errors
     /// Names a damaged file, and what to do.
-    pub fn open(
-        dir: &Path,
-        manifest: Manifest,
-        writer: Writer<ChatDomain>,
-        pool: ReadPool,
-    ) -> anyhow::Result<Self> {
+    pub fn open(dir: &Path, manifest: Manifest, writer: Writer<ChatDomain>, pool: ReadPool) -> anyhow::Result<Self> {
         let store = FactStore::open(dir, manifest, FactConfig::default())?;
         let (send, receive) = mpsc::channel(1);
         Ok(Self {

@@ -55,7 +55,11 @@ pub fn follow(
             }
             Err(error) => {
                 metrics::counter!("parlance_follower_failures_total", "follower" => name).increment(1);
-                tracing::error!(follower = name, error = format!("{error:#}"), "failed to follow the log; trying again");
+                tracing::error!(
+                    follower = name,
+                    error = format!("{error:#}"),
+                    "failed to follow the log; trying again"
+                );
                 runtime.block_on(async {
                     tokio::select! { () = stop.cancelled() => {} () = tokio::time::sleep(retry) => {} }
                 });

@@ -3,9 +3,7 @@
 //! Facts come from the Parquet store and its tail; `agents` and `queue` are read from the state when a query names them.
 
 use super::facts::Facts;
-use arrow::array::{
-    ArrayRef, BooleanArray, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray,
-};
+use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use async_trait::async_trait;
 use chat_api::core::state::{Agent, Conversation};
@@ -122,7 +120,8 @@ impl TenantTables for Tables {
             "agents" => in_memory(agents_batch(&self.pool.read(|c| read::agents(c, tenant)).map_err(unavailable)?)),
             "queue" => in_memory(queue_batch(&self.pool.read(|c| read::queue(c, tenant)).map_err(unavailable)?)),
             name => {
-                let table = Table::parse(name).ok_or_else(|| TablesError::Fault(format!("there is no table {name}")))?;
+                let table =
+                    Table::parse(name).ok_or_else(|| TablesError::Fault(format!("there is no table {name}")))?;
                 let snapshot = self.facts.store().snapshot(tenant, table);
                 let newest = NewestBy { key: "conversation_id", version: "version" };
                 Ok(TableSnapshot {

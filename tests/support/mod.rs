@@ -44,6 +44,13 @@ pub fn shared(file: &str) -> PathBuf {
     path
 }
 
+/// An HTTP client that gives up after `seconds`.
+pub fn http_client(seconds: u64) -> Client {
+    // One of the tests in this process is the first to install it.
+    drop(rustls::crypto::ring::default_provider().install_default());
+    Client::builder().timeout(Duration::from_secs(seconds)).build().expect("a client")
+}
+
 /// A running server; killed when dropped.
 pub struct Server {
     child: Child,
@@ -66,7 +73,7 @@ impl Server {
         BufReader::new(child.stdout.take().expect("piped")).read_line(&mut line).expect("a line");
         let base = line.split_whitespace().last().unwrap_or_default().to_owned();
         assert!(base.starts_with("http://"), "the server didn't start: {line:?}");
-        let http = Client::builder().timeout(Duration::from_secs(60)).build().expect("a client");
+        let http = http_client(60);
         Self { child, base, http }
     }
 

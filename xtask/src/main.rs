@@ -44,7 +44,11 @@ fn test(filter: &[String]) -> anyhow::Result<()> {
     if filter.is_empty() {
         step("format", &mut cargo(&["fmt", "--all", "--check"]))?;
         step("dependency rules", &mut dependency_rules()?)?;
-        step("lints", cargo(&["clippy", "--release", "--workspace", "--all-targets", "--", "-D", "warnings"]).env("CARGO_INCREMENTAL", "0"))?;
+        step(
+            "lints",
+            cargo(&["clippy", "--release", "--workspace", "--all-targets", "--", "-D", "warnings"])
+                .env("CARGO_INCREMENTAL", "0"),
+        )?;
     }
     // The release profile, as the demo: the large dependencies are compiled once for both.
     let nextest = Command::new("cargo").args(["nextest", "--version"]).output().is_ok_and(|out| out.status.success());
@@ -89,10 +93,11 @@ fn dependency_rules() -> anyhow::Result<Command> {
         ("sql", &["ingest"]),
         ("chat-api", &["ingest", "pipelines", "sql", "sinks"]),
     ] {
-        let listed = cargo(&["tree", "-p", crate_name, "--depth", "1", "--edges", "normal", "--prefix", "none", "--locked"])
-            .current_dir(root())
-            .output()
-            .context("failed to run cargo tree")?;
+        let listed =
+            cargo(&["tree", "-p", crate_name, "--depth", "1", "--edges", "normal", "--prefix", "none", "--locked"])
+                .current_dir(root())
+                .output()
+                .context("failed to run cargo tree")?;
         let listed = String::from_utf8(listed.stdout).context("cargo tree prints UTF-8")?;
         for line in listed.lines().skip(1).filter(|line| line.contains("(/")) {
             let known = line.split(' ').next().unwrap_or_default();

@@ -16,12 +16,7 @@ use std::collections::HashMap;
 const CANDIDATES_MAX: usize = 20;
 
 /// `false` when the command is about something else.
-pub(super) fn decide(
-    state: &State,
-    command: &Command,
-    now: Timestamp,
-    emit: &mut Emit<'_>,
-) -> Result<bool, Rejection> {
+pub(super) fn decide(state: &State, command: &Command, now: Timestamp, emit: &mut Emit<'_>) -> Result<bool, Rejection> {
     match &command.kind {
         K::AssignQueue { trigger } => assign_queue(state, command.tenant, *trigger, now, emit),
         K::Assign { conversation_id, agent_id } => {

@@ -109,14 +109,42 @@ pub enum MailOutcome {
 #[derive(Debug, Clone)]
 #[expect(missing_docs, reason = "each variant is one route or job row; fields carry the payloads' names")]
 pub enum CommandKind {
-    CreateTenant { name: String, slug: String, time_zone: String, owner: Option<NewAgent> },
-    UpdateTenant { name: Option<String>, time_zone: Option<String> },
+    CreateTenant {
+        name: String,
+        slug: String,
+        time_zone: String,
+        owner: Option<NewAgent>,
+    },
+    UpdateTenant {
+        name: Option<String>,
+        time_zone: Option<String>,
+    },
     CreateAgent(NewAgent),
-    UpdateAgent { agent_id: AgentId, name: Option<Sealed>, role: Option<Role>, max_concurrent_chats: Option<u32> },
-    SetAgentStatus { agent_id: AgentId, status: AgentStatus, accepting_chats: Option<bool> },
-    OpenSession { session_id: SessionId, agent_id: AgentId, refresh_sha256: String, expires_at: Timestamp },
-    RefreshSession { session_id: SessionId, presented_sha256: String, refresh_sha256: String },
-    CloseSession { session_id: SessionId },
+    UpdateAgent {
+        agent_id: AgentId,
+        name: Option<Sealed>,
+        role: Option<Role>,
+        max_concurrent_chats: Option<u32>,
+    },
+    SetAgentStatus {
+        agent_id: AgentId,
+        status: AgentStatus,
+        accepting_chats: Option<bool>,
+    },
+    OpenSession {
+        session_id: SessionId,
+        agent_id: AgentId,
+        refresh_sha256: String,
+        expires_at: Timestamp,
+    },
+    RefreshSession {
+        session_id: SessionId,
+        presented_sha256: String,
+        refresh_sha256: String,
+    },
+    CloseSession {
+        session_id: SessionId,
+    },
     CreateChatbot {
         chatbot_id: ChatbotId,
         name: String,
@@ -132,7 +160,13 @@ pub enum CommandKind {
         greeting: Option<String>,
         waiting_text: Option<String>,
     },
-    CreateToken { token_id: TokenId, name: String, sha256: String, scopes: Vec<Scope>, expires_at: Option<Timestamp> },
+    CreateToken {
+        token_id: TokenId,
+        name: String,
+        sha256: String,
+        scopes: Vec<Scope>,
+        expires_at: Option<Timestamp>,
+    },
     StartSession {
         visitor: NewVisitor,
         conversation_id: ConversationId,
@@ -140,23 +174,63 @@ pub enum CommandKind {
         group_id: Option<GroupId>,
         message: Option<NewMessage>,
     },
-    PostMessage { conversation_id: ConversationId, message: NewMessage },
-    PostNote { conversation_id: ConversationId, content: Sealed, client_id: Option<String> },
-    Assign { conversation_id: ConversationId, agent_id: AgentId },
-    Take { conversation_id: ConversationId },
-    Unassign { conversation_id: ConversationId },
-    Resolve { conversation_id: ConversationId },
-    Reopen { conversation_id: ConversationId },
-    Close { conversation_id: ConversationId },
-    Rate { conversation_id: ConversationId, score: u8, comment: Option<Sealed> },
-    Tag { conversation_id: ConversationId, add: Vec<String>, remove: Vec<String> },
+    PostMessage {
+        conversation_id: ConversationId,
+        message: NewMessage,
+    },
+    PostNote {
+        conversation_id: ConversationId,
+        content: Sealed,
+        client_id: Option<String>,
+    },
+    Assign {
+        conversation_id: ConversationId,
+        agent_id: AgentId,
+    },
+    Take {
+        conversation_id: ConversationId,
+    },
+    Unassign {
+        conversation_id: ConversationId,
+    },
+    Resolve {
+        conversation_id: ConversationId,
+    },
+    Reopen {
+        conversation_id: ConversationId,
+    },
+    Close {
+        conversation_id: ConversationId,
+    },
+    Rate {
+        conversation_id: ConversationId,
+        score: u8,
+        comment: Option<Sealed>,
+    },
+    Tag {
+        conversation_id: ConversationId,
+        add: Vec<String>,
+        remove: Vec<String>,
+    },
     /// A row of `assignment_triggers`: give waiting conversations to whoever is free.
-    AssignQueue { trigger: Trigger },
+    AssignQueue {
+        trigger: Trigger,
+    },
     /// A row of `email_notifications`.
-    RequestWelcome { conversation_id: ConversationId, readable_id: String },
+    RequestWelcome {
+        conversation_id: ConversationId,
+        readable_id: String,
+    },
     /// A row of `email_notifications`.
-    RequestAgentMails { conversation_id: ConversationId, readable_id: String },
-    RecordMail { mail_id: MailId, attempts: u32, outcome: MailOutcome },
+    RequestAgentMails {
+        conversation_id: ConversationId,
+        readable_id: String,
+    },
+    RecordMail {
+        mail_id: MailId,
+        attempts: u32,
+        outcome: MailOutcome,
+    },
     Import(Box<ImportedConversation>),
 }
 
@@ -241,9 +315,9 @@ impl Command {
                 reads.chatbots.push(*chatbot_id);
                 reads.roster = true;
             }
-            K::PostNote { conversation_id, .. }
-            | K::Rate { conversation_id, .. }
-            | K::Tag { conversation_id, .. } => reads.conversations.push(*conversation_id),
+            K::PostNote { conversation_id, .. } | K::Rate { conversation_id, .. } | K::Tag { conversation_id, .. } => {
+                reads.conversations.push(*conversation_id)
+            }
             K::PostMessage { conversation_id, .. }
             | K::Take { conversation_id }
             | K::Unassign { conversation_id }

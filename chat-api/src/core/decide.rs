@@ -334,7 +334,9 @@ fn set_agent_status(
         let mut chats: Vec<&Conversation> = state
             .conversations
             .values()
-            .filter(|chat| chat.tenant == command.tenant && chat.status == Status::Active && chat.agent == Some(agent_id))
+            .filter(|chat| {
+                chat.tenant == command.tenant && chat.status == Status::Active && chat.agent == Some(agent_id)
+            })
             .collect();
         chats.sort_by_key(|chat| std::cmp::Reverse((chat.created_at, chat.id)));
         let front = assignment::front_rank(state, command.tenant);

@@ -33,8 +33,7 @@ pub(super) fn decide(state: &State, command: &Command, emit: &mut Emit<'_>) -> R
                 return Ok(());
             }
             let thread_id = chat.thread().id;
-            let rated =
-                ConversationRated { thread_id, score: *score, agent_id: chat.agent, comment: comment.clone() };
+            let rated = ConversationRated { thread_id, score: *score, agent_id: chat.agent, comment: comment.clone() };
             emit.conversation(chat, rated);
             Ok(())
         }
@@ -141,8 +140,7 @@ fn post_message(
 
 /// Resolve, reopen, close. Repeating what already holds writes nothing.
 fn turn(state: &State, command: &Command, emit: &mut Emit<'_>) -> Result<(), Rejection> {
-    let (K::Resolve { conversation_id } | K::Reopen { conversation_id } | K::Close { conversation_id }) =
-        &command.kind
+    let (K::Resolve { conversation_id } | K::Reopen { conversation_id } | K::Close { conversation_id }) = &command.kind
     else {
         return Ok(());
     };
@@ -220,9 +218,9 @@ fn mail(state: &State, command: &Command, emit: &mut Emit<'_>) -> Result<(), Rej
             let chat = conversation(state, command.tenant, *conversation_id)?;
             let roster = state.rosters.get(&command.tenant);
             let agents = roster.into_iter().flat_map(|roster| &roster.agents).filter_map(|id| state.agents.get(id));
-            for agent in agents.filter(|agent| {
-                agent.status == AgentStatus::Offline && agent.email.is_some() && agent.role.may_reply()
-            }) {
+            for agent in agents
+                .filter(|agent| agent.status == AgentStatus::Offline && agent.email.is_some() && agent.role.may_reply())
+            {
                 let person_id = agent.id.into();
                 emit.tenant(MailRequested {
                     mail_id: mail_id(person_id),
@@ -251,12 +249,7 @@ fn mail(state: &State, command: &Command, emit: &mut Emit<'_>) -> Result<(), Rej
 }
 
 /// A transcript becomes the events it would have been, at its own times. One that is there already is skipped.
-fn import_conversation(
-    state: &State,
-    command: &Command,
-    import: &ImportedConversation,
-    emit: &mut Emit<'_>,
-) {
+fn import_conversation(state: &State, command: &Command, import: &ImportedConversation, emit: &mut Emit<'_>) {
     let id = import.conversation_id;
     let (Some(first), Some(last)) = (import.messages.first(), import.messages.last()) else { return };
     let exported = import.external_id.parse().ok().and_then(|id| state.conversation(command.tenant, id));

@@ -6,8 +6,7 @@
 use ring::digest::{Context, SHA256};
 use rusqlite::Connection;
 
-const HASHED: [&str; 8] =
-    ["tenants", "agents", "sessions", "chatbots", "tokens", "visitors", "conversations", "mails"];
+const HASHED: [&str; 8] = ["tenants", "agents", "sessions", "chatbots", "tokens", "visitors", "conversations", "mails"];
 
 /// Hex of the hash; reads every row.
 ///

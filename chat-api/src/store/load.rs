@@ -15,7 +15,11 @@ use uuid::Uuid;
 ///
 /// # Errors
 /// SQLite's; a body that isn't the entity's JSON is a conversion failure that names the column.
-pub fn body<T: DeserializeOwned>(connection: &Connection, sql: &str, params: impl Params) -> rusqlite::Result<Option<T>> {
+pub fn body<T: DeserializeOwned>(
+    connection: &Connection,
+    sql: &str,
+    params: impl Params,
+) -> rusqlite::Result<Option<T>> {
     connection.prepare_cached(sql)?.query_row(params, |row| parse(&row.get::<_, String>(0)?)).optional()
 }
 

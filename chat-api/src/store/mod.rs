@@ -14,7 +14,16 @@ use rusqlite::Connection;
 /// Every table of the state; `rebuild` empties and refills them. `requests` is pruned by age and so not hashed.
 /// `threads` is an index over conversations, and hashed as part of them.
 pub const TABLES: [&str; 10] = [
-    "tenants", "agents", "sessions", "chatbots", "tokens", "visitors", "conversations", "threads", "mails", "requests",
+    "tenants",
+    "agents",
+    "sessions",
+    "chatbots",
+    "tokens",
+    "visitors",
+    "conversations",
+    "threads",
+    "mails",
+    "requests",
 ];
 
 /// Makes the tables that aren't there.

@@ -7,8 +7,10 @@ use crate::seal::{KeyFile, KeyFileError};
 use crate::sqlite::log::{EmbeddedLog, HeadFile};
 use crate::sqlite::pool::ReadPool;
 use rusqlite::{Connection, OpenFlags};
+use std::collections::HashSet;
 use std::fs::{self, File, TryLockError};
 use std::io::{Read as _, Write as _};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 /// Pages of WAL at which the writer checkpoints; 16 MiB keeps reads fast and the copy rare.
@@ -154,10 +156,8 @@ impl DataDir {
         configure(&connection).map_err(sqlite)?;
         let head = HeadFile::open(&self.path.join("log.head"))
             .map_err(|source| OpenError::Io { path: self.path.join("log.head"), source })?;
-        let log = EmbeddedLog::open(&connection, self.read_pool(), head).map_err(|reason| OpenError::Damaged {
-            path: path.clone(),
-            reason: reason.to_string(),
-        })?;
+        let log = EmbeddedLog::open(&connection, self.read_pool(), head)
+            .map_err(|reason| OpenError::Damaged { path: path.clone(), reason: reason.to_string() })?;
         Ok((connection, log))
     }
 }
@@ -189,7 +189,8 @@ fn check_length(path: &Path) -> Result<(), OpenError> {
     }
     let mut header = [0_u8; 100];
     let damaged = |reason: String| OpenError::Damaged { path: path.to_owned(), reason };
-    file.read_exact(&mut header).map_err(|_| damaged(format!("the file is cut off at byte {length}, inside its header")))?;
+    file.read_exact(&mut header)
+        .map_err(|_| damaged(format!("the file is cut off at byte {length}, inside its header")))?;
     if &header[..16] != b"SQLite format 3\0" {
         return Err(damaged("byte 0: not a SQLite database".to_owned()));
     }
@@ -198,10 +199,40 @@ fn check_length(path: &Path) -> Result<(), OpenError> {
         size => u64::from(size),
     };
     let pages = u64::from(u32::from_be_bytes([header[28], header[29], header[30], header[31]]));
-    if length < pages * page {
+    // A kill in the middle of a checkpoint leaves the header of the longer file and the missing pages in the WAL.
+    let in_wal = if length < pages * page { pages_in_wal(path).map_err(io)? } else { HashSet::new() };
+    if (length / page + 1..=pages).any(|number| !in_wal.contains(&number)) {
         return Err(damaged(format!("the file is cut off at byte {length}, its header says {}", pages * page)));
     }
     Ok(())
+}
+
+/// The numbers of the pages that the WAL beside the database has frames for.
+fn pages_in_wal(database: &Path) -> std::io::Result<HashSet<u64>> {
+    let mut path = database.as_os_str().to_owned();
+    path.push("-wal");
+    let mut pages = HashSet::new();
+    let Ok(wal) = File::open(&path) else { return Ok(pages) };
+    let length = wal.metadata()?.len();
+    let mut header = [0_u8; 32];
+    if length < 32 {
+        return Ok(pages);
+    }
+    wal.read_exact_at(&mut header, 0)?;
+    let number = |bytes: &[u8]| bytes.iter().fold(0_u64, |value, byte| value << 8 | u64::from(*byte));
+    let frame = 24 + number(&header[8..12]);
+    let mut at = 32;
+    while at + frame <= length {
+        let mut start = [0_u8; 24];
+        wal.read_exact_at(&mut start, at)?;
+        // Frames of an earlier round of the WAL have other salts.
+        if start[8..16] != header[16..24] {
+            break;
+        }
+        pages.insert(number(&start[..4]));
+        at += frame;
+    }
+    Ok(pages)
 }
 
 /// Where a consumer of the log goes on; 0 for a new one.
