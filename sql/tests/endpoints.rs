@@ -169,7 +169,7 @@ async fn resolution_time() {
     let r = facts().reports();
     check(&r, "acme", "resolution_time", expect![[r#"
         count Int64 | avg_s Nullable(Float64) | p50_s Nullable(Float64) | p90_s Nullable(Float64) | p99_s Nullable(Float64)
-        2 | 750.125 | 750.125 | 870.225 | 897.248
+        2 | 750.125 | 750.125 | 870.225 | 897.2475
     "#]]).await;
     check(&r, "acme", "resolution_time?by=agent", expect![[r#"
         agent_id String | count Int64 | avg_s Nullable(Float64) | p50_s Nullable(Float64) | p90_s Nullable(Float64) | p99_s Nullable(Float64)
@@ -186,9 +186,9 @@ async fn csat() {
         "acme",
         "csat",
         expect![[r#"
-        count Int64 | avg Nullable(Float64) | csat Nullable(Float64)
-        3 | 3.6667 | 0.6667
-    "#]],
+            count Int64 | avg Nullable(Float64) | csat Nullable(Float64)
+            3 | 3.6666666666666665 | 0.6666666666666666
+        "#]],
     )
     .await;
     check(
@@ -208,10 +208,10 @@ async fn csat() {
         "acme",
         "csat?by=tag",
         expect![[r#"
-        tag Nullable(String) | count Int64 | avg Nullable(Float64) | csat Nullable(Float64)
-        "refund" | 2 | 3.5 | 0.5
-        "vip" | 3 | 3.6667 | 0.6667
-    "#]],
+            tag Nullable(String) | count Int64 | avg Nullable(Float64) | csat Nullable(Float64)
+            "refund" | 2 | 3.5 | 0.5
+            "vip" | 3 | 3.6666666666666665 | 0.6666666666666666
+        "#]],
     )
     .await;
 }
