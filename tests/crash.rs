@@ -238,7 +238,9 @@ async fn live_reports_equal_a_recount(server: &Server, tenant: &Tenant, dir: &Pa
         format!("json_extract(body, '$.type') = '{kind}' AND json_extract(body, '$.tenant') = '{}'", tenant.id)
     };
     let recount = (events(&log, &filter("message_posted")).len(), events(&log, &filter("conversation_started")).len());
-    let answer = server.get("/v0/pipes/usage.json?granularity=total&date_from=2000-01-01&date_to=2100-01-01", &tenant.report_token).await;
+    let answer = server
+        .get("/v0/pipes/usage.json?granularity=total&date_from=2000-01-01&date_to=2100-01-01", &tenant.report_token)
+        .await;
     let row = &answer["data"][0];
     assert_eq!(row["messages_visitor"], recount.0, "messages, against a recount of the log");
     assert_eq!(row["conversations"], recount.1, "conversations, against a recount of the log");

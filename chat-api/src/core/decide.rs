@@ -382,10 +382,6 @@ fn sessions(state: &State, command: &Command, emit: &mut Emit<'_>) -> Result<(),
 }
 
 /// The conversation that a command is about.
-pub(super) fn conversation<'s>(
-    state: &'s State,
-    tenant: TenantId,
-    id: ConversationId,
-) -> Result<&'s Conversation, Rejection> {
+pub(super) fn conversation(state: &State, tenant: TenantId, id: ConversationId) -> Result<&Conversation, Rejection> {
     state.conversation(tenant, id).ok_or_else(|| Rejection::not_found("conversation"))
 }

@@ -9,6 +9,7 @@ use ingest::id::{AgentId, ConversationId, TenantId};
 use ingest::payload::Payload;
 use rusqlite::{Connection, OptionalExtension as _, Params};
 use serde::de::DeserializeOwned;
+use std::collections::hash_map::Entry;
 use uuid::Uuid;
 
 /// Reads the JSON of one row.
@@ -35,11 +36,11 @@ pub fn parse<T: DeserializeOwned>(text: &str) -> rusqlite::Result<T> {
 macro_rules! loaders {
     ($($load:ident: $map:ident from $table:literal by $id:ty;)*) => {$(
         fn $load(connection: &Connection, state: &mut State, id: $id) -> rusqlite::Result<()> {
-            if !state.$map.contains_key(&id)
+            if let Entry::Vacant(place) = state.$map.entry(id)
                 && let Some(found) =
                     body(connection, concat!("SELECT body FROM ", $table, " WHERE id = ?1"), [id.bytes()])?
             {
-                state.$map.insert(id, found);
+                place.insert(found);
             }
             Ok(())
         }
