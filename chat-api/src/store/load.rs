@@ -98,10 +98,10 @@ pub fn load(
 
 fn load_request(connection: &Connection, state: &mut State, request: &RequestKey) -> rusqlite::Result<()> {
     let key = (request.sender.clone(), request.key.clone());
-    if !state.requests.contains_key(&key) {
+    if let Entry::Vacant(place) = state.requests.entry(key) {
         let sql = "SELECT body FROM requests WHERE sender = ?1 AND key = ?2";
-        if let Some(found) = body(connection, sql, (&key.0, &key.1))? {
-            state.requests.insert(key, found);
+        if let Some(found) = body(connection, sql, (&request.sender, &request.key))? {
+            place.insert(found);
         }
     }
     Ok(())
