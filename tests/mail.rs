@@ -1,4 +1,5 @@
-//! Mails through the whole server: a welcome to the visitor, a notice to an agent who is offline, by a real SMTP server.
+//! Mails through the whole server, into the spool: one welcome to the visitor, one notice to an agent who is offline.
+//! Delivery to a real SMTP server is tested where the sink is, in `sinks/tests/`.
 
 mod support;
 
