@@ -19,19 +19,6 @@ use tokio::task::JoinSet;
 const KILLS: u64 = 55;
 const VISITORS: usize = 12;
 
-/// splitmix64
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % limit
-    }
-}
-
 /// A visitor between kills: the message under way, and what was acknowledged, by its number.
 struct Visitor {
     token: String,
@@ -97,7 +84,7 @@ async fn kills_at_random_moments_lose_and_double_nothing() {
     let seed = std::env::var("PARLANCE_CRASH_SEED").ok().and_then(|seed| seed.parse().ok());
     let seed = seed.unwrap_or_else(|| u64::from(std::process::id()));
     println!("seed {seed}: replay with PARLANCE_CRASH_SEED={seed}");
-    let mut dice = Dice(seed);
+    let mut dice = fastrand::Rng::with_seed(seed);
     let dir = tempfile::tempdir().expect("temp dir");
     let server = Server::start(dir.path(), &[]);
     let tenant = server.tenant("Crash").await;
@@ -120,7 +107,7 @@ async fn kills_at_random_moments_lose_and_double_nothing() {
         }
         tasks.spawn(wander(tenant.clone(), http.clone(), server.base.clone()));
         let importing = (!imported).then(|| tokio::spawn(import(http.clone(), server.base.clone())));
-        tokio::time::sleep(Duration::from_millis(30 + dice.below(500))).await;
+        tokio::time::sleep(Duration::from_millis(30 + dice.u64(..500))).await;
         server.kill();
         while let Some(outcome) = tasks.join_next().await {
             outcome.expect("the traffic's own checks hold");

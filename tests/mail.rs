@@ -1,8 +1,12 @@
-//! Mails through the whole server, into the spool: one welcome to the visitor, one notice to an agent who is offline.
-//! Delivery to a real SMTP server is tested where the sink is, in `sinks/tests/`.
+//! Mails through the whole server: one welcome to the visitor, one notice to an agent who is offline; into the spool, and
+//! to a real SMTP server. How the sink copes with a server that misbehaves is tested in `sinks/tests/`.
 
+#[allow(dead_code, clippy::unwrap_used, reason = "shared with the sink's own tests, which use all of it")]
+#[path = "../sinks/tests/it/mail_server.rs"]
+mod mail_server;
 mod support;
 
+use mail_server::{MailServer, closed_port};
 use reqwest::Method;
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -63,5 +67,41 @@ async fn the_spool_has_one_welcome_and_one_notice() {
     wait_for("two mails", || mails(&spool).len() == 2).await;
     tokio::time::sleep(Duration::from_millis(500)).await;
     check(&mails(&spool));
+    server.stop();
+}
+
+#[tokio::test]
+async fn an_smtp_server_gets_one_welcome_and_one_notice_even_when_it_was_away() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    // Mails wait while nothing listens; a restart with the same data directory sends them.
+    let away = format!("smtp://127.0.0.1:{}?tls=off", closed_port());
+    let server = Server::start(dir.path(), &["--mail", &away]);
+    new_conversation(&server).await;
+    for tries in 0.. {
+        let (_, ready) = server.call(Method::GET, "/readyz", "", None).await;
+        if ready.to_string().contains("mails wait") {
+            break;
+        }
+        assert!(tries < 200, "the missing mail server isn't named on /readyz: {ready}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    server.stop();
+
+    let smtp = MailServer::start();
+    let there = format!("smtp://127.0.0.1:{}?tls=off", smtp.port);
+    let server = Server::start(dir.path(), &["--mail", &there]);
+    wait_for("two mails", || smtp.taken().len() == 2).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let mut recipients: Vec<String> = smtp.taken().into_iter().flat_map(|mail| mail.rcpt_tos).collect();
+    recipients.sort();
+    assert_eq!(recipients, ["owner@postal.example", "zoe@mail.example"]);
+    for mail in smtp.taken() {
+        assert!(!mail.text.contains("anybody there") && !mail.html.contains("anybody there"));
+    }
+    server.stop();
+    // What was sent is not sent again by the next start.
+    let server = Server::start(dir.path(), &["--mail", &there]);
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(smtp.taken().len(), 2, "a restart repeats nothing");
     server.stop();
 }

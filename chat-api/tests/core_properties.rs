@@ -233,7 +233,9 @@ fn check_assignment(world: &World, made: &[Event]) {
     }
     let roster = &world.state.rosters[&world.tenant];
     let agents = roster.agents.iter().map(|id| &world.state.agents[id]);
-    let free = agents.filter(|agent| agent.is_available() && agent.active_chats < agent.max_concurrent_chats).count();
+    let free = agents
+        .filter(|agent| world.state.is_available(agent) && agent.active_chats < agent.max_concurrent_chats)
+        .count();
     assert!(free == 0 || roster.queue.is_empty(), "{} wait while {free} agents are free", roster.queue.len());
 }
 

@@ -87,6 +87,18 @@ ids! {
     SessionId = "session";
     /// A requested e-mail.
     MailId = "mail";
+    /// A custom role of a tenant.
+    RoleId = "role";
+    /// A tag of a tenant's list.
+    TagId = "tag";
+    /// A canned response.
+    CannedResponseId = "canned response";
+    /// An invitation to join a tenant.
+    InvitationId = "invitation";
+    /// A one-time code or link that was mailed.
+    ChallengeId = "challenge";
+    /// A file of a conversation.
+    FileId = "file";
 }
 
 impl From<VisitorId> for PersonId {

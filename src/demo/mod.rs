@@ -81,11 +81,11 @@ fn start_people(api: &Api, tenants: &[DemoTenant], speed: f64, seed: u64) -> Joi
     let mut traffic = JoinSet::new();
     for (place, tenant) in (0_u64..).zip(tenants) {
         for (number, token) in (0..).zip(&tenant.agent_tokens) {
-            let dice = people::Dice::new(seed, place, 1_000 + number);
+            let dice = people::dice(seed, place, 1_000 + number);
             traffic.spawn(people::agent(api.clone(), token.clone(), dice, speed));
         }
         for number in 0..VISITORS as u64 {
-            let dice = people::Dice::new(seed, place, number);
+            let dice = people::dice(seed, place, number);
             traffic.spawn(people::visitor(api.clone(), tenant.chatbot_key.clone(), dice, speed));
         }
     }

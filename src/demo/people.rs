@@ -3,6 +3,7 @@
 use super::tenants::SignIn;
 use crate::client::{Api, Socket};
 use anyhow::Context as _;
+use fastrand::Rng;
 use reqwest::Method;
 use serde_json::{Value, json};
 use std::collections::HashMap;
@@ -44,44 +45,25 @@ const REPLIES_MAX: u64 = 6;
 /// A visitor gives up on a chat that nobody answers.
 const VISITOR_PATIENCE: Duration = Duration::from_secs(120);
 
-/// Reproducible randomness (splitmix64): demo traffic needs no more.
-pub struct Dice(u64);
+/// Dice of one person: the same seed gives the same traffic.
+#[must_use]
+pub fn dice(seed: u64, place: u64, number: u64) -> Rng {
+    Rng::with_seed(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ (place << 32) ^ number)
+}
 
-impl Dice {
-    /// Dice of one person.
-    #[must_use]
-    pub fn new(seed: u64, place: u64, number: u64) -> Self {
-        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ (place << 32) ^ number)
-    }
+fn one_of<'a>(dice: &mut Rng, words: &[&'a str]) -> &'a str {
+    dice.choice(words).copied().unwrap_or_default()
+}
 
-    fn roll(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn below(&mut self, limit: u64) -> u64 {
-        self.roll() % limit
-    }
-
-    fn one_of<'a>(&mut self, words: &[&'a str]) -> &'a str {
-        words[usize::try_from(self.below(words.len() as u64)).unwrap_or(0)]
-    }
-
-    /// A pause of 4 to 24 seconds at speed 1.
-    fn pause(&mut self, speed: f64) -> Duration {
-        #[expect(clippy::cast_precision_loss, reason = "a pause")]
-        let seconds = 4.0 + self.below(20_000) as f64 / 1_000.0;
-        Duration::from_secs_f64(seconds / speed)
-    }
+/// A pause of 4 to 24 seconds at speed 1.
+fn pause(dice: &mut Rng, speed: f64) -> Duration {
+    Duration::from_secs_f64((4.0 + 20.0 * dice.f64()) / speed)
 }
 
 /// A visitor who starts a conversation, answers, rates, and comes back as somebody else; for ever.
-pub async fn visitor(api: Api, chatbot_key: String, mut dice: Dice, speed: f64) {
+pub async fn visitor(api: Api, chatbot_key: String, mut dice: Rng, speed: f64) {
     loop {
-        tokio::time::sleep(dice.pause(speed)).await;
+        tokio::time::sleep(pause(&mut dice, speed)).await;
         if let Err(error) = visit(&api, &chatbot_key, &mut dice, speed).await {
             tracing::warn!(error = format!("{error:#}"), "a demo visitor stopped");
             tokio::time::sleep(Duration::from_secs(1)).await;
@@ -89,11 +71,12 @@ pub async fn visitor(api: Api, chatbot_key: String, mut dice: Dice, speed: f64) 
     }
 }
 
-async fn visit(api: &Api, chatbot_key: &str, dice: &mut Dice, speed: f64) -> anyhow::Result<()> {
-    let name = dice.one_of(&NAMES);
-    let mut body = json!({ "name": name, "initialMessage": dice.one_of(&OPENERS), "metadata": { "page": "/pricing" } });
-    if dice.below(2) == 0 {
-        body["email"] = json!(format!("visitor{}@mail.example", dice.below(10_000)));
+async fn visit(api: &Api, chatbot_key: &str, dice: &mut Rng, speed: f64) -> anyhow::Result<()> {
+    let name = one_of(dice, &NAMES);
+    let mut body =
+        json!({ "name": name, "initialMessage": one_of(dice, &OPENERS), "metadata": { "page": "/pricing" } });
+    if dice.u64(..2) == 0 {
+        body["email"] = json!(format!("visitor{}@mail.example", dice.u64(..10_000)));
     }
     let session = api.start_session(chatbot_key, &body).await?;
     let token = session["sessionToken"].as_str().context("a session has a token")?;
@@ -108,15 +91,15 @@ async fn visit(api: &Api, chatbot_key: &str, dice: &mut Dice, speed: f64) -> any
         let frame = frame?;
         let event = &frame["event"];
         if event["metadata"]["code"] == "resolved" {
-            if dice.below(10) < 8 {
-                let score = [5, 5, 5, 4, 4, 3, 1][usize::try_from(dice.below(7)).unwrap_or(0)];
+            if dice.u64(..10) < 8 {
+                let score = dice.choice([5, 5, 5, 4, 4, 3, 1]).unwrap_or(5);
                 api.post("/v1/widget/rating", token, json!({ "score": score })).await?;
             }
             return Ok(());
         }
         if event["type"] == "message" && event["authorType"] == "agent" {
-            tokio::time::sleep(dice.pause(speed)).await;
-            let text = dice.one_of(&ANSWERS);
+            tokio::time::sleep(pause(dice, speed)).await;
+            let text = one_of(dice, &ANSWERS);
             let answer = api.post("/v1/widget/events", token, json!({ "content": text })).await;
             // The agent may have resolved it meanwhile, which the next frame says.
             if let Err(error) = answer {
@@ -127,7 +110,7 @@ async fn visit(api: &Api, chatbot_key: &str, dice: &mut Dice, speed: f64) -> any
 }
 
 /// An agent who is online, answers whoever is assigned, and resolves; for ever.
-pub async fn agent(api: Api, sign_in: SignIn, mut dice: Dice, speed: f64) {
+pub async fn agent(api: Api, sign_in: SignIn, mut dice: Rng, speed: f64) {
     loop {
         // The access token ends after some minutes and the socket with it; then the agent signs in again.
         if let Err(error) = work(&api, &sign_in, &mut dice, speed).await {
@@ -137,7 +120,7 @@ pub async fn agent(api: Api, sign_in: SignIn, mut dice: Dice, speed: f64) {
     }
 }
 
-async fn work(api: &Api, sign_in: &SignIn, dice: &mut Dice, speed: f64) -> anyhow::Result<()> {
+async fn work(api: &Api, sign_in: &SignIn, dice: &mut Rng, speed: f64) -> anyhow::Result<()> {
     let token = sign_in.token(api).await?;
     let me = api.get("/v1/auth/me", &token).await?;
     let me = me["id"].as_str().context("an agent has an id")?.to_owned();
@@ -166,7 +149,7 @@ async fn serve(
     me: &str,
     chat: &Value,
     replies: &mut HashMap<String, (u64, u64)>,
-    dice: &mut Dice,
+    dice: &mut Rng,
     speed: f64,
 ) -> anyhow::Result<()> {
     let mine = chat["assignedAgentId"] == me && chat["status"] == "active";
@@ -178,8 +161,8 @@ async fn serve(
         return Ok(());
     }
     // A quarter of a visitor's pause: agents have several conversations to look after.
-    tokio::time::sleep(dice.pause(speed) / 4).await;
-    let enough = 2 + dice.below(REPLIES_MAX - 1);
+    tokio::time::sleep(pause(dice, speed) / 4).await;
+    let enough = 2 + dice.u64(..REPLIES_MAX - 1);
     let path = format!("/v1/conversations/{id}");
     if done >= enough {
         replies.remove(id);
@@ -187,7 +170,7 @@ async fn serve(
         return Ok(());
     }
     let Some(thread) = chat["activeThreadId"].as_str() else { return Ok(()) };
-    let text = if done == 0 { REPLIES[0] } else { dice.one_of(&REPLIES[1..]) };
+    let text = if done == 0 { REPLIES[0] } else { one_of(dice, &REPLIES[1..]) };
     let body = json!({ "type": "message", "content": text });
     let posted = api.post(&format!("/v1/threads/{thread}/events"), token, body).await;
     match posted {

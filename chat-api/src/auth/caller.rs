@@ -5,13 +5,14 @@
 
 use super::tokens;
 use crate::app::App;
-use crate::core::state::Agent;
+use crate::core::state::Conversation;
 use crate::store::read;
 use axum::http::HeaderMap;
 use ingest::event::Actor;
-use ingest::id::{AgentId, ChatbotId, ConversationId, SessionId, TenantId, VisitorId};
-use ingest::payload::{Role, Scope};
+use ingest::id::{AgentId, ChatbotId, ConversationId, GroupId, SessionId, TenantId, VisitorId};
+use ingest::payload::{Permission, PermissionSet, Role, Scope};
 use ingest::time::Timestamp;
+use std::collections::BTreeSet;
 
 /// A signed-in agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,8 +21,12 @@ pub struct AgentCaller {
     pub tenant: TenantId,
     /// Who.
     pub agent: AgentId,
-    /// What they may do, as of now.
+    /// The built-in role; for show. What counts is `permissions`.
     pub role: Role,
+    /// What they may do, as of now.
+    pub permissions: PermissionSet,
+    /// The groups they are in.
+    pub groups: BTreeSet<GroupId>,
     /// The session they signed in with.
     pub session: SessionId,
     /// When the presented token ends.
@@ -33,6 +38,21 @@ impl AgentCaller {
     #[must_use]
     pub fn actor(&self) -> Actor {
         Actor::Agent(self.agent)
+    }
+
+    /// Whether they may do something.
+    #[must_use]
+    pub fn may(&self, permission: Permission) -> bool {
+        self.permissions.has(permission)
+    }
+
+    /// Whether a conversation is theirs to see: all of the tenant, or those of own groups, of no group, and own ones.
+    #[must_use]
+    pub fn may_see(&self, chat: &Conversation) -> bool {
+        chat.tenant == self.tenant
+            && (self.may(Permission::ConversationsReadAll)
+                || self.may(Permission::ConversationsRead)
+                    && (chat.agent == Some(self.agent) || chat.group.is_none_or(|group| self.groups.contains(&group))))
     }
 
     /// Whose idempotency keys these are.
@@ -115,18 +135,24 @@ pub enum AuthError {
 /// See [`AuthError`].
 pub fn agent(app: &App, token: &str) -> Result<AgentCaller, AuthError> {
     let claims = tokens::open_agent(&app.key_file, token).ok_or(AuthError::Invalid)?;
-    let (session, agent) = app.pool.read(|connection| {
-        Ok((read::session(connection, claims.session)?, read::agent(connection, claims.tenant, claims.sub)?))
+    let (session, agent, role, groups) = app.pool.read(|connection| {
+        let agent = read::agent(connection, claims.tenant, claims.sub)?;
+        let role = agent.as_ref().and_then(|agent| agent.custom_role);
+        let role = role.map(|id| read::role(connection, claims.tenant, id)).transpose()?.flatten();
+        let groups = read::groups_of(connection, claims.tenant, claims.sub)?;
+        Ok((read::session(connection, claims.session)?, agent, role, groups))
     })?;
     let now = Timestamp::now();
     let session = session.filter(|found| {
         !found.closed && found.agent == claims.sub && found.tenant == claims.tenant && found.expires_at > now
     });
     match (session, agent) {
-        (Some(session), Some(Agent { role, .. })) => Ok(AgentCaller {
+        (Some(session), Some(agent)) if agent.deleted_at.is_none() => Ok(AgentCaller {
             tenant: claims.tenant,
             agent: claims.sub,
-            role,
+            role: agent.role,
+            permissions: agent.permissions(role.as_ref()),
+            groups,
             session: session.id,
             expires_at: Timestamp(claims.exp * 1_000),
         }),
@@ -181,7 +207,7 @@ pub fn reports(app: &App, token: &str) -> Result<TokenCaller, AuthError> {
         };
     }
     let caller = agent(app, token)?;
-    if caller.role < Role::Supervisor {
+    if !caller.may(Permission::ReportsRead) {
         return Err(AuthError::Invalid);
     }
     Ok(TokenCaller { tenant: caller.tenant, scopes: Vec::new() })

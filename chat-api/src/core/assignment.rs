@@ -4,11 +4,11 @@
 //! idle longest; capacity is never exceeded. A person's take or assign may exceed it.
 
 use super::command::{Command, CommandKind as K};
-use super::decide::{Emit, Rejection, conversation, require, role_of};
+use super::decide::{Emit, Rejection, conversation, may, require};
 use super::state::{Agent, Conversation, State, Status};
 use ingest::event::Actor;
 use ingest::id::{AgentId, TenantId};
-use ingest::payload::{AgentAssigned, AgentUnassigned, Candidate, ConversationQueued, Role, Trigger};
+use ingest::payload::{AgentAssigned, AgentUnassigned, Candidate, ConversationQueued, Permission, Trigger};
 use ingest::time::Timestamp;
 use std::collections::HashMap;
 
@@ -20,17 +20,17 @@ pub(super) fn decide(state: &State, command: &Command, now: Timestamp, emit: &mu
     match &command.kind {
         K::AssignQueue { trigger } => assign_queue(state, command.tenant, *trigger, now, emit),
         K::Assign { conversation_id, agent_id } => {
-            require(state, command, Role::Agent, "assign conversations")?;
+            require(state, command, Permission::ConversationsReply, "assign conversations")?;
             let chat = conversation(state, command.tenant, *conversation_id)?;
             let agent = state.agent(command.tenant, *agent_id).ok_or_else(|| Rejection::not_found("agent"))?;
-            if !agent.role.may_reply() {
+            if !state.may_reply(agent) {
                 let detail = "this agent's role doesn't allow to reply";
                 return Err(Rejection::new(422, "agent_may_not_reply", detail).at("agentId"));
             }
             assign_by_hand(chat, *agent_id, now, emit)?;
         }
         K::Take { conversation_id } => {
-            require(state, command, Role::Agent, "take conversations")?;
+            require(state, command, Permission::ConversationsReply, "take conversations")?;
             let chat = conversation(state, command.tenant, *conversation_id)?;
             let Actor::Agent(taker) = command.actor else { return Err(Rejection::forbidden("take conversations")) };
             if let (Status::Active, Some(winner)) = (chat.status, chat.agent)
@@ -43,13 +43,13 @@ pub(super) fn decide(state: &State, command: &Command, now: Timestamp, emit: &mu
             assign_by_hand(chat, taker, now, emit)?;
         }
         K::Unassign { conversation_id } => {
-            require(state, command, Role::Agent, "unassign conversations")?;
+            require(state, command, Permission::ConversationsReply, "unassign conversations")?;
             let chat = conversation(state, command.tenant, *conversation_id)?;
             let (Status::Active, Some(holder)) = (chat.status, chat.agent) else {
                 return if chat.status == Status::Pending { Ok(true) } else { Err(over(chat)) };
             };
             let own = command.actor == Actor::Agent(holder);
-            if !own && role_of(state, command) < Some(Role::Supervisor) {
+            if !own && !may(state, command, Permission::ConversationsSteer) {
                 return Err(Rejection::forbidden("unassign another agent's conversation"));
             }
             give_back(chat, holder, Trigger::Unassigned, front_rank(state, command.tenant), emit);
@@ -113,7 +113,7 @@ fn assign_queue(state: &State, tenant: TenantId, trigger: Trigger, now: Timestam
     let mut loads: HashMap<AgentId, u32> = agents.iter().map(|agent| (agent.id, agent.active_chats)).collect();
     let mut idle: HashMap<AgentId, Timestamp> = agents.iter().map(|agent| (agent.id, agent.idle_since)).collect();
     for chat in roster.queue.values().filter_map(|id| state.conversations.get(id)) {
-        let Some(chosen) = least_loaded(&agents, &loads, &idle) else { return };
+        let Some(chosen) = least_loaded(state, &agents, &loads, &idle) else { return };
         emit.conversation(
             chat,
             AgentAssigned {
@@ -123,7 +123,7 @@ fn assign_queue(state: &State, tenant: TenantId, trigger: Trigger, now: Timestam
                 waited_ms: chat.queued.map(|queued| now.since(queued.since)),
                 trigger,
                 strategy: "least_loaded".to_owned(),
-                candidates: candidates(&agents, &loads, chosen),
+                candidates: candidates(state, &agents, &loads, chosen),
             },
         );
         *loads.entry(chosen).or_default() += 1;
@@ -136,23 +136,24 @@ fn free_slots(agent: &Agent, loads: &HashMap<AgentId, u32>) -> u32 {
 }
 
 fn least_loaded(
+    state: &State,
     agents: &[&Agent],
     loads: &HashMap<AgentId, u32>,
     idle: &HashMap<AgentId, Timestamp>,
 ) -> Option<AgentId> {
     agents
         .iter()
-        .filter(|agent| agent.is_available() && free_slots(agent, loads) > 0)
+        .filter(|agent| state.is_available(agent) && free_slots(agent, loads) > 0)
         .min_by_key(|agent| (std::cmp::Reverse(free_slots(agent, loads)), idle.get(&agent.id).copied(), agent.id))
         .map(|agent| agent.id)
 }
 
 /// The chosen agent first, then the eligible, then the others with the reason why not.
-fn candidates(agents: &[&Agent], loads: &HashMap<AgentId, u32>, chosen: AgentId) -> Vec<Candidate> {
+fn candidates(state: &State, agents: &[&Agent], loads: &HashMap<AgentId, u32>, chosen: AgentId) -> Vec<Candidate> {
     let describe = |agent: &&Agent| {
         let free = free_slots(agent, loads);
         let (eligible, reason) = match agent {
-            agent if !agent.role.may_reply() => (false, "may not reply"),
+            agent if !state.may_reply(agent) => (false, "may not reply"),
             agent if agent.status != ingest::payload::AgentStatus::Online => (false, agent.status.as_str()),
             agent if !agent.accepting_chats => (false, "not accepting chats"),
             _ if free == 0 => (false, "at capacity"),

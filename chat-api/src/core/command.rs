@@ -234,39 +234,6 @@ pub enum CommandKind {
     Import(Box<ImportedConversation>),
 }
 
-/// What has to be in the [`State`] before `decide` looks at it.
-#[derive(Debug, Default)]
-#[expect(missing_docs, reason = "each field names the entities to load")]
-pub struct Reads {
-    pub roster: bool,
-    /// As many of the longest waiting conversations as there are free slots; implies `roster`.
-    pub queue_heads: bool,
-    /// The active conversations of this agent.
-    pub chats_of: Option<AgentId>,
-    pub agents: Vec<AgentId>,
-    pub sessions: Vec<SessionId>,
-    pub chatbots: Vec<ChatbotId>,
-    pub conversations: Vec<ConversationId>,
-    pub visitors: Vec<VisitorId>,
-    /// The visitors of `conversations` too.
-    pub visitors_of_conversations: bool,
-    pub mails: Vec<MailId>,
-    /// `slug:…` and `email:…` words whose being taken matters.
-    pub words: Vec<String>,
-}
-
-/// How a slug is named in [`State::taken`](super::State).
-#[must_use]
-pub fn slug_word(slug: &str) -> String {
-    format!("slug:{slug}")
-}
-
-/// How a tenant's agent's address is named in [`State::taken`](super::State).
-#[must_use]
-pub fn email_word(tenant: TenantId, email_hmac: &str) -> String {
-    format!("email:{tenant}:{email_hmac}")
-}
-
 impl Command {
     /// The conversation that the command is about, for the answer.
     #[must_use]
@@ -286,64 +253,5 @@ impl Command {
             | K::Tag { conversation_id, .. } => Some(*conversation_id),
             _ => None,
         }
-    }
-
-    /// What the state must hold before this command is decided. The tenant and the idempotency key are always read.
-    #[must_use]
-    pub fn reads(&self) -> Reads {
-        use CommandKind as K;
-        let mut reads = Reads::default();
-        if let Actor::Agent(agent) = self.actor {
-            reads.agents.push(agent);
-        }
-        let email = |agent: &NewAgent| agent.email_hmac.as_deref().map(|hmac| email_word(self.tenant, hmac));
-        match &self.kind {
-            K::CreateTenant { slug, .. } => reads.words.push(slug_word(slug)),
-            K::UpdateTenant { .. } | K::CreateToken { .. } | K::CreateChatbot { .. } => {}
-            K::CreateAgent(agent) => {
-                reads.agents.push(agent.agent_id);
-                reads.words.extend(email(agent));
-            }
-            K::UpdateAgent { agent_id, .. } | K::OpenSession { agent_id, .. } => reads.agents.push(*agent_id),
-            K::SetAgentStatus { agent_id, .. } => {
-                reads.roster = true;
-                reads.chats_of = Some(*agent_id);
-            }
-            K::RefreshSession { session_id, .. } | K::CloseSession { session_id } => reads.sessions.push(*session_id),
-            K::UpdateChatbot { chatbot_id, .. } => reads.chatbots.push(*chatbot_id),
-            K::StartSession { chatbot_id, .. } => {
-                reads.chatbots.push(*chatbot_id);
-                reads.roster = true;
-            }
-            K::PostNote { conversation_id, .. } | K::Rate { conversation_id, .. } | K::Tag { conversation_id, .. } => {
-                reads.conversations.push(*conversation_id)
-            }
-            K::PostMessage { conversation_id, .. }
-            | K::Take { conversation_id }
-            | K::Unassign { conversation_id }
-            | K::Resolve { conversation_id }
-            | K::Reopen { conversation_id }
-            | K::Close { conversation_id }
-            | K::Assign { conversation_id, .. }
-            | K::RequestAgentMails { conversation_id, .. } => {
-                reads.conversations.push(*conversation_id);
-                reads.roster = true;
-            }
-            K::RequestWelcome { conversation_id, .. } => {
-                reads.conversations.push(*conversation_id);
-                reads.visitors_of_conversations = true;
-            }
-            K::AssignQueue { .. } => reads.queue_heads = true,
-            K::RecordMail { mail_id, .. } => reads.mails.push(*mail_id),
-            K::Import(import) => {
-                reads.conversations.push(import.conversation_id);
-                reads.visitors.push(import.visitor.visitor_id);
-                // An export carries this installation's own ids; importing it here again must change nothing.
-                reads.conversations.extend(import.external_id.parse::<ConversationId>().ok());
-                reads.agents.extend(import.agent.as_ref().map(|agent| agent.agent_id));
-                reads.words.extend(import.agent.as_ref().and_then(email));
-            }
-        }
-        reads
     }
 }

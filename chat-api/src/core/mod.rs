@@ -1,15 +1,19 @@
 //! The pure core: no clock, no randomness, no IO. Time and ids arrive in the command; texts arrive sealed.
 //!
-//! - [`command`]: what can be asked, and what a command reads.
+//! - [`command`]: what can be asked; [`reads`]: what has to be loaded before it is decided.
 //! - [`decide`](mod@decide): `decide(state, command, now) -> events | rejection`; one file a topic beside it.
 //! - [`apply`](mod@apply): `apply(state, event)`, the only thing that changes state.
 //! - [`state`]: plain structs; `store/` keeps them as SQLite rows.
 
+mod accounts;
 pub mod apply;
-pub mod assignment;
+mod assignment;
 pub mod command;
 pub mod decide;
-pub mod lifecycle;
+mod import;
+mod lifecycle;
+mod mail;
+pub mod reads;
 pub mod state;
 
 pub use apply::apply;

@@ -19,7 +19,7 @@ use axum::http::StatusCode;
 use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use ingest::id::{AgentId, TenantId};
-use ingest::payload::{AgentStatus, Role};
+use ingest::payload::{AgentStatus, Permission, Role};
 use serde::Deserialize;
 use std::sync::Arc;
 
@@ -67,7 +67,7 @@ async fn create(
     write: Write<Create>,
 ) -> Outcome<(StatusCode, Json<AgentView>)> {
     // Before the hash is computed: it isn't cheap.
-    require(&caller, Role::Admin, "add agents")?;
+    require(&caller, Permission::AgentsWrite, "add agents")?;
     let body = &write.body;
     let name = check::name("name", &body.name)?;
     let email = check::email("email", &body.email)?;

@@ -16,7 +16,7 @@ use flate2::write::MultiGzDecoder;
 use futures_util::{Stream, StreamExt as _, stream};
 use ingest::event::Actor;
 use ingest::id::{ConversationId, TenantId};
-use ingest::payload::Role;
+use ingest::payload::Permission;
 use serde::Deserialize;
 use std::collections::VecDeque;
 use std::io::{self, Write as _};
@@ -35,7 +35,7 @@ pub(super) fn routes() -> Router<Arc<App>> {
 }
 
 async fn import_own(State(app): State<Arc<App>>, caller: AgentCaller, request: Request) -> Outcome<Json<ImportReport>> {
-    require(&caller, Role::Admin, "import conversations")?;
+    require(&caller, Permission::Import, "import conversations")?;
     import(&app, caller.actor(), Owner::Tenant(caller.tenant), request).await
 }
 
@@ -195,7 +195,7 @@ impl io::Write for Splitter {
 }
 
 async fn export(State(app): State<Arc<App>>, caller: AgentCaller) -> Outcome<Response> {
-    require(&caller, Role::Admin, "export conversations")?;
+    require(&caller, Permission::Export, "export conversations")?;
     let tenant = caller.tenant;
     let pages = stream::unfold(Some(None), move |after: Option<Option<ConversationId>>| {
         let app = Arc::clone(&app);

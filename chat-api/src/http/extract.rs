@@ -10,7 +10,7 @@ use axum::extract::{FromRequest, FromRequestParts, OptionalFromRequestParts, Pat
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use ingest::event::RequestKey;
-use ingest::payload::Role;
+use ingest::payload::Permission;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::str::FromStr;
@@ -262,12 +262,12 @@ impl OptionalFromRequestParts<Arc<App>> for AgentCaller {
     }
 }
 
-/// Refuses callers below a role, for routes that write nothing and so ask no one else.
+/// Refuses callers without a permission, for routes that write nothing and so ask no one else.
 ///
 /// # Errors
 /// 403.
-pub fn require(caller: &AgentCaller, role: Role, what: &str) -> Outcome<()> {
-    if caller.role >= role { Ok(()) } else { Err(crate::core::Rejection::forbidden(what).into()) }
+pub fn require(caller: &AgentCaller, permission: Permission, what: &str) -> Outcome<()> {
+    if caller.may(permission) { Ok(()) } else { Err(crate::core::Rejection::forbidden(what).into()) }
 }
 
 /// Reads `application/x-www-form-urlencoded`, in order.

@@ -20,7 +20,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use ingest::event::{Actor, RequestKey};
 use ingest::id::{AgentId, TenantId};
-use ingest::payload::Role;
+use ingest::payload::{Permission, Role};
 use ingest::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -187,7 +187,7 @@ struct Change {
 }
 
 async fn change(State(app): State<Arc<App>>, caller: AgentCaller, write: Write<Change>) -> Outcome<Json<TenantView>> {
-    require(&caller, Role::Admin, "change the tenant")?;
+    require(&caller, Permission::SettingsWrite, "change the tenant")?;
     let body = &write.body;
     let name = body.name.as_deref().map(|name| check::name("name", name)).transpose()?;
     let time_zone = body.time_zone.as_deref().map(|zone| check::time_zone("timeZone", zone)).transpose()?;

@@ -16,7 +16,7 @@ use axum::routing::get;
 use axum::{Json, Router};
 use ingest::event::{Actor, RequestKey};
 use ingest::id::{TenantId, TokenId};
-use ingest::payload::{Role, Scope};
+use ingest::payload::{Permission, Scope};
 use ingest::time::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -42,7 +42,7 @@ impl FromRequestParts<Arc<App>> for Admin {
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, V0Error> {
         let caller = <AgentCaller as FromRequestParts<Arc<App>>>::from_request_parts(parts, app).await?;
-        require(&caller, Role::Admin, "manage tokens")?;
+        require(&caller, Permission::TokensWrite, "manage tokens")?;
         Ok(Self(caller))
     }
 }

@@ -5,7 +5,7 @@ use crate::app::App;
 use crate::auth::caller::{self, AuthError, Caller};
 use axum::http::{HeaderMap, Uri, header};
 use ingest::id::{AgentId, TenantId, VisitorId};
-use ingest::payload::Role;
+use ingest::payload::Permission;
 use ingest::time::Timestamp;
 
 /// Someone who takes part in conversations.
@@ -67,7 +67,7 @@ impl Credential {
     /// May write, so may be seen typing.
     pub(super) fn may_reply(&self) -> bool {
         match &self.0 {
-            Caller::Agent(agent) => agent.role >= Role::Agent,
+            Caller::Agent(agent) => agent.may(Permission::ConversationsReply),
             Caller::Visitor(_) => true,
         }
     }

@@ -6,7 +6,8 @@
 use ring::digest::{Context, SHA256};
 use rusqlite::Connection;
 
-const HASHED: [&str; 8] = ["tenants", "agents", "sessions", "chatbots", "tokens", "visitors", "conversations", "mails"];
+const HASHED: [&str; 10] =
+    ["tenants", "agents", "roles", "groups", "sessions", "chatbots", "tokens", "visitors", "conversations", "mails"];
 
 /// Hex of the hash; reads every row.
 ///

@@ -2,7 +2,7 @@
 //!
 //! What is in memory already wins over its row: it may hold changes that aren't written yet.
 
-use crate::core::command::Reads;
+use crate::core::reads::Reads;
 use crate::core::state::{Key, State, Status};
 use ingest::event::{Event, RequestKey};
 use ingest::id::{AgentId, ConversationId, TenantId};
@@ -50,6 +50,8 @@ macro_rules! loaders {
 loaders! {
     load_tenant: tenants from "tenants" by TenantId;
     load_agent: agents from "agents" by AgentId;
+    load_role: roles from "roles" by ingest::id::RoleId;
+    load_group: groups from "groups" by ingest::id::GroupId;
     load_session: sessions from "sessions" by ingest::id::SessionId;
     load_chatbot: chatbots from "chatbots" by ingest::id::ChatbotId;
     load_token: tokens from "tokens" by ingest::id::TokenId;
@@ -76,7 +78,9 @@ pub fn load(
     if reads.roster || reads.queue_heads {
         load_roster(connection, state, tenant)?;
     }
-    reads.agents.iter().try_for_each(|id| load_agent(connection, state, *id))?;
+    reads.agents.iter().try_for_each(|id| load_agent_with_role(connection, state, *id))?;
+    reads.roles.iter().try_for_each(|id| load_role(connection, state, *id))?;
+    reads.groups.iter().try_for_each(|id| load_group(connection, state, *id))?;
     reads.sessions.iter().try_for_each(|id| load_session(connection, state, *id))?;
     reads.chatbots.iter().try_for_each(|id| load_chatbot(connection, state, *id))?;
     reads.visitors.iter().try_for_each(|id| load_visitor(connection, state, *id))?;
@@ -94,6 +98,15 @@ pub fn load(
         load_chats(connection, state, agent)?;
     }
     if reads.queue_heads { load_queue_heads(connection, state, tenant) } else { Ok(()) }
+}
+
+/// An agent with the custom role that says what it may do.
+fn load_agent_with_role(connection: &Connection, state: &mut State, id: AgentId) -> rusqlite::Result<()> {
+    load_agent(connection, state, id)?;
+    match state.agents.get(&id).and_then(|agent| agent.custom_role) {
+        Some(role) => load_role(connection, state, role),
+        None => Ok(()),
+    }
 }
 
 fn load_request(connection: &Connection, state: &mut State, request: &RequestKey) -> rusqlite::Result<()> {
@@ -118,7 +131,10 @@ fn load_roster(connection: &Connection, state: &mut State, tenant: TenantId) -> 
         return Ok(());
     }
     for id in ids(connection, "SELECT id FROM agents WHERE tenant = ?1", [tenant.bytes()])? {
-        load_agent(connection, state, AgentId(id))?;
+        load_agent_with_role(connection, state, AgentId(id))?;
+    }
+    for id in ids(connection, "SELECT id FROM groups WHERE tenant = ?1", [tenant.bytes()])? {
+        load_group(connection, state, ingest::id::GroupId(id))?;
     }
     let mut roster = crate::core::state::Roster {
         // Agents added earlier in this batch have no row yet.
@@ -138,7 +154,7 @@ fn load_roster(connection: &Connection, state: &mut State, tenant: TenantId) -> 
 /// The longest waiting conversations, as many as free slots: more can't be assigned now.
 fn load_queue_heads(connection: &Connection, state: &mut State, tenant: TenantId) -> rusqlite::Result<()> {
     let Some(roster) = state.rosters.get(&tenant) else { return Ok(()) };
-    let agents = roster.agents.iter().filter_map(|id| state.agents.get(id)).filter(|agent| agent.is_available());
+    let agents = roster.agents.iter().filter_map(|id| state.agents.get(id)).filter(|agent| state.is_available(agent));
     let free: u32 = agents.map(|agent| agent.max_concurrent_chats.saturating_sub(agent.active_chats)).sum();
     let heads: Vec<ConversationId> = roster.queue.values().take(free as usize).copied().collect();
     heads.into_iter().try_for_each(|id| load_conversation(connection, state, id))
@@ -202,6 +218,8 @@ pub fn load_key(connection: &Connection, state: &mut State, key: &Key) -> rusqli
     match key {
         Key::Tenant(id) => load_tenant(connection, state, *id),
         Key::Agent(id) => load_agent(connection, state, *id),
+        Key::Role(id) => load_role(connection, state, *id),
+        Key::Group(id) => load_group(connection, state, *id),
         Key::Session(id) => load_session(connection, state, *id),
         Key::Chatbot(id) => load_chatbot(connection, state, *id),
         Key::Token(id) => load_token(connection, state, *id),

@@ -13,9 +13,11 @@ use rusqlite::Connection;
 
 /// Every table of the state; `rebuild` empties and refills them. `requests` is pruned by age and so not hashed.
 /// `threads` is an index over conversations, and hashed as part of them.
-pub const TABLES: [&str; 10] = [
+pub const TABLES: [&str; 12] = [
     "tenants",
     "agents",
+    "roles",
+    "groups",
     "sessions",
     "chatbots",
     "tokens",
@@ -36,6 +38,10 @@ pub fn create_tables(connection: &Connection) -> rusqlite::Result<()> {
          CREATE TABLE IF NOT EXISTS agents (id BLOB PRIMARY KEY, tenant BLOB NOT NULL, email_hmac TEXT, body TEXT NOT NULL) WITHOUT ROWID, STRICT;
          CREATE INDEX IF NOT EXISTS agents_tenant ON agents (tenant);
          CREATE UNIQUE INDEX IF NOT EXISTS agents_email ON agents (email_hmac, tenant) WHERE email_hmac IS NOT NULL;
+         CREATE TABLE IF NOT EXISTS roles (id BLOB PRIMARY KEY, tenant BLOB NOT NULL, body TEXT NOT NULL) WITHOUT ROWID, STRICT;
+         CREATE INDEX IF NOT EXISTS roles_tenant ON roles (tenant);
+         CREATE TABLE IF NOT EXISTS groups (id BLOB PRIMARY KEY, tenant BLOB NOT NULL, body TEXT NOT NULL) WITHOUT ROWID, STRICT;
+         CREATE INDEX IF NOT EXISTS groups_tenant ON groups (tenant);
          CREATE TABLE IF NOT EXISTS sessions (id BLOB PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID, STRICT;
          CREATE TABLE IF NOT EXISTS chatbots (id BLOB PRIMARY KEY, tenant BLOB NOT NULL, api_key TEXT NOT NULL UNIQUE, body TEXT NOT NULL) WITHOUT ROWID, STRICT;
          CREATE INDEX IF NOT EXISTS chatbots_tenant ON chatbots (tenant);

@@ -1,10 +1,15 @@
 //! Reads for the API, on the read-only pool. Every look-up by id takes the tenant and finds only its rows.
 
 use super::load::{body, parse};
-use crate::core::state::{Agent, Chatbot, Conversation, Mail, Session, Status, Tenant, Token, Visitor};
-use ingest::id::{AgentId, ChatbotId, ConversationId, MailId, SessionId, TenantId, ThreadId, VisitorId};
+use crate::core::state::{
+    Agent, Chatbot, Conversation, CustomRole, Group, Mail, Session, Status, Tenant, Token, Visitor,
+};
+use ingest::id::{
+    AgentId, ChatbotId, ConversationId, GroupId, MailId, RoleId, SessionId, TenantId, ThreadId, VisitorId,
+};
 use rusqlite::{Connection, OptionalExtension as _, Params};
 use serde::de::DeserializeOwned;
+use std::collections::BTreeSet;
 use uuid::Uuid;
 
 type Found<T> = rusqlite::Result<Option<T>>;
@@ -60,6 +65,40 @@ pub fn agents(connection: &Connection, tenant: TenantId) -> rusqlite::Result<Vec
 /// SQLite's.
 pub fn agents_by_email(connection: &Connection, email_hmac: &str) -> rusqlite::Result<Vec<Agent>> {
     list(connection, "SELECT body FROM agents WHERE email_hmac = ?1", [email_hmac])
+}
+
+/// A custom role of the tenant.
+///
+/// # Errors
+/// SQLite's.
+pub fn role(connection: &Connection, tenant: TenantId, id: RoleId) -> Found<CustomRole> {
+    body(connection, "SELECT body FROM roles WHERE id = ?1 AND tenant = ?2", (id.bytes(), tenant.bytes()))
+}
+
+/// A group of the tenant.
+///
+/// # Errors
+/// SQLite's.
+pub fn group(connection: &Connection, tenant: TenantId, id: GroupId) -> Found<Group> {
+    body(connection, "SELECT body FROM groups WHERE id = ?1 AND tenant = ?2", (id.bytes(), tenant.bytes()))
+}
+
+/// All groups of the tenant, by id.
+///
+/// # Errors
+/// SQLite's.
+pub fn groups(connection: &Connection, tenant: TenantId) -> rusqlite::Result<Vec<Group>> {
+    list(connection, "SELECT body FROM groups WHERE tenant = ?1 ORDER BY id", [tenant.bytes()])
+}
+
+/// The living groups that an agent is in.
+///
+/// # Errors
+/// SQLite's.
+pub fn groups_of(connection: &Connection, tenant: TenantId, agent: AgentId) -> rusqlite::Result<BTreeSet<GroupId>> {
+    let groups = groups(connection, tenant)?;
+    let own = groups.into_iter().filter(|group| group.deleted_at.is_none() && group.members.contains(&agent));
+    Ok(own.map(|group| group.id).collect())
 }
 
 /// A signed-in session.

@@ -33,6 +33,14 @@ fn save_one(connection: &Connection, state: &State, key: &Key) -> rusqlite::Resu
             let sql = "INSERT INTO agents VALUES (?1, ?2, ?3, ?4) ON CONFLICT (id) DO UPDATE SET email_hmac = ?3, body = ?4";
             upsert(connection, sql, &[id.bytes(), row.tenant.bytes(), &row.email_hmac, &json(row)])
         }),
+        Key::Role(id) => state.roles.get(id).map_or(Ok(()), |row| {
+            let sql = "INSERT INTO roles VALUES (?1, ?2, ?3) ON CONFLICT (id) DO UPDATE SET body = ?3";
+            upsert(connection, sql, &[id.bytes(), row.tenant.bytes(), &json(row)])
+        }),
+        Key::Group(id) => state.groups.get(id).map_or(Ok(()), |row| {
+            let sql = "INSERT INTO groups VALUES (?1, ?2, ?3) ON CONFLICT (id) DO UPDATE SET body = ?3";
+            upsert(connection, sql, &[id.bytes(), row.tenant.bytes(), &json(row)])
+        }),
         Key::Session(id) => state.sessions.get(id).map_or(Ok(()), |row| {
             let sql = "INSERT INTO sessions VALUES (?1, ?2) ON CONFLICT (id) DO UPDATE SET body = ?2";
             upsert(connection, sql, &[id.bytes(), &json(row)])

@@ -15,27 +15,20 @@ const CLIENTS: u64 = 20;
 /// Another seed is another interleaving; `REALTIME_SEED` replays one.
 const SEED: u64 = 20_261_121;
 
-/// SplitMix64.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % limit
-    }
-}
-
 /// Reads from `after` on over as many connections as it takes; each lasts for a random number of events.
-async fn read_all(server: &Server, token: &str, guest: &Visitor, random: &mut Random, end: u64) -> (Vec<u64>, u32) {
+async fn read_all(
+    server: &Server,
+    token: &str,
+    guest: &Visitor,
+    random: &mut fastrand::Rng,
+    end: u64,
+) -> (Vec<u64>, u32) {
     let (mut seen, mut connections) = (Vec::new(), 0);
     while seen.last().is_none_or(|last| *last < end) {
         let after = seen.last().copied().unwrap_or(0);
         let (mut client, _) = Client::subscribed(server, token, guest.conversation, Some(after)).await;
         connections += 1;
-        for _ in 0..random.below(300) + 1 {
+        for _ in 0..random.u64(..300) + 1 {
             let (seq, _) = client.event().await;
             seen.push(seq);
             if seq >= end {
@@ -43,11 +36,11 @@ async fn read_all(server: &Server, token: &str, guest: &Visitor, random: &mut Ra
             }
         }
         // Every other time without a good-bye.
-        if random.below(2) == 0 {
+        if random.u64(..2) == 0 {
             let _closed = client.0.close(None).await;
         }
         drop(client);
-        tokio::time::sleep(Duration::from_millis(random.below(20))).await;
+        tokio::time::sleep(Duration::from_millis(random.u64(..20))).await;
     }
     (seen, connections)
 }
@@ -82,7 +75,9 @@ async fn resuming_clients_miss_and_repeat_nothing() {
     let clients = (0..CLIENTS).map(|number| {
         let (server, guest) = (Arc::clone(&server), guest.clone());
         let token = if number % 2 == 0 { guest.token.clone() } else { tenant.owner.token.clone() };
-        tokio::spawn(async move { read_all(&server, &token, &guest, &mut Random(seed ^ (number << 32)), end).await })
+        tokio::spawn(async move {
+            read_all(&server, &token, &guest, &mut fastrand::Rng::with_seed(seed ^ (number << 32)), end).await
+        })
     });
     let mut connections = 0;
     for client in clients.collect::<Vec<_>>() {

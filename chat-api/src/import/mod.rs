@@ -2,79 +2,37 @@
 //!
 //! A line is checked whole before anything of it is written; a bad one goes to quarantine with its number and reason,
 //! and the others go through. Ids follow from the tenant and the transcript's own ids, so importing again changes
-//! nothing. Start at [`Importer::import`]; [`export`] writes what it reads.
+//! nothing. Start at [`Importer::import`]; `transcript.rs` is a line and its checks, `export.rs` writes what it reads.
+
+mod export;
+mod transcript;
+
+pub use export::{export, export_page};
+pub use transcript::{LINE_BYTES_MAX, Line, Party, Transcript};
 
 use crate::app::App;
 use crate::core::command::{Command, CommandKind, ImportedConversation, ImportedMessage, NewAgent, NewVisitor};
-use crate::core::state::{Conversation, Status, Tenant};
+use crate::core::state::Tenant;
 use crate::domain::{ChatDomain, Submission};
-use crate::store::{load::parse, read};
-use crate::view::{ViewError, Views};
+use crate::store::read;
 use futures_util::{Stream, StreamExt as _};
 use ingest::event::Actor;
 use ingest::id::{AgentId, ConversationId, EventId, PersonId, TenantId, VisitorId};
-use ingest::payload::{AuthorType, Payload, Role};
+use ingest::payload::Role;
 use ingest::seal::{KeyFile, PersonKey};
-use ingest::sqlite::{EmbeddedLog, NewPersonKey, PersonKeys, ReadPool};
+use ingest::sqlite::{NewPersonKey, PersonKeys, ReadPool};
 use ingest::time::Timestamp;
 use ingest::writer::{WriteError, Writer};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
+use transcript::{Bad, check};
 
-/// The longest line read; a longer one is quarantined.
-pub const LINE_BYTES_MAX: usize = 8 * 1024 * 1024;
-/// The longest message, in characters; the API's limit too, so that its event fits the log.
-pub const MESSAGE_CHARS_MAX: usize = 20_000;
-/// The most messages of one transcript: it is written in one transaction.
-const MESSAGES_MAX: usize = 10_000;
 /// Transcripts under way at once; they share fsyncs.
 const IN_FLIGHT: usize = 128;
 /// Chats at once for an imported agent; the contract's default.
 const MAX_CONCURRENT_CHATS: u32 = 6;
-
-/// A conversation as it is imported and exported.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[expect(missing_docs, reason = "the fields of the contract")]
-pub struct Transcript {
-    pub id: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tenant: Option<String>,
-    pub visitor: Party,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub agent: Option<Party>,
-    #[serde(default)]
-    pub tags: Vec<String>,
-    #[serde(default)]
-    pub resolved: bool,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rating: Option<u8>,
-    pub messages: Vec<Line>,
-}
-
-/// A visitor or agent of a transcript.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[expect(missing_docs, reason = "the fields of the contract")]
-pub struct Party {
-    pub id: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub name: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub email: Option<String>,
-}
-
-/// A message of a transcript.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[expect(missing_docs, reason = "the fields of the contract")]
-pub struct Line {
-    pub at: String,
-    pub from: AuthorType,
-    pub text: String,
-}
 
 /// A line that was not imported.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -128,8 +86,6 @@ pub enum ImportError {
     #[error(transparent)]
     Key(#[from] ingest::sqlite::person_keys::PersonKeyError),
 }
-
-struct Bad(&'static str, String);
 
 /// Reads transcripts into the log.
 pub struct Importer {
@@ -384,70 +340,6 @@ fn count(report: &mut ImportReport, outcome: Result<bool, Quarantined>) {
     }
 }
 
-/// Everything that can be wrong with a line, before anything of it is written.
-fn check(line: &[u8]) -> Result<Transcript, Bad> {
-    if line.len() > LINE_BYTES_MAX {
-        return Err(Bad(
-            "line_too_long",
-            format!("the line has {} bytes, at most {LINE_BYTES_MAX} are read", line.len()),
-        ));
-    }
-    let transcript: Transcript = serde_json::from_slice(line).map_err(|error| {
-        // serde_json's words about data may quote it; its category and place don't.
-        let (code, what) = match error.classify() {
-            serde_json::error::Category::Data => ("invalid_field", data_error(&error.to_string())),
-            _ => ("not_json", "the line is not a JSON object".to_owned()),
-        };
-        Bad(code, format!("{what} (column {})", error.column()))
-    })?;
-    let parties = std::iter::once(&transcript.visitor).chain(&transcript.agent);
-    if transcript.id.is_empty() || parties.clone().any(|party| party.id.is_empty()) {
-        return Err(Bad("empty_id", "an id is empty".to_owned()));
-    }
-    if transcript.id.len() > 200 || parties.clone().any(|party| party.id.len() > 200) {
-        return Err(Bad("id_too_long", "an id has more than 200 bytes".to_owned()));
-    }
-    if transcript.rating.is_some_and(|rating| !(1..=5).contains(&rating)) {
-        return Err(Bad("invalid_rating", "a rating is 1 to 5".to_owned()));
-    }
-    if transcript.messages.is_empty() || transcript.messages.len() > MESSAGES_MAX {
-        return Err(Bad("message_count", format!("a transcript has 1 to {MESSAGES_MAX} messages")));
-    }
-    let mut previous = Timestamp(i64::MIN);
-    for (index, message) in transcript.messages.iter().enumerate() {
-        let number = index + 1;
-        let Some(at) = Timestamp::parse_rfc3339(&message.at) else {
-            return Err(Bad("invalid_time", format!("message {number}: 'at' is not an RFC 3339 time")));
-        };
-        if at < previous {
-            return Err(Bad("time_goes_back", format!("message {number} is earlier than the one before")));
-        }
-        previous = at;
-        if message.text.trim().is_empty() {
-            return Err(Bad("empty_message", format!("message {number} has no text")));
-        }
-        if message.text.chars().count() > MESSAGE_CHARS_MAX {
-            let detail = format!("message {number} has more than {MESSAGE_CHARS_MAX} characters");
-            return Err(Bad("message_too_long", detail));
-        }
-        if message.from == AuthorType::Agent && transcript.agent.is_none() {
-            return Err(Bad("missing_agent", format!("message {number} is from an agent, but the line names none")));
-        }
-    }
-    Ok(transcript)
-}
-
-/// The part of a data error that names fields and types, not values.
-fn data_error(message: &str) -> String {
-    let known = ["missing field", "unknown field", "unknown variant", "duplicate field"];
-    if known.iter().any(|start| message.starts_with(start)) {
-        let end = message.find(", expected").or_else(|| message.find(" at line")).unwrap_or(message.len());
-        message[..end].to_owned()
-    } else {
-        "a field has the wrong type".to_owned()
-    }
-}
-
 /// A slug: lower-case letters, digits and single hyphens, at most 60; empty when nothing is left.
 #[must_use]
 pub fn slugify(name: &str) -> String {
@@ -469,86 +361,6 @@ pub fn email_hmac(key_file: &KeyFile, email: &str) -> String {
     key_file.lookup("email", email.trim().to_lowercase().as_bytes())
 }
 
-/// The ids of a tenant's conversations after `after`, in order, at most 500: pages of an export.
-///
-/// # Errors
-/// SQLite's.
-pub fn export_page(
-    pool: &ReadPool,
-    tenant: TenantId,
-    after: Option<ConversationId>,
-) -> rusqlite::Result<Vec<Conversation>> {
-    pool.read(|connection| {
-        let sql = "SELECT body FROM conversations WHERE tenant = ?1 AND id > ?2 ORDER BY id LIMIT 500";
-        let after = after.map_or([0; 16], |id| *id.bytes());
-        let mut statement = connection.prepare_cached(sql)?;
-        let rows = statement.query_map((tenant.bytes(), after), |row| parse(&row.get::<_, String>(0)?))?;
-        rows.collect()
-    })
-}
-
-/// A conversation as a transcript; `None` when it has no readable messages.
-///
-/// # Errors
-/// See [`ViewError`].
-pub fn export(pool: &ReadPool, views: &Views, chat: &Conversation) -> Result<Option<Transcript>, ViewError> {
-    let mut messages = Vec::new();
-    let mut resolved = chat.status == Status::Resolved;
-    let mut after = 0;
-    loop {
-        let page = EmbeddedLog::history(pool, chat.id, after, 500)?;
-        let Some(last) = page.last() else { break };
-        after = last.event.seq;
-        for record in &page {
-            match &record.event.payload {
-                Payload::MessagePosted(message) => {
-                    if let Some(text) = views.open(Some(&message.content))? {
-                        let at = record.event.occurred_at.to_string();
-                        messages.push(Line { at, from: message.author_type, text });
-                    }
-                }
-                Payload::ConversationResolved(_) => resolved = true,
-                _ => {}
-            }
-        }
-    }
-    if messages.is_empty() {
-        return Ok(None);
-    }
-    let (visitor, agent) = pool.read(|connection| {
-        let agent = chat.agent.map(|id| read::agent(connection, chat.tenant, id)).transpose()?.flatten();
-        Ok((read::visitor(connection, chat.tenant, chat.visitor)?, agent))
-    })?;
-    let party = |id: Option<String>, own: String, name: Option<String>, email| {
-        let id = id.unwrap_or(own);
-        Party { name: name.filter(|name| *name != id), id, email }
-    };
-    let visitor = match visitor {
-        Some(found) => {
-            let (name, email) = (views.open(found.name.as_ref())?, views.open(found.email.as_ref())?);
-            party(found.external_id, found.id.to_string(), name, email)
-        }
-        None => Party { id: chat.visitor.to_string(), name: None, email: None },
-    };
-    let agent = match agent {
-        Some(found) => {
-            let (name, email) = (views.open(Some(&found.name))?, views.open(found.email.as_ref())?);
-            Some(party(found.external_id, found.id.to_string(), name, email))
-        }
-        None => None,
-    };
-    Ok(Some(Transcript {
-        id: chat.external_id.clone().unwrap_or_else(|| chat.id.to_string()),
-        tenant: None,
-        visitor,
-        agent,
-        tags: chat.tags.iter().cloned().collect(),
-        resolved,
-        rating: chat.rating,
-        messages,
-    }))
-}
-
 impl App {
     /// An importer that writes as `actor`.
     #[must_use]
@@ -560,41 +372,6 @@ impl App {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn code(line: &str) -> &'static str {
-        check(line.as_bytes()).err().map_or("ok", |bad| bad.0)
-    }
-
-    fn transcript(messages: &str) -> String {
-        format!(r#"{{"id":"t","visitor":{{"id":"v"}},"agent":{{"id":"a"}},"messages":[{messages}]}}"#)
-    }
-
-    /// Each kind of bad line has its own word.
-    #[test]
-    fn bad_lines_are_told_apart() {
-        let good = r#"{"at":"2020-05-12T17:44:40Z","from":"visitor","text":"Hello"}"#;
-        assert_eq!(code(&transcript(good)), "ok");
-        assert_eq!(code("{oops"), "not_json");
-        assert_eq!(code("[1,2]"), "invalid_field");
-        assert_eq!(code(&transcript("")), "message_count");
-        assert_eq!(code(&transcript(&good.replace("2020-05-12T17:44:40Z", "yesterday"))), "invalid_time");
-        assert_eq!(code(&transcript(&good.replace("Hello", " \\n "))), "empty_message");
-        assert_eq!(code(&transcript(&good.replace("visitor", "ghost"))), "invalid_field");
-        assert_eq!(code(&transcript(&format!("{good},{}", good.replace("2020", "2019")))), "time_goes_back");
-        assert_eq!(code(&transcript(good).replace("\"id\":\"t\"", "\"id\":\"\"")), "empty_id");
-        assert_eq!(code(&transcript(good).replace("\"id\":\"t\"", "\"id\":\"t\",\"rating\":6")), "invalid_rating");
-        assert_eq!(code(&transcript(good).replace("\"id\":\"t\"", "\"id\":\"t\",\"mood\":1")), "invalid_field");
-        let agentless = transcript(&good.replace("visitor", "agent")).replace(r#""agent":{"id":"a"},"#, "");
-        assert_eq!(code(&agentless), "missing_agent");
-    }
-
-    /// Reasons never repeat a person's words.
-    #[test]
-    fn reasons_hold_no_text() {
-        let line = transcript(r#"{"at":"2020-05-12T17:44:40Z","from":"visitor","text":{"secret":"words"}}"#);
-        let Bad(_, detail) = check(line.as_bytes()).expect_err("a wrong type");
-        assert!(!detail.contains("secret") && detail.contains("column"), "{detail}");
-    }
 
     #[test]
     fn slugs_are_plain() {

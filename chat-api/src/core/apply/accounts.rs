@@ -1,0 +1,152 @@
+//! Tenants, agents and what they set up.
+
+use super::set;
+use crate::core::reads::{email_word, slug_word};
+use crate::core::state::{Agent, Chatbot, Key, Roster, Session, State, Tenant, Token};
+use ingest::event::Event;
+use ingest::payload::{AgentStatus, Payload, PermissionSet};
+use std::collections::BTreeSet;
+
+pub(super) fn apply(state: &mut State, event: &Event) {
+    apply_configuration(state, event);
+    apply_agent(state, event);
+}
+
+fn apply_configuration(state: &mut State, event: &Event) {
+    let (tenant, at) = (event.tenant, event.occurred_at);
+    match &event.payload {
+        Payload::TenantCreated(made) => {
+            state.taken.insert(slug_word(&made.slug));
+            state.tenants.insert(
+                tenant,
+                Tenant {
+                    id: tenant,
+                    name: made.name.clone(),
+                    slug: made.slug.clone(),
+                    time_zone: made.time_zone.clone(),
+                    created_at: at,
+                },
+            );
+            // A new tenant's roster is known whole: it's empty.
+            state.rosters.insert(tenant, Roster::default());
+            state.dirty.insert(Key::Tenant(tenant));
+        }
+        Payload::TenantUpdated(change) => {
+            let Some(found) = state.tenants.get_mut(&tenant) else { return };
+            set(&mut found.name, change.name.as_ref());
+            set(&mut found.time_zone, change.time_zone.as_ref());
+            state.dirty.insert(Key::Tenant(tenant));
+        }
+        Payload::ChatbotCreated(made) => {
+            let chatbot = Chatbot {
+                id: made.chatbot_id,
+                tenant,
+                name: made.name.clone(),
+                api_key: made.api_key.clone(),
+                allowed_origins: made.allowed_origins.clone(),
+                greeting: made.greeting.clone(),
+                waiting_text: made.waiting_text.clone(),
+                created_at: at,
+                updated_at: at,
+            };
+            state.chatbots.insert(made.chatbot_id, chatbot);
+            state.dirty.insert(Key::Chatbot(made.chatbot_id));
+        }
+        Payload::ChatbotUpdated(change) => {
+            let Some(found) = state.chatbots.get_mut(&change.chatbot_id) else { return };
+            set(&mut found.name, change.name.as_ref());
+            set(&mut found.allowed_origins, change.allowed_origins.as_ref());
+            set(&mut found.greeting, change.greeting.as_ref());
+            set(&mut found.waiting_text, change.waiting_text.as_ref());
+            found.updated_at = at;
+            state.dirty.insert(Key::Chatbot(change.chatbot_id));
+        }
+        Payload::TokenCreated(made) => {
+            let token = Token {
+                id: made.token_id,
+                tenant,
+                name: made.name.clone(),
+                sha256: made.sha256.clone(),
+                scopes: made.scopes.clone(),
+                expires_at: made.expires_at,
+                created_at: at,
+            };
+            state.tokens.insert(made.token_id, token);
+            state.dirty.insert(Key::Token(made.token_id));
+        }
+        _ => {}
+    }
+}
+
+fn apply_agent(state: &mut State, event: &Event) {
+    let (tenant, at) = (event.tenant, event.occurred_at);
+    match &event.payload {
+        Payload::AgentCreated(made) => {
+            if let Some(hmac) = &made.email_hmac {
+                state.taken.insert(email_word(tenant, hmac));
+            }
+            let agent = Agent {
+                id: made.agent_id,
+                tenant,
+                name: made.name.clone(),
+                email: made.email.clone(),
+                email_hmac: made.email_hmac.clone(),
+                password_hash: made.password_hash.clone(),
+                role: made.role,
+                custom_role: None,
+                allow: PermissionSet::NONE,
+                deny: PermissionSet::NONE,
+                skills: BTreeSet::new(),
+                status: AgentStatus::Offline,
+                accepting_chats: true,
+                max_concurrent_chats: made.max_concurrent_chats,
+                active_chats: 0,
+                idle_since: at,
+                external_id: made.external_id.clone(),
+                created_at: at,
+                deleted_at: None,
+            };
+            state.agents.insert(made.agent_id, agent);
+            if let Some(roster) = state.rosters.get_mut(&tenant) {
+                roster.agents.insert(made.agent_id);
+            }
+            state.dirty.insert(Key::Agent(made.agent_id));
+        }
+        Payload::AgentUpdated(change) => {
+            let Some(agent) = state.agents.get_mut(&change.agent_id) else { return };
+            set(&mut agent.name, change.name.as_ref());
+            set(&mut agent.role, change.role.as_ref());
+            set(&mut agent.max_concurrent_chats, change.max_concurrent_chats.as_ref());
+            state.dirty.insert(Key::Agent(change.agent_id));
+        }
+        Payload::AgentStatusChanged(change) => {
+            let Some(agent) = state.agents.get_mut(&change.agent_id) else { return };
+            agent.status = change.status;
+            agent.accepting_chats = change.accepting_chats;
+            state.dirty.insert(Key::Agent(change.agent_id));
+        }
+        Payload::SessionOpened(made) => {
+            let session = Session {
+                id: made.session_id,
+                tenant,
+                agent: made.agent_id,
+                refresh_sha256: made.refresh_sha256.clone(),
+                expires_at: made.expires_at,
+                closed: false,
+            };
+            state.sessions.insert(made.session_id, session);
+            state.dirty.insert(Key::Session(made.session_id));
+        }
+        Payload::SessionRefreshed(change) => {
+            let Some(session) = state.sessions.get_mut(&change.session_id) else { return };
+            session.refresh_sha256.clone_from(&change.refresh_sha256);
+            state.dirty.insert(Key::Session(change.session_id));
+        }
+        Payload::SessionClosed(change) => {
+            let Some(session) = state.sessions.get_mut(&change.session_id) else { return };
+            session.closed = true;
+            state.dirty.insert(Key::Session(change.session_id));
+        }
+        _ => {}
+    }
+}

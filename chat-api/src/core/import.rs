@@ -1,0 +1,82 @@
+//! Transcripts of another system as events at their own times.
+
+use super::command::{Command, CommandKind as K, ImportedConversation};
+use super::decide::Emit;
+use super::reads::email_word;
+use super::state::State;
+use ingest::event::Actor;
+use ingest::payload::{
+    AuthorType, ConversationClosed, ConversationRated, ConversationResolved, ConversationStarted, MessagePosted,
+};
+
+/// `false` when the command is about something else.
+pub(super) fn decide(state: &State, command: &Command, emit: &mut Emit<'_>) -> bool {
+    let K::Import(import) = &command.kind else { return false };
+    import_conversation(state, command, import, emit);
+    true
+}
+
+/// A transcript becomes the events it would have been, at its own times. One that is there already is skipped.
+fn import_conversation(state: &State, command: &Command, import: &ImportedConversation, emit: &mut Emit<'_>) {
+    let id = import.conversation_id;
+    let (Some(first), Some(last)) = (import.messages.first(), import.messages.last()) else { return };
+    let exported = import.external_id.parse().ok().and_then(|id| state.conversation(command.tenant, id));
+    if state.conversations.contains_key(&id) || exported.is_some() {
+        return;
+    }
+    if !state.visitors.contains_key(&import.visitor.visitor_id) {
+        emit.visitor(&import.visitor, first.at);
+    }
+    if let Some(agent) = &import.agent
+        && !state.agents.contains_key(&agent.agent_id)
+    {
+        let taken = |hmac: &String| state.taken.contains(&email_word(command.tenant, hmac));
+        let mut agent = agent.clone();
+        if agent.email_hmac.as_ref().is_some_and(taken) {
+            // An address signs in one agent; the imported one keeps its words, not the sign-in.
+            agent.email_hmac = None;
+            agent.email = None;
+        }
+        emit.agent(&agent, first.at);
+    }
+    let visitor = Actor::Visitor(import.visitor.visitor_id);
+    let agent_id = import.agent.as_ref().map(|agent| agent.agent_id);
+    let agent = agent_id.map_or(Actor::System, Actor::Agent);
+    let thread_id = emit.next_thread();
+    let started = ConversationStarted {
+        visitor_id: import.visitor.visitor_id,
+        visitor_has_email: import.visitor.email.is_some(),
+        chatbot_id: None,
+        group_id: None,
+        thread_id,
+        tags: import.tags.clone(),
+        external_id: Some(import.external_id.clone()),
+    };
+    emit.conversation_as(id, 0, first.at, visitor, started);
+    for message in &import.messages {
+        let actor = match message.from {
+            AuthorType::Visitor => visitor,
+            AuthorType::Agent => agent,
+            AuthorType::Bot => Actor::System,
+        };
+        let message_posted = MessagePosted {
+            thread_id,
+            author_type: message.from,
+            content: message.content.clone(),
+            content_chars: message.content_chars,
+            client_id: None,
+            metadata: None,
+        };
+        emit.conversation_as(id, 0, message.at, actor, message_posted);
+    }
+    if import.resolved {
+        emit.conversation_as(id, 0, last.at, agent, ConversationResolved { thread_id, agent_id });
+    } else {
+        let closed = ConversationClosed { reason: "imported_unresolved".to_owned(), agent_id };
+        emit.conversation_as(id, 0, last.at, command.actor, closed);
+    }
+    if let Some(score) = import.rating {
+        let rated = ConversationRated { thread_id, score, agent_id, comment: None };
+        emit.conversation_as(id, 0, last.at, visitor, rated);
+    }
+}

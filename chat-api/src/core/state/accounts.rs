@@ -1,0 +1,194 @@
+//! A tenant, its agents and what they set up.
+
+use ingest::id::{AgentId, ChatbotId, GroupId, RoleId, SessionId, TenantId, TokenId};
+use ingest::payload::{AgentStatus, PermissionSet, Role, RoutingStrategy, Scope};
+use ingest::seal::Sealed;
+use ingest::time::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+
+/// A customer of the installation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Tenant {
+    /// Its id.
+    pub id: TenantId,
+    /// Display name.
+    pub name: String,
+    /// Unique, for URLs and the command line.
+    pub slug: String,
+    /// IANA name.
+    pub time_zone: String,
+    /// Sign-up.
+    pub created_at: Timestamp,
+}
+
+/// A tenant's user.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Agent {
+    /// Its id.
+    pub id: AgentId,
+    /// Where they work.
+    pub tenant: TenantId,
+    /// Display name.
+    pub name: Sealed,
+    /// Address; none when imported.
+    pub email: Option<Sealed>,
+    /// For look-ups.
+    pub email_hmac: Option<String>,
+    /// argon2id in PHC form.
+    pub password_hash: Option<String>,
+    /// Built-in role.
+    pub role: Role,
+    /// A custom role, which counts instead of the built-in one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub custom_role: Option<RoleId>,
+    /// Permissions on top of the role.
+    #[serde(default, skip_serializing_if = "PermissionSet::is_empty")]
+    pub allow: PermissionSet,
+    /// Permissions taken away; they win.
+    #[serde(default, skip_serializing_if = "PermissionSet::is_empty")]
+    pub deny: PermissionSet,
+    /// What conversations can ask for.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub skills: BTreeSet<String>,
+    /// Own word.
+    pub status: AgentStatus,
+    /// Takes new chats.
+    pub accepting_chats: bool,
+    /// Limit for automatic assignment.
+    pub max_concurrent_chats: u32,
+    /// Active conversations now.
+    pub active_chats: u32,
+    /// Last time a chat was given or taken away; ties go to the longest idle.
+    pub idle_since: Timestamp,
+    /// Id in the system it was imported from.
+    pub external_id: Option<String>,
+    /// When it was added.
+    pub created_at: Timestamp,
+    /// When it was removed; it can be restored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deleted_at: Option<Timestamp>,
+}
+
+impl Agent {
+    /// What the agent may do, with `role` being the custom role's permissions, if it has one that is there.
+    #[must_use]
+    pub fn permissions(&self, custom_role: Option<&CustomRole>) -> PermissionSet {
+        let role = match self.custom_role {
+            // A custom role that was deleted holds nothing.
+            Some(_) => custom_role
+                .filter(|role| role.deleted_at.is_none())
+                .map_or(PermissionSet::NONE, |role| role.permissions),
+            None => self.role.permissions(),
+        };
+        role.with(self.allow).without(self.deny)
+    }
+}
+
+/// A role that a tenant made.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CustomRole {
+    /// Its id.
+    pub id: RoleId,
+    /// The tenant.
+    pub tenant: TenantId,
+    /// Unique among the living of the tenant.
+    pub name: String,
+    /// What it holds.
+    pub permissions: PermissionSet,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// Last change.
+    pub updated_at: Timestamp,
+    /// When it was deleted; it can be restored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deleted_at: Option<Timestamp>,
+}
+
+/// A department.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Group {
+    /// Its id.
+    pub id: GroupId,
+    /// The tenant.
+    pub tenant: TenantId,
+    /// Unique among the living of the tenant.
+    pub name: String,
+    /// In words.
+    pub description: String,
+    /// How its conversations are given out.
+    pub strategy: RoutingStrategy,
+    /// Takes what names no group.
+    pub is_default: bool,
+    /// Who is in it.
+    pub members: BTreeSet<AgentId>,
+    /// Who got the last conversation by round robin.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_assigned: Option<AgentId>,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// Last change.
+    pub updated_at: Timestamp,
+    /// When it was deleted; it can be restored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deleted_at: Option<Timestamp>,
+}
+
+/// A signed-in session: a family of refresh tokens.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Session {
+    /// Its id.
+    pub id: SessionId,
+    /// The tenant.
+    pub tenant: TenantId,
+    /// Whose.
+    pub agent: AgentId,
+    /// Hex SHA-256 of the only refresh token that is good.
+    pub refresh_sha256: String,
+    /// End of the family.
+    pub expires_at: Timestamp,
+    /// Ended before.
+    pub closed: bool,
+}
+
+/// An embeddable widget.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Chatbot {
+    /// Its id.
+    pub id: ChatbotId,
+    /// The tenant.
+    pub tenant: TenantId,
+    /// Display name.
+    pub name: String,
+    /// Public key.
+    pub api_key: String,
+    /// Origins a browser may come from.
+    pub allowed_origins: Vec<String>,
+    /// First words.
+    pub greeting: String,
+    /// Said while waiting.
+    pub waiting_text: String,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// Last change.
+    pub updated_at: Timestamp,
+}
+
+/// A `/v0` token.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Token {
+    /// Its id.
+    pub id: TokenId,
+    /// The tenant.
+    pub tenant: TenantId,
+    /// Display name.
+    pub name: String,
+    /// Hex SHA-256.
+    pub sha256: String,
+    /// What it may read.
+    pub scopes: Vec<Scope>,
+    /// When it ends.
+    pub expires_at: Option<Timestamp>,
+    /// When it was made.
+    pub created_at: Timestamp,
+}

@@ -1,0 +1,130 @@
+//! State as plain structs: what `decide` looks at and only `apply` changes.
+//!
+//! In production a [`State`] holds just what recent commands named, loaded from SQLite; in tests it holds everything.
+//! [`State::dirty`] lists what has changed since it was last taken.
+
+mod accounts;
+mod conversations;
+mod mail;
+mod visitors;
+
+pub use accounts::*;
+pub use conversations::*;
+pub use mail::*;
+pub use visitors::*;
+
+use ingest::id::{
+    AgentId, ChatbotId, ConversationId, EventId, GroupId, MailId, RoleId, SessionId, TenantId, TokenId, VisitorId,
+};
+use ingest::payload::{AgentStatus, Permission, PermissionSet};
+use ingest::time::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use uuid::Uuid;
+
+/// What the command under an idempotency key led to.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RequestRecord {
+    /// Keyed hash of the request's body.
+    pub body: String,
+    /// The first event it caused.
+    pub event: EventId,
+    /// The conversation it was about.
+    pub conversation: Option<ConversationId>,
+    /// That event's place in it.
+    pub seq: u64,
+    /// What it made, if it made something.
+    pub resource: Option<Uuid>,
+    /// When; forgotten after a day.
+    pub at: Timestamp,
+}
+
+/// A tenant's agents and queue; loaded whole or not at all.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Roster {
+    /// All agents of the tenant; their custom roles and all groups are loaded with them.
+    pub agents: BTreeSet<AgentId>,
+    /// Waiting conversations by rank.
+    pub queue: BTreeMap<i64, ConversationId>,
+}
+
+/// Names one entity that has changed.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[expect(missing_docs, reason = "each variant is the entity of that name")]
+pub enum Key {
+    Tenant(TenantId),
+    Agent(AgentId),
+    Role(RoleId),
+    Group(GroupId),
+    Session(SessionId),
+    Chatbot(ChatbotId),
+    Token(TokenId),
+    Visitor(VisitorId),
+    Conversation(ConversationId),
+    Mail(MailId),
+    /// Sender and key.
+    Request(String, String),
+}
+
+/// All that `decide` may look at.
+#[derive(Debug, Clone, Default)]
+#[expect(missing_docs, reason = "each field holds the entities of that name")]
+pub struct State {
+    pub tenants: HashMap<TenantId, Tenant>,
+    pub agents: HashMap<AgentId, Agent>,
+    pub roles: HashMap<RoleId, CustomRole>,
+    pub groups: HashMap<GroupId, Group>,
+    pub sessions: HashMap<SessionId, Session>,
+    pub chatbots: HashMap<ChatbotId, Chatbot>,
+    pub tokens: HashMap<TokenId, Token>,
+    pub visitors: HashMap<VisitorId, Visitor>,
+    pub conversations: HashMap<ConversationId, Conversation>,
+    pub mails: HashMap<MailId, Mail>,
+    pub requests: HashMap<(String, String), RequestRecord>,
+    pub rosters: HashMap<TenantId, Roster>,
+    /// Ids by unique words that were looked up: `slug:…`, `email:…` to the owner.
+    pub taken: BTreeSet<String>,
+    /// Changed since it was last taken.
+    pub dirty: BTreeSet<Key>,
+}
+
+impl State {
+    /// The tenant's conversation; another tenant's is as unknown as one that never was.
+    #[must_use]
+    pub fn conversation(&self, tenant: TenantId, id: ConversationId) -> Option<&Conversation> {
+        self.conversations.get(&id).filter(|found| found.tenant == tenant)
+    }
+
+    /// The tenant's agent, removed or not.
+    #[must_use]
+    pub fn agent(&self, tenant: TenantId, id: AgentId) -> Option<&Agent> {
+        self.agents.get(&id).filter(|found| found.tenant == tenant)
+    }
+
+    /// The tenant's group, deleted or not.
+    #[must_use]
+    pub fn group(&self, tenant: TenantId, id: GroupId) -> Option<&Group> {
+        self.groups.get(&id).filter(|found| found.tenant == tenant)
+    }
+
+    /// What an agent may do now; a removed one nothing.
+    #[must_use]
+    pub fn permissions(&self, agent: &Agent) -> PermissionSet {
+        if agent.deleted_at.is_some() {
+            return PermissionSet::NONE;
+        }
+        agent.permissions(agent.custom_role.and_then(|id| self.roles.get(&id)))
+    }
+
+    /// Whether conversations can be given to an agent at all.
+    #[must_use]
+    pub fn may_reply(&self, agent: &Agent) -> bool {
+        self.permissions(agent).has(Permission::ConversationsReply)
+    }
+
+    /// May get a chat automatically: online, accepting, allowed to reply. Capacity and group are looked at apart.
+    #[must_use]
+    pub fn is_available(&self, agent: &Agent) -> bool {
+        agent.status == AgentStatus::Online && agent.accepting_chats && self.may_reply(agent)
+    }
+}

@@ -1,0 +1,236 @@
+//! What happens to a tenant and its people: sign-up, agents, their sessions, chatbots, tokens.
+
+use super::Role;
+use crate::id::{AgentId, ChatbotId, SessionId, TokenId};
+use crate::seal::Sealed;
+use crate::time::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// Fields of `tenant_created`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TenantCreated {
+    /// Display name; a company's, not a person's.
+    pub name: String,
+    /// Unique, lower case, for URLs and the command line.
+    pub slug: String,
+    /// IANA name, for days and hours in reports.
+    pub time_zone: String,
+}
+
+/// Fields of `tenant_updated`; absent ones stay.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TenantUpdated {
+    /// New display name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// New IANA time zone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_zone: Option<String>,
+}
+
+/// Fields of `agent_created`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct AgentCreated {
+    /// The new agent.
+    pub agent_id: AgentId,
+    /// Display name, sealed under the agent's key.
+    pub name: Sealed,
+    /// Address, sealed; imported agents have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub email: Option<Sealed>,
+    /// Hex HMAC of the normalized address under the installation's key; look-ups go by it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub email_hmac: Option<String>,
+    /// argon2id in PHC form; without one the agent can't sign in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password_hash: Option<String>,
+    /// Built-in role.
+    pub role: Role,
+    /// Chats at once before automatic assignment passes the agent by.
+    pub max_concurrent_chats: u32,
+    /// The agent's id in the system it was imported from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub external_id: Option<String>,
+}
+
+/// Fields of `agent_updated`; absent ones stay.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct AgentUpdated {
+    /// The agent.
+    pub agent_id: AgentId,
+    /// New display name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<Sealed>,
+    /// New role.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<Role>,
+    /// New capacity.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_concurrent_chats: Option<u32>,
+}
+
+/// An agent's own word about being there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AgentStatus {
+    /// At work.
+    Online,
+    /// Not there.
+    Offline,
+    /// There, but not for new chats.
+    Away,
+}
+
+impl AgentStatus {
+    /// The word in the API, the log and the reports.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Online => "online",
+            Self::Offline => "offline",
+            Self::Away => "away",
+        }
+    }
+}
+
+/// Fields of `agent_status_changed`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct AgentStatusChanged {
+    /// The agent.
+    pub agent_id: AgentId,
+    /// The status from here on.
+    pub status: AgentStatus,
+    /// Takes new chats.
+    pub accepting_chats: bool,
+}
+
+/// Fields of `session_opened`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SessionOpened {
+    /// The family of refresh tokens.
+    pub session_id: SessionId,
+    /// Whose.
+    pub agent_id: AgentId,
+    /// Hex SHA-256 of the current refresh token.
+    pub refresh_sha256: String,
+    /// End of the family.
+    pub expires_at: Timestamp,
+}
+
+/// Fields of `session_refreshed`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SessionRefreshed {
+    /// The family.
+    pub session_id: SessionId,
+    /// Hex SHA-256 of the new refresh token.
+    pub refresh_sha256: String,
+}
+
+/// Fields of `session_closed`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SessionClosed {
+    /// The family.
+    pub session_id: SessionId,
+    /// `logout` or `refresh_reused`.
+    pub reason: String,
+}
+
+/// How a group's conversations are given out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RoutingStrategy {
+    /// Each in turn.
+    RoundRobin,
+    /// Whoever has most free slots; ties go to the longest idle.
+    LeastLoaded,
+    /// The visitor's last agent, else least loaded.
+    Sticky,
+    /// Who has all the skills that were asked for, else the best overlap, else least loaded.
+    Skills,
+}
+
+impl RoutingStrategy {
+    /// The word in the API and the log.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::RoundRobin => "round_robin",
+            Self::LeastLoaded => "least_loaded",
+            Self::Sticky => "sticky",
+            Self::Skills => "skills",
+        }
+    }
+}
+
+/// Fields of `chatbot_created`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ChatbotCreated {
+    /// The new chatbot.
+    pub chatbot_id: ChatbotId,
+    /// Display name.
+    pub name: String,
+    /// Public key: it stands in web pages.
+    pub api_key: String,
+    /// Origins a browser may come from; empty allows none from browsers.
+    pub allowed_origins: Vec<String>,
+    /// First words of the widget.
+    pub greeting: String,
+    /// Said while no agent has joined.
+    pub waiting_text: String,
+}
+
+/// Fields of `chatbot_updated`; absent ones stay.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ChatbotUpdated {
+    /// The chatbot.
+    pub chatbot_id: ChatbotId,
+    /// New display name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// New list of origins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allowed_origins: Option<Vec<String>>,
+    /// New greeting.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub greeting: Option<String>,
+    /// New waiting text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting_text: Option<String>,
+}
+
+/// What a token may do with a resource.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Scope {
+    /// `PIPES:READ`, `DATASOURCES:READ` or `DATASOURCES:APPEND`.
+    pub r#type: String,
+    /// A pipe's or table's name; `*` for all.
+    pub resource: String,
+}
+
+/// Fields of `token_created`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TokenCreated {
+    /// The new token's id.
+    pub token_id: TokenId,
+    /// Display name.
+    pub name: String,
+    /// Hex SHA-256 of the token; the token itself is shown once.
+    pub sha256: String,
+    /// What it may read.
+    pub scopes: Vec<Scope>,
+    /// When it ends, if it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Timestamp>,
+}

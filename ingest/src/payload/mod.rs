@@ -1,0 +1,121 @@
+//! The vocabulary: what can happen, each payload with its version.
+//!
+//! A payload never changes in place. A new field with a default is a new version of the same struct; `decode` reads
+//! every version up to the newest and names what is newer. `tests/golden/` holds the bytes of every version.
+
+mod accounts;
+mod conversations;
+mod mail;
+mod permissions;
+mod visitors;
+
+pub use accounts::*;
+pub use conversations::*;
+pub use mail::*;
+pub use permissions::*;
+pub use visitors::*;
+
+use crate::event::DecodeError;
+use serde::Serialize as _;
+
+macro_rules! payloads {
+    ($($(#[$doc:meta])* $variant:ident = $kind:literal v $version:literal;)*) => {
+        /// What happened. One variant an event type; the struct of the same name holds its fields.
+        #[derive(Debug, Clone, PartialEq)]
+        pub enum Payload {
+            $($(#[$doc])* $variant($variant),)*
+        }
+
+        impl Payload {
+            /// Every type with its newest version.
+            pub const KINDS: &'static [(&'static str, u32)] = &[$(($kind, $version)),*];
+
+            /// The type's name in the log, for example `message_posted`.
+            #[must_use]
+            pub fn kind(&self) -> &'static str {
+                match self { $(Self::$variant(_) => $kind,)* }
+            }
+
+            /// The version written today.
+            #[must_use]
+            pub fn version(&self) -> u32 {
+                match self { $(Self::$variant(_) => $version,)* }
+            }
+
+            pub(crate) fn serialize_data<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                match self { $(Self::$variant(data) => data.serialize(serializer),)* }
+            }
+
+            pub(crate) fn decode(kind: &str, version: u32, data: &str) -> Result<Self, DecodeError> {
+                match kind {
+                    $($kind if version <= $version => Ok(Self::$variant(serde_json::from_str(data)?)),
+                    $kind => Err(DecodeError::UnknownVersion { kind: kind.to_owned(), version, newest: $version }),)*
+                    _ => Err(DecodeError::UnknownType { kind: kind.to_owned(), version }),
+                }
+            }
+        }
+
+        $(impl From<$variant> for Payload {
+            fn from(data: $variant) -> Self {
+                Self::$variant(data)
+            }
+        })*
+    };
+}
+
+payloads! {
+    /// A tenant signed up.
+    TenantCreated = "tenant_created" v 1;
+    /// A tenant's name or settings changed.
+    TenantUpdated = "tenant_updated" v 1;
+    /// A person of the tenant was added.
+    AgentCreated = "agent_created" v 1;
+    /// An agent's fields changed.
+    AgentUpdated = "agent_updated" v 1;
+    /// An agent went online, offline or away, or stopped or started accepting chats.
+    AgentStatusChanged = "agent_status_changed" v 1;
+    /// An agent signed in: a new family of refresh tokens.
+    SessionOpened = "session_opened" v 1;
+    /// A refresh token was used and replaced.
+    SessionRefreshed = "session_refreshed" v 1;
+    /// A session ended: sign-out, reuse of a rotated token, a changed password.
+    SessionClosed = "session_closed" v 1;
+    /// An embeddable widget was made.
+    ChatbotCreated = "chatbot_created" v 1;
+    /// A widget's fields changed.
+    ChatbotUpdated = "chatbot_updated" v 1;
+    /// A `/v0` token was made.
+    TokenCreated = "token_created" v 1;
+    /// A person who writes through a widget was first seen.
+    VisitorCreated = "visitor_created" v 1;
+    /// A visitor's fields changed.
+    VisitorUpdated = "visitor_updated" v 1;
+    /// A conversation and its first thread began.
+    ConversationStarted = "conversation_started" v 1;
+    /// A public message.
+    MessagePosted = "message_posted" v 1;
+    /// A note among agents; visitors never see it.
+    NotePosted = "note_posted" v 1;
+    /// A conversation entered the queue.
+    ConversationQueued = "conversation_queued" v 1;
+    /// A conversation got its agent; a new thread began.
+    AgentAssigned = "agent_assigned" v 1;
+    /// A conversation lost its agent without getting another.
+    AgentUnassigned = "agent_unassigned" v 1;
+    /// A conversation was resolved; its thread closed.
+    ConversationResolved = "conversation_resolved" v 1;
+    /// A resolved conversation goes on in a new thread.
+    ConversationReopened = "conversation_reopened" v 1;
+    /// A conversation is read-only from here on.
+    ConversationClosed = "conversation_closed" v 1;
+    /// The visitor rated the conversation.
+    ConversationRated = "conversation_rated" v 1;
+    /// Tags were put on or taken off.
+    ConversationTagged = "conversation_tagged" v 1;
+    /// An e-mail should be sent; the outbox.
+    MailRequested = "mail_requested" v 1;
+    /// The mail server took the e-mail, or it lies in the spool.
+    MailSent = "mail_sent" v 1;
+    /// The e-mail can't be sent, for good.
+    MailFailed = "mail_failed" v 1;
+}
