@@ -22,6 +22,9 @@ const PAGE: &str = include_str!("../../dashboards/demo/index.html");
 const SCRIPT: &str = include_str!("../../dashboards/demo/demo.js");
 const STYLE: &str = include_str!("../../dashboards/demo/demo.css");
 
+/// The page runs its own script and style, and talks to its own server; nothing else.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
 /// Visitors who talk at the same time, a tenant.
 const VISITORS: usize = 3;
 
@@ -51,7 +54,7 @@ pub async fn run(args: DemoArgs) -> anyhow::Result<()> {
 
 fn pages(facts: Arc<OnceLock<serde_json::Value>>) -> Router<Arc<App>> {
     fn typed(kind: &'static str, text: &'static str) -> axum::routing::MethodRouter<Arc<App>> {
-        get(move || async move { ([(header::CONTENT_TYPE, kind)], text) })
+        get(move || async move { ([(header::CONTENT_TYPE, kind), (header::CONTENT_SECURITY_POLICY, POLICY)], text) })
     }
     let describe = get(move || async move {
         match facts.get() {
