@@ -7,7 +7,7 @@ use crate::core::state::{Agent, Chatbot, Conversation, Status, Tenant, Thread, V
 use crate::store::read;
 use ingest::event::{Actor, Event};
 use ingest::id::{AgentId, ChatbotId, ConversationId, EventId, GroupId, PersonId, TenantId, ThreadId, VisitorId};
-use ingest::payload::{AgentStatus, AuthorType, Payload, Role, Trigger};
+use ingest::payload::{AgentStatus, AuthorType, Holiday, OpeningHours, Payload, Role, SlaTargets, Trigger};
 use ingest::seal::Sealed;
 use ingest::sqlite::person_keys::PersonKeyError;
 use ingest::sqlite::{PersonKeys, ReadPool};
@@ -56,17 +56,34 @@ pub struct TenantView {
     pub name: String,
     pub slug: String,
     pub time_zone: String,
+    pub opening_hours: Vec<OpeningHours>,
+    pub holidays: Vec<Holiday>,
+    pub sla_targets: SlaTargets,
+    pub session_hours: u32,
+    pub standby_minutes: u32,
+    pub idle_minutes: u32,
+    pub auto_close_days: u32,
+    pub require_email: bool,
     #[serde(serialize_with = "rfc3339")]
     pub created_at: Timestamp,
 }
 
 impl From<&Tenant> for TenantView {
     fn from(tenant: &Tenant) -> Self {
+        let settings = tenant.settings.clone();
         Self {
             id: tenant.id,
             name: tenant.name.clone(),
             slug: tenant.slug.clone(),
             time_zone: tenant.time_zone.clone(),
+            opening_hours: settings.opening_hours,
+            holidays: settings.holidays,
+            sla_targets: settings.sla_targets,
+            session_hours: settings.session_hours,
+            standby_minutes: settings.standby_minutes,
+            idle_minutes: settings.idle_minutes,
+            auto_close_days: settings.auto_close_days,
+            require_email: settings.require_email,
             created_at: tenant.created_at,
         }
     }

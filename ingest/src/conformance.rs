@@ -28,7 +28,12 @@ pub fn event(number: usize, bytes: usize) -> Event {
         actor: Actor::Operator,
         cause: None,
         request: None,
-        payload: TenantUpdated { name: Some("n".repeat(bytes)), time_zone: Some(number.to_string()) }.into(),
+        payload: TenantUpdated {
+            name: Some("n".repeat(bytes)),
+            time_zone: Some(number.to_string()),
+            ..TenantUpdated::default()
+        }
+        .into(),
     }
 }
 

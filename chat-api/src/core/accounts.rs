@@ -23,10 +23,10 @@ pub(super) fn decide(state: &State, command: &Command, emit: &mut Emit<'_>) -> R
             emit.tenant(TenantCreated { name: name.clone(), slug: slug.clone(), time_zone: time_zone.clone() });
             owner.iter().for_each(|owner| emit.agent(owner, emit.now()));
         }
-        K::UpdateTenant { name, time_zone } => {
+        K::UpdateTenant(change) => {
             require(state, command, Permission::SettingsWrite, "change the tenant")?;
-            if name.is_some() || time_zone.is_some() {
-                emit.tenant(TenantUpdated { name: name.clone(), time_zone: time_zone.clone() });
+            if **change != TenantUpdated::default() {
+                emit.tenant(TenantUpdated::clone(change));
             }
         }
         K::CreateAgent(new) => create_agent(state, command, new, emit)?,

@@ -4,7 +4,7 @@ use ingest::event::{Actor, Cause, RequestKey};
 use ingest::id::{
     AgentId, ChatbotId, ConversationId, EventId, GroupId, MailId, SessionId, TenantId, TokenId, VisitorId,
 };
-use ingest::payload::{AgentStatus, AuthorType, Role, Scope, Trigger};
+use ingest::payload::{AgentStatus, AuthorType, Role, Scope, TenantUpdated, Trigger};
 use ingest::seal::Sealed;
 use ingest::time::Timestamp;
 
@@ -115,10 +115,8 @@ pub enum CommandKind {
         time_zone: String,
         owner: Option<NewAgent>,
     },
-    UpdateTenant {
-        name: Option<String>,
-        time_zone: Option<String>,
-    },
+    /// With the fields that change.
+    UpdateTenant(Box<TenantUpdated>),
     CreateAgent(NewAgent),
     UpdateAgent {
         agent_id: AgentId,

@@ -51,7 +51,7 @@ impl Command {
         let email = |agent: &NewAgent| agent.email_hmac.as_deref().map(|hmac| email_word(self.tenant, hmac));
         match &self.kind {
             K::CreateTenant { slug, .. } => reads.words.push(slug_word(slug)),
-            K::UpdateTenant { .. } | K::CreateToken { .. } | K::CreateChatbot { .. } => {}
+            K::UpdateTenant(_) | K::CreateToken { .. } | K::CreateChatbot { .. } => {}
             K::CreateAgent(agent) => {
                 reads.agents.push(agent.agent_id);
                 reads.words.extend(email(agent));

@@ -1,7 +1,10 @@
 //! What a field must look like. Pure; each refusal is a 422 that names the field.
 
 use super::problem::{Outcome, Problem};
+use ingest::payload::{Holiday, OpeningHours, SlaTargets};
+use ingest::time::Timestamp;
 use serde_json::{Map, Value};
+use std::ops::RangeInclusive;
 
 /// Characters of a message or a note.
 pub const CONTENT_CHARS_MAX: usize = 20_000;
@@ -14,9 +17,11 @@ const METADATA_BYTES_MAX: usize = 8 * 1024;
 /// Bytes of an address; the limit of SMTP's path.
 const EMAIL_BYTES_MAX: usize = 254;
 /// Characters of a password.
-const PASSWORD_CHARS: std::ops::RangeInclusive<usize> = 8..=200;
+const PASSWORD_CHARS: RangeInclusive<usize> = 8..=200;
 /// Origins of a chatbot or tags of a request.
 const LIST_MAX: usize = 100;
+/// Days off of a tenant: ten years of them.
+const HOLIDAYS_MAX: usize = 366;
 
 /// A name: 1 to 200 characters, trimmed, none of them a control character.
 ///
@@ -129,6 +134,85 @@ pub fn time_zone(field: &str, text: &str) -> Outcome<String> {
             Err(Problem::invalid(field, format!("'{field}' is not an IANA time zone, for example Europe/Berlin")))
         }
     }
+}
+
+/// A number that may be left out, within limits.
+///
+/// # Errors
+/// 422.
+pub fn number(field: &str, value: Option<u32>, limits: RangeInclusive<u32>) -> Outcome<Option<u32>> {
+    match value {
+        Some(value) if !limits.contains(&value) => {
+            let detail = format!("'{field}' is a number from {} to {}", limits.start(), limits.end());
+            Err(Problem::invalid(field, detail))
+        }
+        value => Ok(value),
+    }
+}
+
+/// Opening hours: stretches of days that don't overlap; answered by day and time.
+///
+/// # Errors
+/// 422.
+pub fn opening_hours(list: &[OpeningHours]) -> Outcome<Vec<OpeningHours>> {
+    let invalid = |detail: &str| Problem::invalid("openingHours", format!("'openingHours' {detail}"));
+    if list.len() > LIST_MAX {
+        return Err(invalid("has at most 100 entries"));
+    }
+    let mut hours = list.to_vec();
+    for stretch in &hours {
+        match (clock_minutes(&stretch.from), clock_minutes(&stretch.to)) {
+            (Some(from), Some(to)) if from < to => {}
+            _ => return Err(invalid("has times as HH:MM, 'from' before 'to', at most 24:00")),
+        }
+    }
+    hours.sort_by(|left, right| (left.day, &left.from).cmp(&(right.day, &right.from)));
+    if hours.windows(2).any(|pair| pair[0].day == pair[1].day && pair[0].to > pair[1].from) {
+        return Err(invalid("has stretches that overlap"));
+    }
+    Ok(hours)
+}
+
+/// Minutes of the day of `HH:MM`, 24:00 included.
+fn clock_minutes(text: &str) -> Option<u32> {
+    let (hours, minutes) = text.split_once(':')?;
+    let two_digits = |text: &str| text.len() == 2 && text.bytes().all(|byte| byte.is_ascii_digit());
+    if !two_digits(hours) || !two_digits(minutes) {
+        return None;
+    }
+    let (hours, minutes): (u32, u32) = (hours.parse().ok()?, minutes.parse().ok()?);
+    (minutes < 60 && hours * 60 + minutes <= 24 * 60).then_some(hours * 60 + minutes)
+}
+
+/// Days off, by date, each once.
+///
+/// # Errors
+/// 422.
+pub fn holidays(list: &[Holiday]) -> Outcome<Vec<Holiday>> {
+    if list.len() > HOLIDAYS_MAX {
+        return Err(Problem::invalid("holidays", format!("'holidays' has at most {HOLIDAYS_MAX} entries")));
+    }
+    let mut days = Vec::with_capacity(list.len());
+    for day in list {
+        if day.date.len() != 10 || Timestamp::parse_rfc3339(&format!("{}T00:00:00Z", day.date)).is_none() {
+            return Err(Problem::invalid("holidays", "'holidays' has dates as YYYY-MM-DD"));
+        }
+        days.push(Holiday { date: day.date.clone(), name: optional_name("holidays", day.name.as_deref())? });
+    }
+    days.sort_by(|left, right| left.date.cmp(&right.date));
+    days.dedup_by(|later, earlier| later.date == earlier.date);
+    Ok(days)
+}
+
+/// Promises: from a second to a year.
+///
+/// # Errors
+/// 422.
+pub fn sla_targets(targets: SlaTargets) -> Outcome<SlaTargets> {
+    for seconds in [targets.first_response_seconds, targets.next_response_seconds, targets.resolution_seconds] {
+        number("slaTargets", seconds, 1..=365 * 24 * 60 * 60)?;
+    }
+    Ok(targets)
 }
 
 /// A JSON object of at most 8 KiB, as text.
@@ -247,6 +331,25 @@ mod tests {
         ] {
             assert!(!check(bad), "{bad}");
         }
+    }
+
+    #[test]
+    fn opening_hours_are_stretches_of_days() {
+        let stretch = |day, from: &str, to: &str| OpeningHours { day, from: from.to_owned(), to: to.to_owned() };
+        let (mon, tue) = (ingest::payload::Weekday::Monday, ingest::payload::Weekday::Tuesday);
+        let sorted = opening_hours(&[
+            stretch(tue, "00:00", "24:00"),
+            stretch(mon, "13:00", "17:30"),
+            stretch(mon, "09:00", "13:00"),
+        ]);
+        let from: Vec<String> = sorted.expect("good").into_iter().map(|stretch| stretch.from).collect();
+        assert_eq!(from, ["09:00", "13:00", "00:00"]);
+        for (from, to) in
+            [("9:00", "17:00"), ("09:00", "09:00"), ("17:00", "09:00"), ("09:60", "10:00"), ("23:00", "24:01")]
+        {
+            assert!(opening_hours(&[stretch(mon, from, to)]).is_err(), "{from} to {to}");
+        }
+        assert!(opening_hours(&[stretch(mon, "09:00", "13:00"), stretch(mon, "12:00", "14:00")]).is_err());
     }
 
     #[test]

@@ -20,13 +20,15 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use ingest::event::{Actor, RequestKey};
 use ingest::id::{AgentId, TenantId};
-use ingest::payload::{Permission, Role};
+use ingest::payload::{Holiday, OpeningHours, Permission, Role, SlaTargets, TenantUpdated};
 use ingest::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// Chats at once for a new agent; the contract's default.
 pub const MAX_CONCURRENT_CHATS: u32 = 6;
+/// Minutes of standby or idleness: a week.
+const MINUTES_MAX: u32 = 7 * 24 * 60;
 /// Slugs tried before sign-up gives up: the name's own, then numbered ones.
 const SLUGS_MAX: u32 = 20;
 /// A key is taken for forgotten a little before it is: past its life the id it leads to must not be used again.
@@ -184,15 +186,36 @@ async fn show(State(app): State<Arc<App>>, caller: AgentCaller) -> Outcome<Json<
 struct Change {
     name: Option<String>,
     time_zone: Option<String>,
+    opening_hours: Option<Vec<OpeningHours>>,
+    holidays: Option<Vec<Holiday>>,
+    sla_targets: Option<SlaTargets>,
+    session_hours: Option<u32>,
+    standby_minutes: Option<u32>,
+    idle_minutes: Option<u32>,
+    auto_close_days: Option<u32>,
+    require_email: Option<bool>,
+}
+
+fn checked(body: &Change) -> Outcome<TenantUpdated> {
+    Ok(TenantUpdated {
+        name: body.name.as_deref().map(|name| check::name("name", name)).transpose()?,
+        time_zone: body.time_zone.as_deref().map(|zone| check::time_zone("timeZone", zone)).transpose()?,
+        opening_hours: body.opening_hours.as_deref().map(check::opening_hours).transpose()?,
+        holidays: body.holidays.as_deref().map(check::holidays).transpose()?,
+        sla_targets: body.sla_targets.map(check::sla_targets).transpose()?,
+        session_hours: check::number("sessionHours", body.session_hours, 1..=168)?,
+        standby_minutes: check::number("standbyMinutes", body.standby_minutes, 1..=MINUTES_MAX)?,
+        idle_minutes: check::number("idleMinutes", body.idle_minutes, 1..=MINUTES_MAX)?,
+        auto_close_days: check::number("autoCloseDays", body.auto_close_days, 1..=365)?,
+        require_email: body.require_email,
+    })
 }
 
 async fn change(State(app): State<Arc<App>>, caller: AgentCaller, write: Write<Change>) -> Outcome<Json<TenantView>> {
     require(&caller, Permission::SettingsWrite, "change the tenant")?;
-    let body = &write.body;
-    let name = body.name.as_deref().map(|name| check::name("name", name)).transpose()?;
-    let time_zone = body.time_zone.as_deref().map(|zone| check::time_zone("timeZone", zone)).transpose()?;
+    let change = checked(&write.body)?;
     let request = write.request(&app, caller.sender());
-    let kind = CommandKind::UpdateTenant { name, time_zone };
+    let kind = CommandKind::UpdateTenant(Box::new(change));
     write::submit(&app, command(caller.tenant, caller.actor(), request, kind)).await?;
     Ok(Json(TenantView::from(&tenant(&app, caller.tenant)?)))
 }

@@ -7,6 +7,7 @@ mod idempotency;
 mod isolation;
 mod origins;
 mod reports;
+mod settings;
 
 #[path = "../support/mod.rs"]
 mod support;

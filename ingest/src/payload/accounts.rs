@@ -1,6 +1,6 @@
 //! What happens to a tenant and its people: sign-up, agents, their sessions, chatbots, tokens.
 
-use super::Role;
+use super::{Holiday, OpeningHours, Role, SlaTargets};
 use crate::id::{AgentId, ChatbotId, SessionId, TokenId};
 use crate::seal::Sealed;
 use crate::time::Timestamp;
@@ -28,6 +28,30 @@ pub struct TenantUpdated {
     /// New IANA time zone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time_zone: Option<String>,
+    /// Since v2: when the tenant answers; empty is always.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub opening_hours: Option<Vec<OpeningHours>>,
+    /// Since v2: days off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub holidays: Option<Vec<Holiday>>,
+    /// Since v2: all promises, those that stay too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sla_targets: Option<SlaTargets>,
+    /// Since v2: life of a visitor's session token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session_hours: Option<u32>,
+    /// Since v2: how long a visitor who went away can come back to the same thread.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub standby_minutes: Option<u32>,
+    /// Since v2: how long a thread may lie idle.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle_minutes: Option<u32>,
+    /// Since v2: from resolved to closed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auto_close_days: Option<u32>,
+    /// Since v2: whether a visitor must give an address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub require_email: Option<bool>,
 }
 
 /// Fields of `agent_created`.

@@ -7,12 +7,14 @@ mod accounts;
 mod conversations;
 mod mail;
 mod permissions;
+mod settings;
 mod visitors;
 
 pub use accounts::*;
 pub use conversations::*;
 pub use mail::*;
 pub use permissions::*;
+pub use settings::*;
 pub use visitors::*;
 
 use crate::event::DecodeError;
@@ -67,7 +69,7 @@ payloads! {
     /// A tenant signed up.
     TenantCreated = "tenant_created" v 1;
     /// A tenant's name or settings changed.
-    TenantUpdated = "tenant_updated" v 1;
+    TenantUpdated = "tenant_updated" v 2;
     /// A person of the tenant was added.
     AgentCreated = "agent_created" v 1;
     /// An agent's fields changed.

@@ -2,9 +2,9 @@
 
 use super::set;
 use crate::core::reads::{email_word, slug_word};
-use crate::core::state::{Agent, Chatbot, Key, Roster, Session, State, Tenant, Token};
+use crate::core::state::{Agent, Chatbot, Key, Roster, Session, State, Tenant, TenantSettings, Token};
 use ingest::event::Event;
-use ingest::payload::{AgentStatus, Payload, PermissionSet};
+use ingest::payload::{AgentStatus, Payload, PermissionSet, TenantUpdated};
 use std::collections::BTreeSet;
 
 pub(super) fn apply(state: &mut State, event: &Event) {
@@ -24,6 +24,7 @@ fn apply_configuration(state: &mut State, event: &Event) {
                     name: made.name.clone(),
                     slug: made.slug.clone(),
                     time_zone: made.time_zone.clone(),
+                    settings: TenantSettings::default(),
                     created_at: at,
                 },
             );
@@ -35,6 +36,7 @@ fn apply_configuration(state: &mut State, event: &Event) {
             let Some(found) = state.tenants.get_mut(&tenant) else { return };
             set(&mut found.name, change.name.as_ref());
             set(&mut found.time_zone, change.time_zone.as_ref());
+            apply_settings(&mut found.settings, change);
             state.dirty.insert(Key::Tenant(tenant));
         }
         Payload::ChatbotCreated(made) => {
@@ -76,6 +78,17 @@ fn apply_configuration(state: &mut State, event: &Event) {
         }
         _ => {}
     }
+}
+
+fn apply_settings(settings: &mut TenantSettings, change: &TenantUpdated) {
+    set(&mut settings.opening_hours, change.opening_hours.as_ref());
+    set(&mut settings.holidays, change.holidays.as_ref());
+    set(&mut settings.sla_targets, change.sla_targets.as_ref());
+    set(&mut settings.session_hours, change.session_hours.as_ref());
+    set(&mut settings.standby_minutes, change.standby_minutes.as_ref());
+    set(&mut settings.idle_minutes, change.idle_minutes.as_ref());
+    set(&mut settings.auto_close_days, change.auto_close_days.as_ref());
+    set(&mut settings.require_email, change.require_email.as_ref());
 }
 
 fn apply_agent(state: &mut State, event: &Event) {

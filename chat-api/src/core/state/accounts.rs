@@ -1,7 +1,7 @@
 //! A tenant, its agents and what they set up.
 
 use ingest::id::{AgentId, ChatbotId, GroupId, RoleId, SessionId, TenantId, TokenId};
-use ingest::payload::{AgentStatus, PermissionSet, Role, RoutingStrategy, Scope};
+use ingest::payload::{AgentStatus, Holiday, OpeningHours, PermissionSet, Role, RoutingStrategy, Scope, SlaTargets};
 use ingest::seal::Sealed;
 use ingest::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -18,8 +18,47 @@ pub struct Tenant {
     pub slug: String,
     /// IANA name.
     pub time_zone: String,
+    /// What it set for itself.
+    #[serde(default)]
+    pub settings: TenantSettings,
     /// Sign-up.
     pub created_at: Timestamp,
+}
+
+/// What a tenant set for itself.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TenantSettings {
+    /// When it answers; empty is always.
+    pub opening_hours: Vec<OpeningHours>,
+    /// Days off.
+    pub holidays: Vec<Holiday>,
+    /// What it promises.
+    pub sla_targets: SlaTargets,
+    /// Life of a visitor's session token.
+    pub session_hours: u32,
+    /// How long a visitor who went away can come back to the same thread.
+    pub standby_minutes: u32,
+    /// How long a thread may lie idle.
+    pub idle_minutes: u32,
+    /// From resolved to closed.
+    pub auto_close_days: u32,
+    /// Whether a visitor must give an address.
+    pub require_email: bool,
+}
+
+impl Default for TenantSettings {
+    fn default() -> Self {
+        Self {
+            opening_hours: Vec::new(),
+            holidays: Vec::new(),
+            sla_targets: SlaTargets::default(),
+            session_hours: 24,
+            standby_minutes: 10,
+            idle_minutes: 30,
+            auto_close_days: 7,
+            require_email: false,
+        }
+    }
 }
 
 /// A tenant's user.
