@@ -15,6 +15,7 @@ use datafusion::error::DataFusionError;
 use datafusion::execution::session_state::SessionState;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
 use tokio::runtime::{Builder, Runtime};
 use tokio_util::task::AbortOnDropHandle;
 
@@ -196,27 +197,30 @@ impl Reports {
         self.inner.endpoints.descriptions()
     }
 
-    async fn run(&self, caller: Caller, work: Work) -> Result<QueryResult, QueryError> {
+    /// Boxed here, so that this crate alone compiles the planner's futures and not every crate that awaits one.
+    fn run(&self, caller: Caller, work: Work) -> BoxFuture<'_, Result<QueryResult, QueryError>> {
         let started = Instant::now();
         let limit = self.inner.limits.time;
         let timed_out = move || QueryError::TimedOut { seconds: limit.as_secs() };
-        let slot = self.inner.tenants.slot(&caller.tenant)?;
-        // Taken on the caller's side, so that a full queue is refused at once; moved into the task, so that it is
-        // given back only when the work has really stopped.
-        let place = slot.place()?;
         let inner = Arc::clone(&self.inner);
-        let watch = Watch::default();
-        let _waiting = watch.waiting();
-        let task = self.spawn(async move {
-            let run = async {
-                let _turn = slot.turn().await?;
-                inner.work(&caller, work, &slot, &watch, started).await
-            };
-            let result = tokio::time::timeout(limit, run).await;
-            drop(place);
-            result.unwrap_or_else(|_| Err(timed_out()))
-        });
-        tokio::time::timeout(limit + GRACE, task).await.unwrap_or_else(|_| Err(timed_out()))
+        Box::pin(async move {
+            let slot = inner.tenants.slot(&caller.tenant)?;
+            // Taken on the caller's side, so that a full queue is refused at once; moved into the task, so that it is
+            // given back only when the work has really stopped.
+            let place = slot.place()?;
+            let watch = Watch::default();
+            let _waiting = watch.waiting();
+            let task = self.spawn(async move {
+                let run = async {
+                    let _turn = slot.turn().await?;
+                    inner.work(&caller, work, &slot, &watch, started).await
+                };
+                let result = tokio::time::timeout(limit, run).await;
+                drop(place);
+                result.unwrap_or_else(|_| Err(timed_out()))
+            });
+            tokio::time::timeout(limit + GRACE, task).await.unwrap_or_else(|_| Err(timed_out()))
+        })
     }
 
     /// Runs on the engine's threads; dropping the returned future aborts it at its next pause.
