@@ -5,7 +5,7 @@ use crate::engine::Engine;
 use crate::output::{Progress, lines};
 use anyhow::{Context as _, bail};
 use chat_api::auth::{passwords, tokens};
-use chat_api::core::command::{Command, CommandKind, NewAgent};
+use chat_api::core::command::{AgentDetails, Command, CommandKind, NewAgent};
 use chat_api::core::state::Tenant;
 use chat_api::domain::Submission;
 use chat_api::import::{self, ImportReport, Owner};
@@ -89,6 +89,7 @@ pub async fn tenant_create(args: &TenantCreateArgs) -> anyhow::Result<()> {
             role: Role::Owner,
             max_concurrent_chats: 6,
             external_id: None,
+            details: AgentDetails::default(),
         };
         let kind = CommandKind::CreateTenant {
             name: args.name.clone(),

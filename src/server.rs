@@ -182,8 +182,12 @@ impl Server {
 fn outbox(engine: &Engine, settings: &Serve, public_url: &str) -> anyhow::Result<Outbox> {
     let spool = engine.dir.path().join("spool");
     let config = MailConfig::new(&settings.mail, &spool, &settings.mail_from, public_url)?;
-    let source =
-        StateOutbox { writer: engine.writer.clone(), pool: engine.pool.clone(), views: Arc::clone(&engine.views) };
+    let source = StateOutbox {
+        writer: engine.writer.clone(),
+        pool: engine.pool.clone(),
+        views: Arc::clone(&engine.views),
+        key_file: Arc::clone(&engine.key_file),
+    };
     Ok(Outbox::new(Mailer::new(&config)?, &config, Arc::new(source), Arc::new(SystemClock)))
 }
 

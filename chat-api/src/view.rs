@@ -3,11 +3,15 @@
 //! A text whose person was erased shows as `null`. System events are words made from facts ("Agent Ada joined"), so no
 //! name is ever stored in one.
 
+mod accounts;
+
+pub use accounts::*;
+
 use crate::core::state::{Agent, Chatbot, Conversation, Status, Tenant, Thread, Visitor};
 use crate::store::read;
 use ingest::event::{Actor, Event};
 use ingest::id::{AgentId, ChatbotId, ConversationId, EventId, GroupId, PersonId, TenantId, ThreadId, VisitorId};
-use ingest::payload::{AgentStatus, AuthorType, Holiday, OpeningHours, Payload, Role, SlaTargets, Trigger};
+use ingest::payload::{AgentStatus, AuthorType, Holiday, OpeningHours, Payload, SlaTargets, Trigger};
 use ingest::seal::Sealed;
 use ingest::sqlite::person_keys::PersonKeyError;
 use ingest::sqlite::{PersonKeys, ReadPool};
@@ -15,6 +19,7 @@ use ingest::time::Timestamp;
 use lru::LruCache;
 use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -97,13 +102,22 @@ pub struct AgentView {
     pub id: AgentId,
     pub name: Option<String>,
     pub email: Option<String>,
-    pub role: Role,
+    pub phone: Option<String>,
+    /// A built-in role's name or a custom role's id.
+    pub role: String,
+    pub permissions: PermissionsView,
     pub status: AgentStatus,
     pub accepting_chats: bool,
     pub max_concurrent_chats: u32,
     pub active_chats: u32,
+    pub skills: BTreeSet<String>,
+    pub avatar: Option<String>,
+    /// Where they signed in from last, the newest first; empty for colleagues who don't manage agents.
+    pub recent_ips: Vec<String>,
     #[serde(serialize_with = "rfc3339")]
     pub created_at: Timestamp,
+    #[serde(serialize_with = "rfc3339_option")]
+    pub deleted_at: Option<Timestamp>,
 }
 
 /// A chatbot as the tenant sees it.
@@ -314,12 +328,18 @@ impl Views {
             id: agent.id,
             name: self.open(Some(&agent.name))?,
             email: self.open(agent.email.as_ref())?,
-            role: agent.role,
+            phone: self.open(agent.phone.as_ref())?,
+            role: agent.custom_role.map_or_else(|| agent.role.as_str().to_owned(), |id| id.to_string()),
+            permissions: PermissionsView { allow: agent.allow, deny: agent.deny },
             status: agent.status,
             accepting_chats: agent.accepting_chats,
             max_concurrent_chats: agent.max_concurrent_chats,
             active_chats: agent.active_chats,
+            skills: agent.skills.clone(),
+            avatar: self.open(agent.avatar.as_ref())?,
+            recent_ips: self.recent_ips(agent)?,
             created_at: agent.created_at,
+            deleted_at: agent.deleted_at,
         })
     }
 

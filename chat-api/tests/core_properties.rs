@@ -1,7 +1,7 @@
 //! Properties of the pure core, over random histories: seq is gapless, capacity is never exceeded by automatic
 //! assignment, nobody waits while an agent is free, a replay gives the same state, a repeated key changes nothing.
 
-use chat_api::core::command::{Command, CommandKind as K, NewAgent, NewMessage, NewVisitor};
+use chat_api::core::command::{AgentDetails, Command, CommandKind as K, NewAgent, NewMessage, NewVisitor};
 use chat_api::core::decide::Decision;
 use chat_api::core::state::Status;
 use chat_api::core::{Rejection, State, apply, decide};
@@ -51,6 +51,7 @@ fn new_agent(number: usize, role: Role, capacity: u32) -> NewAgent {
         role,
         max_concurrent_chats: capacity,
         external_id: None,
+        details: AgentDetails::default(),
     }
 }
 

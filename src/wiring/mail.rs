@@ -1,12 +1,15 @@
 //! The outbox over the state: pending mails are rows, addresses are opened when they are needed, outcomes are commands.
 
 use async_trait::async_trait;
+use chat_api::auth::challenges;
 use chat_api::core::command::{Command, CommandKind, MailOutcome};
 use chat_api::domain::ChatDomain;
 use chat_api::store::read;
 use chat_api::view::Views;
 use ingest::event::Actor;
-use ingest::id::{AgentId, EventId, MailId, PersonId, TenantId, VisitorId};
+use ingest::id::{AgentId, EventId, InvitationId, MailId, PersonId, TenantId, VisitorId};
+use ingest::payload::MailKind;
+use ingest::seal::KeyFile;
 use ingest::sqlite::ReadPool;
 use ingest::writer::Writer;
 use sinks::smtp::{MailSource, Outcome, PendingMail, Recipient, SourceError};
@@ -23,6 +26,8 @@ pub struct StateOutbox {
     pub pool: ReadPool,
     /// Opens addresses.
     pub views: Arc<Views>,
+    /// Makes codes and links.
+    pub key_file: Arc<KeyFile>,
 }
 
 #[async_trait]
@@ -42,17 +47,30 @@ impl MailSource for StateOutbox {
     }
 
     async fn address_of(&self, tenant: TenantId, person: PersonId) -> Result<Option<Recipient>, SourceError> {
-        let (visitor, agent) = self.pool.read(|connection| {
+        let (visitor, agent, invited) = self.pool.read(|connection| {
             let visitor = read::visitor(connection, tenant, VisitorId(person.0))?;
-            Ok((visitor, read::agent(connection, tenant, AgentId(person.0))?))
+            let agent = read::agent(connection, tenant, AgentId(person.0))?;
+            let invited = read::invitation(connection, InvitationId(person.0))?;
+            Ok((visitor, agent, invited.filter(|invited| invited.tenant == tenant)))
         })?;
-        let (name, email) = match (visitor, agent) {
-            (Some(visitor), _) => (visitor.name, visitor.email),
-            (None, Some(agent)) => (Some(agent.name), agent.email),
-            (None, None) => return Ok(None),
+        let (name, email) = match (visitor, agent, invited) {
+            (Some(visitor), _, _) => (visitor.name, visitor.email),
+            (None, Some(agent), _) => (Some(agent.name), agent.email),
+            (None, None, Some(invited)) => (None, Some(invited.email)),
+            (None, None, None) => return Ok(None),
         };
         let Some(email) = self.views.open(email.as_ref())? else { return Ok(None) };
         Ok(Some(Recipient { name: self.views.open(name.as_ref())?, email }))
+    }
+
+    async fn secret(&self, mail_id: MailId) -> Result<Option<String>, SourceError> {
+        let mail = self.pool.read(|connection| read::mail(connection, mail_id))?.ok_or("the mail is unknown")?;
+        Ok(match (mail.kind, mail.challenge, mail.invitation) {
+            (MailKind::Otp, Some(id), _) => Some(challenges::code(&self.key_file, id)),
+            (MailKind::PasswordReset, Some(id), _) => Some(challenges::reset_token(&self.key_file, id)),
+            (MailKind::Invitation, _, Some(id)) => Some(challenges::invitation_token(&self.key_file, id)),
+            _ => None,
+        })
     }
 
     async fn tenant_name(&self, tenant: TenantId) -> Result<String, SourceError> {

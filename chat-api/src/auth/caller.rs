@@ -1,7 +1,8 @@
 //! How a credential becomes a caller. Everything a caller may touch follows from the fields here.
 //!
-//! An agent's token is believed only as far as its session is open and its agent still there: the role is read from
-//! the row, so a changed role holds from the next request on. Sockets use the same functions as routes.
+//! An agent's token is believed only as far as its session is open: whatever changes what the agent may do, or how they
+//! sign in, ends every earlier session, so the next request with an old token is refused. Sockets use the same functions
+//! as routes.
 
 use super::tokens;
 use crate::app::App;
@@ -9,7 +10,7 @@ use crate::core::state::Conversation;
 use crate::store::read;
 use axum::http::HeaderMap;
 use ingest::event::Actor;
-use ingest::id::{AgentId, ChatbotId, ConversationId, GroupId, SessionId, TenantId, VisitorId};
+use ingest::id::{AgentId, ChatbotId, ConversationId, GroupId, RoleId, SessionId, TenantId, VisitorId};
 use ingest::payload::{Permission, PermissionSet, Role, Scope};
 use ingest::time::Timestamp;
 use std::collections::BTreeSet;
@@ -23,6 +24,8 @@ pub struct AgentCaller {
     pub agent: AgentId,
     /// The built-in role; for show. What counts is `permissions`.
     pub role: Role,
+    /// The custom role, if they have one.
+    pub custom_role: Option<RoleId>,
     /// What they may do, as of now.
     pub permissions: PermissionSet,
     /// The groups they are in.
@@ -143,14 +146,12 @@ pub fn agent(app: &App, token: &str) -> Result<AgentCaller, AuthError> {
         Ok((read::session(connection, claims.session)?, agent, role, groups))
     })?;
     let now = Timestamp::now();
-    let session = session.filter(|found| {
-        !found.closed && found.agent == claims.sub && found.tenant == claims.tenant && found.expires_at > now
-    });
     match (session, agent) {
-        (Some(session), Some(agent)) if agent.deleted_at.is_none() => Ok(AgentCaller {
+        (Some(session), Some(agent)) if session.is_open(&agent, role.as_ref(), now) => Ok(AgentCaller {
             tenant: claims.tenant,
             agent: claims.sub,
             role: agent.role,
+            custom_role: agent.custom_role,
             permissions: agent.permissions(role.as_ref()),
             groups,
             session: session.id,

@@ -2,9 +2,11 @@
 //!
 //! - [`caller`]: [`AgentCaller`], [`VisitorCaller`], [`TokenCaller`], the [`operator`], and how a token becomes one.
 //! - [`tokens`]: access tokens, visitor sessions, refresh tokens, `/v0` tokens, and their crypto.
+//! - [`challenges`]: mailed codes and links, derived and never stored.
 //! - [`passwords`]: argon2id on a bounded pool.
 
 pub mod caller;
+pub mod challenges;
 pub mod passwords;
 pub mod tokens;
 

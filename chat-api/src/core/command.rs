@@ -2,11 +2,16 @@
 
 use ingest::event::{Actor, Cause, RequestKey};
 use ingest::id::{
-    AgentId, ChatbotId, ConversationId, EventId, GroupId, MailId, SessionId, TenantId, TokenId, VisitorId,
+    AgentId, ChallengeId, ChatbotId, ConversationId, EventId, GroupId, InvitationId, MailId, RoleId, SessionId,
+    TenantId, TokenId, VisitorId,
 };
-use ingest::payload::{AgentStatus, AuthorType, Role, Scope, TenantUpdated, Trigger};
+use ingest::payload::{
+    AgentStatus, AgentUpdated, AuthorType, ChallengeKind, InvitationCreated, PermissionSet, Role, RoleCreated,
+    RoleUpdated, Scope, TenantUpdated, Trigger,
+};
 use ingest::seal::Sealed;
 use ingest::time::Timestamp;
+use std::collections::BTreeSet;
 
 /// One request to the writer.
 #[derive(Debug, Clone)]
@@ -37,6 +42,44 @@ pub struct NewAgent {
     pub role: Role,
     pub max_concurrent_chats: u32,
     pub external_id: Option<String>,
+    pub details: AgentDetails,
+}
+
+/// What an agent may have and most start without.
+#[derive(Debug, Clone, Default)]
+#[expect(missing_docs, reason = "the fields of `AgentCreated`")]
+pub struct AgentDetails {
+    pub custom_role: Option<RoleId>,
+    pub phone: Option<Sealed>,
+    pub avatar: Option<Sealed>,
+    pub skills: BTreeSet<String>,
+    pub allow: PermissionSet,
+    pub deny: PermissionSet,
+    /// Offline unless said.
+    pub status: Option<AgentStatus>,
+    /// Accepting unless said.
+    pub accepting_chats: Option<bool>,
+}
+
+/// A session to be opened.
+#[derive(Debug, Clone)]
+#[expect(missing_docs, reason = "the fields of `SessionOpened`")]
+pub struct NewSession {
+    pub session_id: SessionId,
+    pub refresh_sha256: String,
+    pub expires_at: Timestamp,
+    pub ip: Option<Sealed>,
+}
+
+/// What the right answer to a challenge does.
+#[derive(Debug, Clone)]
+pub enum ChallengeUse {
+    /// Opens a session.
+    SignIn(NewSession),
+    /// Sets the password that has this hash.
+    SetPassword(String),
+    /// Nothing: the answer was wrong.
+    Wrong,
 }
 
 /// A visitor first seen in a session.
@@ -119,21 +162,65 @@ pub enum CommandKind {
     UpdateTenant(Box<TenantUpdated>),
     CreateAgent(NewAgent),
     UpdateAgent {
+        change: Box<AgentUpdated>,
+        status: Option<AgentStatus>,
+        accepting_chats: Option<bool>,
+    },
+    DeleteAgent {
         agent_id: AgentId,
-        name: Option<Sealed>,
-        role: Option<Role>,
-        max_concurrent_chats: Option<u32>,
+    },
+    RestoreAgent {
+        agent_id: AgentId,
+    },
+    /// From the actor to this agent.
+    TransferOwnership {
+        agent_id: AgentId,
+    },
+    CreateRole(RoleCreated),
+    UpdateRole(RoleUpdated),
+    DeleteRole {
+        role_id: RoleId,
+    },
+    RestoreRole {
+        role_id: RoleId,
     },
     SetAgentStatus {
         agent_id: AgentId,
         status: AgentStatus,
         accepting_chats: Option<bool>,
     },
+    /// The credential was checked when the agent had this epoch, if it matters.
     OpenSession {
-        session_id: SessionId,
         agent_id: AgentId,
-        refresh_sha256: String,
+        epoch: Option<u32>,
+        session: NewSession,
+    },
+    /// The current password was checked when the agent had this epoch.
+    ChangePassword {
+        agent_id: AgentId,
+        epoch: u32,
+        password_hash: String,
+        session: NewSession,
+    },
+    IssueChallenge {
+        challenge_id: ChallengeId,
+        agent_id: AgentId,
+        kind: ChallengeKind,
         expires_at: Timestamp,
+    },
+    TryChallenge {
+        challenge_id: ChallengeId,
+        agent_id: AgentId,
+        kind: ChallengeKind,
+        then: ChallengeUse,
+    },
+    Invite(InvitationCreated),
+    AcceptInvitation {
+        invitation_id: InvitationId,
+        name: Sealed,
+        password_hash: String,
+        max_concurrent_chats: u32,
+        session: NewSession,
     },
     RefreshSession {
         session_id: SessionId,

@@ -1,11 +1,11 @@
 //! `decide(state, command, now) -> events | rejection`: every rule of the product, pure.
 //!
-//! This file has the entry, the idempotency check and the roles. The rules are a file a topic: [`accounts`], who gets a
-//! conversation in [`assignment`], what happens in one in [`lifecycle`], [`mail`], [`import`].
+//! This file has the entry, the idempotency check and the roles. The rules are a file a topic: [`accounts`],
+//! [`agents`], [`roles`], [`credentials`], who gets a conversation in [`assignment`], what happens in one in [`lifecycle`], [`mail`], [`import`].
 
 use super::command::{Command, CommandKind as K, NewAgent, NewVisitor};
 use super::state::{Conversation, RequestRecord, State};
-use super::{accounts, assignment, import, lifecycle, mail};
+use super::{accounts, agents, assignment, credentials, import, lifecycle, mail, roles};
 use ingest::event::{Actor, Event, Origin};
 use ingest::id::{AgentId, ConversationId, EventId, TenantId, ThreadId};
 use ingest::payload::{AgentCreated, Payload, Permission, PermissionSet, VisitorCreated};
@@ -165,6 +165,12 @@ impl<'a> Emit<'a> {
             role: new.role,
             max_concurrent_chats: new.max_concurrent_chats,
             external_id: new.external_id.clone(),
+            custom_role: new.details.custom_role,
+            phone: new.details.phone.clone(),
+            avatar: new.details.avatar.clone(),
+            skills: new.details.skills.clone(),
+            allow: new.details.allow,
+            deny: new.details.deny,
         };
         self.push(None, 0, at, self.command.actor, payload.into());
     }
@@ -190,6 +196,9 @@ pub fn decide(state: &State, command: &Command, now: Timestamp) -> Result<Decisi
     }
     let mut emit = Emit::new(command, now);
     let handled = accounts::decide(state, command, &mut emit)?
+        || agents::decide(state, command, &mut emit)?
+        || roles::decide(state, command, &mut emit)?
+        || credentials::decide(state, command, &mut emit)?
         || assignment::decide(state, command, now, &mut emit)?
         || lifecycle::decide(state, command, &mut emit)?
         || mail::decide(state, command, &mut emit)?

@@ -22,8 +22,10 @@ pub(super) fn decide(state: &State, command: &Command, emit: &mut Emit<'_>) -> R
                     mail_id: mail_id(person_id),
                     kind: MailKind::Welcome,
                     person_id,
-                    about: chat.id,
+                    about: Some(chat.id),
                     readable_id: readable_id.clone(),
+                    challenge_id: None,
+                    invitation_id: None,
                 });
             }
         }
@@ -39,8 +41,10 @@ pub(super) fn decide(state: &State, command: &Command, emit: &mut Emit<'_>) -> R
                     mail_id: mail_id(person_id),
                     kind: MailKind::NewConversation,
                     person_id,
-                    about: chat.id,
+                    about: Some(chat.id),
                     readable_id: readable_id.clone(),
+                    challenge_id: None,
+                    invitation_id: None,
                 });
             }
         }

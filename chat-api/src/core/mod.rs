@@ -6,14 +6,17 @@
 //! - [`state`]: plain structs; `store/` keeps them as SQLite rows.
 
 mod accounts;
+mod agents;
 pub mod apply;
 mod assignment;
 pub mod command;
+mod credentials;
 pub mod decide;
 mod import;
 mod lifecycle;
 mod mail;
 pub mod reads;
+mod roles;
 pub mod state;
 
 pub use apply::apply;

@@ -2,7 +2,10 @@
 
 use super::command::{Command, CommandKind as K, NewAgent};
 use ingest::event::Actor;
-use ingest::id::{AgentId, ChatbotId, ConversationId, GroupId, MailId, RoleId, SessionId, TenantId, VisitorId};
+use ingest::id::{
+    AgentId, ChallengeId, ChatbotId, ConversationId, GroupId, InvitationId, MailId, RoleId, SessionId, TenantId,
+    VisitorId,
+};
 
 /// What has to be in the [`State`](super::State) before `decide` looks at it.
 #[derive(Debug, Default)]
@@ -15,9 +18,18 @@ pub struct Reads {
     pub chats_of: Option<AgentId>,
     /// With their custom roles.
     pub agents: Vec<AgentId>,
+    /// With whether their names are taken.
     pub roles: Vec<RoleId>,
     pub groups: Vec<GroupId>,
+    /// With their agents.
     pub sessions: Vec<SessionId>,
+    pub challenges: Vec<ChallengeId>,
+    /// The newest challenges of this agent.
+    pub challenges_of: Option<AgentId>,
+    /// With their custom roles, and whether the address is taken.
+    pub invitations: Vec<InvitationId>,
+    /// Whether this agent's address is taken.
+    pub email_of: Option<AgentId>,
     pub chatbots: Vec<ChatbotId>,
     pub conversations: Vec<ConversationId>,
     pub visitors: Vec<VisitorId>,
@@ -40,6 +52,12 @@ pub fn email_word(tenant: TenantId, email_hmac: &str) -> String {
     format!("email:{tenant}:{email_hmac}")
 }
 
+/// How a tenant's custom role's name is named in [`State::taken`](super::State): case doesn't tell names apart.
+#[must_use]
+pub fn role_word(tenant: TenantId, name: &str) -> String {
+    format!("role:{tenant}:{}", name.to_lowercase())
+}
+
 impl Command {
     /// What the state must hold before this command is decided. The tenant and the idempotency key are always read.
     #[must_use]
@@ -54,9 +72,48 @@ impl Command {
             K::UpdateTenant(_) | K::CreateToken { .. } | K::CreateChatbot { .. } => {}
             K::CreateAgent(agent) => {
                 reads.agents.push(agent.agent_id);
+                reads.roles.extend(agent.details.custom_role);
                 reads.words.extend(email(agent));
             }
-            K::UpdateAgent { agent_id, .. } | K::OpenSession { agent_id, .. } => reads.agents.push(*agent_id),
+            K::UpdateAgent { change, .. } => {
+                reads.agents.push(change.agent_id);
+                reads.roles.extend(change.custom_role);
+                reads.words.extend(change.email_hmac.as_deref().map(|hmac| email_word(self.tenant, hmac)));
+                // An owner may be the last one, and who goes offline gives chats back.
+                reads.roster = true;
+                reads.chats_of = Some(change.agent_id);
+            }
+            K::DeleteAgent { agent_id } => {
+                reads.agents.push(*agent_id);
+                reads.roster = true;
+                reads.chats_of = Some(*agent_id);
+            }
+            K::RestoreAgent { agent_id } => {
+                reads.agents.push(*agent_id);
+                reads.email_of = Some(*agent_id);
+            }
+            K::CreateRole(made) => reads.words.push(role_word(self.tenant, &made.name)),
+            K::UpdateRole(change) => {
+                reads.roles.push(change.role_id);
+                reads.words.extend(change.name.as_deref().map(|name| role_word(self.tenant, name)));
+            }
+            K::DeleteRole { role_id } | K::RestoreRole { role_id } => reads.roles.push(*role_id),
+            K::TransferOwnership { agent_id }
+            | K::OpenSession { agent_id, .. }
+            | K::ChangePassword { agent_id, .. } => reads.agents.push(*agent_id),
+            K::IssueChallenge { agent_id, .. } => {
+                reads.agents.push(*agent_id);
+                reads.challenges_of = Some(*agent_id);
+            }
+            K::TryChallenge { challenge_id, agent_id, .. } => {
+                reads.agents.push(*agent_id);
+                reads.challenges.push(*challenge_id);
+            }
+            K::Invite(made) => {
+                reads.roles.extend(made.custom_role);
+                reads.words.push(email_word(self.tenant, &made.email_hmac));
+            }
+            K::AcceptInvitation { invitation_id, .. } => reads.invitations.push(*invitation_id),
             K::SetAgentStatus { agent_id, .. } => {
                 reads.roster = true;
                 reads.chats_of = Some(*agent_id);

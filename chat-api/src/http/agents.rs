@@ -1,15 +1,16 @@
-//! Agents: `/v1/agents`.
+//! Agents: `/v1/agents`. A removed one stays, for the history and to be restored, and can't sign in.
 
-use super::check;
-use super::extract::{Id, Params, Write, page_size, require};
+use super::extract::{Id, Nothing, Params, Write, page_size, require};
 use super::page::{Page, after_id};
 use super::problem::{Outcome, Problem};
+use super::roles::parse_role;
 use super::tenants::MAX_CONCURRENT_CHATS;
 use super::write::{self, Sealer, command};
+use super::{check, stats};
 use crate::app::App;
 use crate::auth::{AgentCaller, passwords};
 use crate::core::CommandKind;
-use crate::core::command::NewAgent;
+use crate::core::command::{AgentDetails, NewAgent};
 use crate::core::state::Agent;
 use crate::import::email_hmac;
 use crate::store::read;
@@ -19,8 +20,9 @@ use axum::http::StatusCode;
 use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use ingest::id::{AgentId, TenantId};
-use ingest::payload::{AgentStatus, Permission, Role};
+use ingest::payload::{AgentStatus, AgentUpdated, Permission, PermissionSet, Role, present};
 use serde::Deserialize;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Chats at once that an agent can be given.
@@ -29,26 +31,44 @@ const CHATS_MAX: u32 = 1_000;
 pub(super) fn routes() -> Router<Arc<App>> {
     Router::new()
         .route("/v1/agents", post(create).get(list))
-        .route("/v1/agents/{id}", get(show).patch(change))
+        .route("/v1/agents/{id}", get(show).patch(change).delete(remove))
+        .route("/v1/agents/{id}/restore", post(restore))
+        .route("/v1/agents/{id}/stats", get(stats::show))
         .route("/v1/agents/{id}/status", put(set_status))
 }
 
-/// An agent of the tenant.
+/// An agent of the tenant, removed or not.
 pub(super) fn agent(app: &App, tenant: TenantId, id: AgentId) -> Outcome<Agent> {
     app.pool.read(|connection| read::agent(connection, tenant, id))?.ok_or_else(|| Problem::not_found("agent"))
 }
 
-fn view(app: &App, tenant: TenantId, id: AgentId) -> Outcome<Json<AgentView>> {
-    Ok(Json(app.views.agent(&agent(app, tenant, id)?)?))
+/// An agent as the caller may see them: where someone signs in from is for themselves and those who manage agents.
+fn shown(app: &App, caller: &AgentCaller, agent: &Agent) -> Outcome<AgentView> {
+    let mut view = app.views.agent(agent)?;
+    if caller.agent != agent.id && !caller.may(Permission::AgentsWrite) {
+        view.recent_ips.clear();
+    }
+    Ok(view)
+}
+
+fn view(app: &App, caller: &AgentCaller, id: AgentId) -> Outcome<Json<AgentView>> {
+    Ok(Json(shown(app, caller, &agent(app, caller.tenant, id)?)?))
 }
 
 fn capacity(value: Option<u32>) -> Outcome<Option<u32>> {
-    match value {
-        Some(chats) if chats > CHATS_MAX => {
-            Err(Problem::invalid("maxConcurrentChats", format!("'maxConcurrentChats' is at most {CHATS_MAX}")))
-        }
-        value => Ok(value),
-    }
+    check::number("maxConcurrentChats", value, 0..=CHATS_MAX)
+}
+
+fn skills(list: Option<&[String]>) -> Outcome<Option<BTreeSet<String>>> {
+    let list = list.map(|list| check::tags("skills", list)).transpose()?;
+    Ok(list.map(|list| list.into_iter().collect()))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Permissions {
+    allow: Option<PermissionSet>,
+    deny: Option<PermissionSet>,
 }
 
 #[derive(Deserialize)]
@@ -57,8 +77,45 @@ struct Create {
     name: String,
     email: String,
     password: String,
-    role: Option<Role>,
+    phone: Option<String>,
+    role: Option<String>,
+    status: Option<AgentStatus>,
+    accepting_chats: Option<bool>,
     max_concurrent_chats: Option<u32>,
+    #[serde(default)]
+    skills: Vec<String>,
+    avatar: Option<String>,
+    permissions: Option<Permissions>,
+}
+
+impl Create {
+    /// What a repeat must say again: everything but the password, whose fast hash must not be stored anywhere.
+    fn fingerprint(&self) -> String {
+        let Self { name, email, phone, role, status, accepting_chats, max_concurrent_chats, skills, avatar, .. } = self;
+        let permissions = self.permissions.as_ref().map(|set| (set.allow, set.deny));
+        format!(
+            "create agent {:?}",
+            (name, email, phone, role, status, accepting_chats, max_concurrent_chats, skills, avatar, permissions)
+        )
+    }
+
+    fn details(&self, sealer: &Sealer, role: Option<ingest::id::RoleId>) -> Outcome<AgentDetails> {
+        let phone = check::optional_name("phone", self.phone.as_deref())?;
+        let avatar = check::optional_url("avatar", self.avatar.as_deref())?;
+        let set = |pick: fn(&Permissions) -> Option<PermissionSet>| {
+            self.permissions.as_ref().and_then(pick).unwrap_or_default()
+        };
+        Ok(AgentDetails {
+            custom_role: role,
+            phone: sealer.seal_option(phone.as_deref())?,
+            avatar: sealer.seal_option(avatar.as_deref())?,
+            skills: check::tags("skills", &self.skills)?.into_iter().collect(),
+            allow: set(|permissions| permissions.allow),
+            deny: set(|permissions| permissions.deny),
+            status: self.status,
+            accepting_chats: self.accepting_chats,
+        })
+    }
 }
 
 async fn create(
@@ -72,29 +129,27 @@ async fn create(
     let name = check::name("name", &body.name)?;
     let email = check::email("email", &body.email)?;
     check::password("password", &body.password)?;
-    let role = body.role.unwrap_or(Role::Agent);
+    let (role, custom_role) = body.role.as_deref().map_or(Ok((Role::Agent, None)), parse_role)?;
     let max_concurrent_chats = capacity(body.max_concurrent_chats)?.unwrap_or(MAX_CONCURRENT_CHATS);
-    // Without the password: a fast hash of it must not be stored anywhere.
-    let told = format!("create agent\n{name}\n{email}\n{}\n{max_concurrent_chats}", role.as_str());
-    let request = write.request_as(&app, caller.sender(), told.as_bytes());
-    let password_hash = Some(passwords::hash(body.password.clone()).await?);
-
     let agent_id = AgentId::fresh();
     let sealer = Sealer::for_new(&app, agent_id)?;
+    let details = body.details(&sealer, custom_role)?;
+    let request = write.request_as(&app, caller.sender(), body.fingerprint().as_bytes());
     let new = NewAgent {
         agent_id,
         name: sealer.seal(&name)?,
         email: Some(sealer.seal(&email)?),
         email_hmac: Some(email_hmac(&app.key_file, &email)),
-        password_hash,
+        password_hash: Some(passwords::hash(body.password.clone()).await?),
         role,
         max_concurrent_chats,
         external_id: None,
+        details,
     };
     let command = command(caller.tenant, caller.actor(), request, CommandKind::CreateAgent(new));
     let answer = write::submit(&app, sealer.submission(command)).await?;
     let id = answer.repeated.and_then(|record| record.resource).map_or(agent_id, AgentId);
-    Ok((StatusCode::CREATED, view(&app, caller.tenant, id)?))
+    Ok((StatusCode::CREATED, view(&app, &caller, id)?))
 }
 
 #[derive(Deserialize)]
@@ -104,28 +159,75 @@ pub(super) struct ListParams {
     pub(super) cursor: Option<String>,
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AgentParams {
+    limit: Option<usize>,
+    cursor: Option<String>,
+    deleted: Option<bool>,
+}
+
+/// The living agents; with `deleted=true` the removed ones too.
 async fn list(
     State(app): State<Arc<App>>,
     caller: AgentCaller,
-    Params(params): Params<ListParams>,
+    Params(params): Params<AgentParams>,
 ) -> Outcome<Json<Page<AgentView>>> {
     let limit = page_size(params.limit)?;
-    let agents = app.pool.read(|connection| read::agents(connection, caller.tenant))?;
+    let mut agents = app.pool.read(|connection| read::agents(connection, caller.tenant))?;
+    let all = params.deleted.unwrap_or(false);
+    agents.retain(|agent| all || agent.deleted_at.is_none());
     let after = after_id(params.cursor.as_deref())?;
     let page = Page::by_id(agents, after, limit, |agent| agent.id.0);
-    Ok(Json(page.try_map(|agent| app.views.agent(&agent))?))
+    Ok(Json(page.try_map(|agent| shown(&app, &caller, &agent))?))
 }
 
 async fn show(State(app): State<Arc<App>>, caller: AgentCaller, Id(id): Id<AgentId>) -> Outcome<Json<AgentView>> {
-    view(&app, caller.tenant, id)
+    view(&app, &caller, id)
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Change {
     name: Option<String>,
-    role: Option<Role>,
+    email: Option<String>,
+    #[serde(default, deserialize_with = "present")]
+    phone: Option<Option<String>>,
+    role: Option<String>,
+    status: Option<AgentStatus>,
+    accepting_chats: Option<bool>,
     max_concurrent_chats: Option<u32>,
+    skills: Option<Vec<String>>,
+    #[serde(default, deserialize_with = "present")]
+    avatar: Option<Option<String>>,
+    permissions: Option<Permissions>,
+}
+
+impl Change {
+    fn checked(&self, app: &App, sealer: &Sealer, id: AgentId) -> Outcome<AgentUpdated> {
+        let name = self.name.as_deref().map(|name| check::name("name", name)).transpose()?;
+        let email = self.email.as_deref().map(|email| check::email("email", email)).transpose()?;
+        let role = self.role.as_deref().map(parse_role).transpose()?;
+        let seal = |text: Option<String>| sealer.seal_option(text.as_deref());
+        let phone =
+            self.phone.as_ref().map(|phone| seal(check::optional_name("phone", phone.as_deref())?)).transpose()?;
+        let avatar =
+            self.avatar.as_ref().map(|url| seal(check::optional_url("avatar", url.as_deref())?)).transpose()?;
+        Ok(AgentUpdated {
+            name: sealer.seal_option(name.as_deref())?,
+            email: sealer.seal_option(email.as_deref())?,
+            email_hmac: email.map(|email| email_hmac(&app.key_file, &email)),
+            phone,
+            avatar,
+            role: role.map(|(role, _)| role),
+            custom_role: role.and_then(|(_, custom)| custom),
+            max_concurrent_chats: capacity(self.max_concurrent_chats)?,
+            skills: skills(self.skills.as_deref())?,
+            allow: self.permissions.as_ref().and_then(|permissions| permissions.allow),
+            deny: self.permissions.as_ref().and_then(|permissions| permissions.deny),
+            ..AgentUpdated::nothing(id)
+        })
+    }
 }
 
 async fn change(
@@ -135,18 +237,31 @@ async fn change(
     write: Write<Change>,
 ) -> Outcome<Json<AgentView>> {
     agent(&app, caller.tenant, id)?;
-    let body = &write.body;
-    let name = body.name.as_deref().map(|name| check::name("name", name)).transpose()?;
     let sealer = Sealer::for_known(&app, id)?;
     let kind = CommandKind::UpdateAgent {
-        agent_id: id,
-        name: sealer.seal_option(name.as_deref())?,
-        role: body.role,
-        max_concurrent_chats: capacity(body.max_concurrent_chats)?,
+        change: Box::new(write.body.checked(&app, &sealer, id)?),
+        status: write.body.status,
+        accepting_chats: write.body.accepting_chats,
     };
-    let command = command(caller.tenant, caller.actor(), write.request(&app, caller.sender()), kind);
-    write::submit(&app, sealer.submission(command)).await?;
-    view(&app, caller.tenant, id)
+    submit(&app, &caller, &write, id, kind).await
+}
+
+async fn remove(
+    State(app): State<Arc<App>>,
+    caller: AgentCaller,
+    Id(agent_id): Id<AgentId>,
+    write: Write<Nothing>,
+) -> Outcome<Json<AgentView>> {
+    submit(&app, &caller, &write, agent_id, CommandKind::DeleteAgent { agent_id }).await
+}
+
+async fn restore(
+    State(app): State<Arc<App>>,
+    caller: AgentCaller,
+    Id(agent_id): Id<AgentId>,
+    write: Write<Nothing>,
+) -> Outcome<Json<AgentView>> {
+    submit(&app, &caller, &write, agent_id, CommandKind::RestoreAgent { agent_id }).await
 }
 
 #[derive(Deserialize)]
@@ -164,7 +279,17 @@ async fn set_status(
 ) -> Outcome<Json<AgentView>> {
     let SetStatus { status, accepting_chats } = write.body;
     let kind = CommandKind::SetAgentStatus { agent_id, status, accepting_chats };
-    let request = write.request(&app, caller.sender());
-    write::submit(&app, command(caller.tenant, caller.actor(), request, kind)).await?;
-    view(&app, caller.tenant, agent_id)
+    submit(&app, &caller, &write, agent_id, kind).await
+}
+
+async fn submit<T>(
+    app: &App,
+    caller: &AgentCaller,
+    write: &Write<T>,
+    id: AgentId,
+    kind: CommandKind,
+) -> Outcome<Json<AgentView>> {
+    let request = write.request(app, caller.sender());
+    write::submit(app, command(caller.tenant, caller.actor(), request, kind)).await?;
+    view(app, caller, id)
 }

@@ -111,6 +111,24 @@ pub fn optional_email(field: &str, text: Option<&str>) -> Outcome<Option<String>
     text.filter(|text| !text.trim().is_empty()).map(|text| email(field, text)).transpose()
 }
 
+/// A web address that may be left out; blank is left out too.
+///
+/// # Errors
+/// 422.
+pub fn optional_url(field: &str, text: Option<&str>) -> Outcome<Option<String>> {
+    let Some(text) = text.map(str::trim).filter(|text| !text.is_empty()) else { return Ok(None) };
+    let odd = |c: char| c.is_whitespace() || c.is_control() || "<>\"'\\".contains(c);
+    let web = text.starts_with("https://") || text.starts_with("http://");
+    if web && text.chars().count() <= TEXT_CHARS_MAX && !text.contains(odd) {
+        Ok(Some(text.to_owned()))
+    } else {
+        Err(Problem::invalid(
+            field,
+            format!("'{field}' is a web address (http or https) of at most {TEXT_CHARS_MAX} characters"),
+        ))
+    }
+}
+
 /// A new password.
 ///
 /// # Errors

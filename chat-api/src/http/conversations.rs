@@ -54,7 +54,7 @@ async fn list(
 ) -> Outcome<Json<Page<ConversationView>>> {
     const ALL: [Status; 4] = [Status::Pending, Status::Active, Status::Resolved, Status::Closed];
     let limit = page_size(params.limit)?;
-    let before = before_time(params.cursor.as_deref())?;
+    let before = before_time(params.cursor.as_deref())?.map(|(at, id)| (at, ConversationId(id)));
     let statuses = params.status.as_ref().map_or(&ALL[..], std::slice::from_ref);
     let mut chats: Vec<Conversation> = app.pool.read(|connection| {
         let mut chats = Vec::new();
@@ -67,7 +67,7 @@ async fn list(
     let more = chats.len() > limit;
     chats.truncate(limit);
     let last = chats.last().filter(|_| more);
-    let next_cursor = last.map(|chat| time_cursor(chat.updated_at.0, chat.id));
+    let next_cursor = last.map(|chat| time_cursor(chat.updated_at.0, chat.id.0));
     Ok(Json(Page { items: chats, next_cursor }.try_map(|chat| app.views.conversation(&chat, false))?))
 }
 

@@ -6,13 +6,15 @@ use crate::auth::tokens::bearer;
 use crate::auth::{AgentCaller, VisitorCaller, caller};
 use axum::body::Bytes;
 use axum::extract::rejection::JsonRejection;
-use axum::extract::{FromRequest, FromRequestParts, OptionalFromRequestParts, Path, Query, Request};
+use axum::extract::{ConnectInfo, FromRequest, FromRequestParts, OptionalFromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use ingest::event::RequestKey;
 use ingest::payload::Permission;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use std::convert::Infallible;
+use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -259,6 +261,19 @@ impl OptionalFromRequestParts<Arc<App>> for AgentCaller {
             Some(token) => Ok(Some(caller::agent(app, token)?)),
             None => Ok(None),
         }
+    }
+}
+
+/// The address a request came from, if it came over a network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClientIp(pub Option<IpAddr>);
+
+impl<S: Send + Sync> FromRequestParts<S> for ClientIp {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Infallible> {
+        let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
+        Ok(Self(peer.map(|ConnectInfo(peer)| peer.ip().to_canonical())))
     }
 }
 

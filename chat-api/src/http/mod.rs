@@ -2,17 +2,19 @@
 //!
 //! - [`problem`]: every error on the wire. [`extract`]: strict bodies, ids, callers. [`check`]: what fields must look
 //!   like. [`page`]: lists. [`write`](mod@write): commands and what comes back. `layers`: around every route.
-//! - `tenants`, `sign_in`, `agents`, `chatbots`: the tenant's own. `widget`: visitors. `conversations`, `threads`,
+//! - `tenants`, `sign_in`, `credentials`, `agents`, `roles`, `audit`, `chatbots`: the tenant's own. `widget`: visitors. `conversations`, `threads`,
 //!   [`events`]: chats. `bulk`: import and export.
 //! - `reports`, `tokens`: `/v0`, Tinybird's wire. `operations`: health and status. `operator`: what spans tenants.
 //!
 //! A handler reads like its route: check the caller, check the fields, send one command, show the outcome.
 
 mod agents;
+mod audit;
 mod bulk;
 mod chatbots;
 pub mod check;
 mod conversations;
+mod credentials;
 pub mod events;
 pub mod extract;
 mod layers;
@@ -21,7 +23,9 @@ mod operator;
 pub mod page;
 pub mod problem;
 mod reports;
+mod roles;
 mod sign_in;
+mod stats;
 mod tenants;
 mod threads;
 mod tokens;
@@ -46,7 +50,10 @@ pub fn router_with(app: Arc<App>, more: Router<Arc<App>>) -> Router {
     let routes = Router::new()
         .merge(tenants::routes())
         .merge(sign_in::routes())
+        .merge(credentials::routes())
         .merge(agents::routes())
+        .merge(roles::routes())
+        .merge(audit::routes())
         .merge(chatbots::routes())
         .merge(widget::routes(&app))
         .merge(conversations::routes())

@@ -3,7 +3,6 @@
 use super::problem::{Outcome, Problem};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
-use ingest::id::ConversationId;
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -54,9 +53,9 @@ pub fn after_id(cursor: Option<&str>) -> Outcome<Option<Uuid>> {
 
 /// A cursor of a list by time and id.
 #[must_use]
-pub fn time_cursor(at: i64, id: ConversationId) -> String {
+pub fn time_cursor(at: i64, id: Uuid) -> String {
     let mut bytes = at.to_be_bytes().to_vec();
-    bytes.extend_from_slice(id.bytes());
+    bytes.extend_from_slice(id.as_bytes());
     BASE64.encode(bytes)
 }
 
@@ -64,11 +63,11 @@ pub fn time_cursor(at: i64, id: ConversationId) -> String {
 ///
 /// # Errors
 /// 422 for what no list gave.
-pub fn before_time(cursor: Option<&str>) -> Outcome<Option<(i64, ConversationId)>> {
+pub fn before_time(cursor: Option<&str>) -> Outcome<Option<(i64, Uuid)>> {
     let Some(cursor) = cursor else { return Ok(None) };
     let bytes = BASE64.decode(cursor).map_err(|_| invalid_cursor())?;
     let (at, id) = bytes.split_at_checked(8).ok_or_else(invalid_cursor)?;
     let at = i64::from_be_bytes(at.try_into().map_err(|_| invalid_cursor())?);
     let id = Uuid::from_slice(id).map_err(|_| invalid_cursor())?;
-    Ok(Some((at, ConversationId(id))))
+    Ok(Some((at, id)))
 }

@@ -1,12 +1,13 @@
 //! Signing in and out: `/v1/auth`. Access tokens live minutes; refresh tokens rotate, and a reused one ends its family.
 
 use super::check;
-use super::extract::Write;
+use super::extract::{ClientIp, Write};
 use super::problem::{Outcome, Problem};
-use super::write::{self, command};
+use super::write::{self, Sealer, command};
 use crate::app::App;
 use crate::auth::{AgentCaller, passwords, tokens};
 use crate::core::CommandKind;
+use crate::core::command::NewSession;
 use crate::core::state::{Agent, Session};
 use crate::import::email_hmac;
 use crate::store::read;
@@ -16,8 +17,8 @@ use axum::http::StatusCode;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use ingest::event::Actor;
-use ingest::id::{SessionId, TenantId};
-use ingest::payload::Payload;
+use ingest::id::{AgentId, SessionId, TenantId};
+use ingest::payload::{Payload, PermissionSet};
 use ingest::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -42,27 +43,60 @@ pub(super) struct Tokens {
     expires_in: i64,
 }
 
+/// The answer to who has signed in.
 #[derive(Serialize)]
-struct SignedIn {
+pub(super) struct SignedIn {
     #[serde(flatten)]
     tokens: Tokens,
     agent: AgentView,
 }
 
-/// Opens a session for an agent who has proved to be one.
-pub(super) async fn open_session(app: &App, agent: &Agent) -> Outcome<Tokens> {
-    let session_id = SessionId::fresh();
-    let refresh_token = tokens::new_refresh_token(session_id)?;
-    let now = Timestamp::now();
-    let kind = CommandKind::OpenSession {
-        session_id,
-        agent_id: agent.id,
-        refresh_sha256: tokens::sha256_hex(&refresh_token),
-        expires_at: now.plus_ms(tokens::REFRESH_LIFE_S * 1_000),
-    };
+/// A session that a command is about to open, and the refresh token that only its agent gets.
+pub(super) struct Opening {
+    pub(super) session: NewSession,
+    refresh_token: String,
+    now: Timestamp,
+}
+
+impl Opening {
+    /// With the address of the request, sealed under the agent's key.
+    pub(super) fn new(app: &App, agent: AgentId, ClientIp(address): ClientIp) -> Outcome<Self> {
+        let session_id = SessionId::fresh();
+        let refresh_token = tokens::new_refresh_token(session_id)?;
+        let now = Timestamp::now();
+        let ip = match address {
+            Some(address) => Some(Sealer::for_known(app, agent)?.seal(&address.to_string())?),
+            None => None,
+        };
+        let session = NewSession {
+            session_id,
+            refresh_sha256: tokens::sha256_hex(&refresh_token),
+            expires_at: now.plus_ms(tokens::REFRESH_LIFE_S * 1_000),
+            ip,
+        };
+        Ok(Self { session, refresh_token, now })
+    }
+
+    /// The tokens, once the session is open.
+    pub(super) fn tokens(self, app: &App, tenant: TenantId, agent: AgentId) -> Outcome<Tokens> {
+        let access_token = tokens::sign_agent(&app.key_file, tenant, agent, self.session.session_id, self.now)?;
+        Ok(Tokens { access_token, refresh_token: self.refresh_token, expires_in: tokens::ACCESS_TOKEN_LIFE_S })
+    }
+
+    /// The answer, once the session is open.
+    pub(super) fn signed_in(self, app: &App, tenant: TenantId, agent: AgentId) -> Outcome<SignedIn> {
+        let found = super::agents::agent(app, tenant, agent)?;
+        Ok(SignedIn { tokens: self.tokens(app, tenant, agent)?, agent: app.views.agent(&found)? })
+    }
+}
+
+/// Opens a session for an agent who has proved to be one, as they were when they did.
+pub(super) async fn open_session(app: &App, agent: &Agent, ip: ClientIp) -> Outcome<Tokens> {
+    let opening = Opening::new(app, agent.id, ip)?;
+    let kind =
+        CommandKind::OpenSession { agent_id: agent.id, epoch: Some(agent.epoch), session: opening.session.clone() };
     write::submit(app, command(agent.tenant, Actor::Agent(agent.id), None, kind)).await?;
-    let access_token = tokens::sign_agent(&app.key_file, agent.tenant, agent.id, session_id, now)?;
-    Ok(Tokens { access_token, refresh_token, expires_in: tokens::ACCESS_TOKEN_LIFE_S })
+    opening.tokens(app, agent.tenant, agent.id)
 }
 
 #[derive(Deserialize)]
@@ -73,11 +107,10 @@ struct LogIn {
     tenant: Option<String>,
 }
 
-async fn log_in(State(app): State<Arc<App>>, write: Write<LogIn>) -> Outcome<Json<SignedIn>> {
+async fn log_in(State(app): State<Arc<App>>, ip: ClientIp, write: Write<LogIn>) -> Outcome<Json<SignedIn>> {
     let LogIn { email, password, tenant } = write.body;
     let email = check::email("email", &email)?;
-    let mut candidates = candidates(&app, &email, tenant.as_deref())?;
-    candidates.truncate(SAME_ADDRESS_MAX);
+    let candidates = candidates(&app, &email, tenant.as_deref())?;
     let ambiguous = candidates.len() > 1;
     let mut found = None;
     // At least one hash is computed, whether the address is known or not.
@@ -99,10 +132,13 @@ async fn log_in(State(app): State<Arc<App>>, write: Write<LogIn>) -> Outcome<Jso
         let detail = "this address is known in several tenants; name one in 'tenant', by its id or slug";
         return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "tenant_required", detail).at("tenant"));
     }
-    Ok(Json(SignedIn { tokens: open_session(&app, agent).await?, agent: app.views.agent(agent)? }))
+    let tokens = open_session(&app, agent, ip).await?;
+    let agent = super::agents::agent(&app, agent.tenant, agent.id)?;
+    Ok(Json(SignedIn { tokens, agent: app.views.agent(&agent)? }))
 }
 
-fn candidates(app: &App, email: &str, tenant: Option<&str>) -> Outcome<Vec<Agent>> {
+/// The living agents with an address, one a tenant; a few at most.
+pub(super) fn candidates(app: &App, email: &str, tenant: Option<&str>) -> Outcome<Vec<Agent>> {
     let hmac = email_hmac(&app.key_file, email);
     let (mut agents, tenant_id) = app.pool.read(|connection| {
         let tenant_id = match tenant {
@@ -117,6 +153,7 @@ fn candidates(app: &App, email: &str, tenant: Option<&str>) -> Outcome<Vec<Agent
     if let Some(tenant_id) = tenant_id {
         agents.retain(|agent| Some(agent.tenant) == tenant_id);
     }
+    agents.truncate(SAME_ADDRESS_MAX);
     Ok(agents)
 }
 
@@ -187,14 +224,18 @@ async fn log_out(
 }
 
 #[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
 struct Me {
     #[serde(flatten)]
     agent: AgentView,
+    /// All that the agent holds now, by role and exceptions.
+    effective_permissions: PermissionSet,
     tenant: TenantView,
 }
 
 async fn me(State(app): State<Arc<App>>, caller: AgentCaller) -> Outcome<Json<Me>> {
     let tenant = super::tenants::tenant(&app, caller.tenant)?;
     let agent = super::agents::agent(&app, caller.tenant, caller.agent)?;
-    Ok(Json(Me { agent: app.views.agent(&agent)?, tenant: TenantView::from(&tenant) }))
+    let agent = app.views.agent(&agent)?;
+    Ok(Json(Me { agent, effective_permissions: caller.permissions, tenant: TenantView::from(&tenant) }))
 }

@@ -1,13 +1,13 @@
 //! Sign-up and the tenant itself: `/v1/tenants`.
 
-use super::extract::{Write, require};
+use super::extract::{ClientIp, Write, require};
 use super::problem::{Outcome, Problem};
 use super::write::{self, Sealer, command};
 use super::{check, sign_in};
 use crate::app::App;
 use crate::auth::{AgentCaller, passwords};
 use crate::core::CommandKind;
-use crate::core::command::NewAgent;
+use crate::core::command::{AgentDetails, NewAgent};
 use crate::core::decide::REQUEST_LIFE_MS;
 use crate::core::state::{Agent, Tenant};
 use crate::import::{email_hmac, slugify};
@@ -35,7 +35,10 @@ const SLUGS_MAX: u32 = 20;
 const KEY_LIFE_MS: i64 = REQUEST_LIFE_MS - 60 * 60 * 1_000;
 
 pub(super) fn routes() -> Router<Arc<App>> {
-    Router::new().route("/v1/tenants", post(sign_up)).route("/v1/tenants/me", get(show).patch(change))
+    Router::new()
+        .route("/v1/tenants", post(sign_up))
+        .route("/v1/tenants/me", get(show).patch(change))
+        .route("/v1/tenants/me/transfer-ownership", post(transfer_ownership))
 }
 
 #[derive(Deserialize)]
@@ -73,7 +76,7 @@ struct SignedUp {
     tokens: Option<sign_in::Tokens>,
 }
 
-async fn sign_up(State(app): State<Arc<App>>, write: Write<SignUp>) -> Outcome<Response> {
+async fn sign_up(State(app): State<Arc<App>>, ip: ClientIp, write: Write<SignUp>) -> Outcome<Response> {
     write.public_key()?;
     let body = &write.body;
     check::password("adminPassword", &body.admin_password)?;
@@ -86,7 +89,7 @@ async fn sign_up(State(app): State<Arc<App>>, write: Write<SignUp>) -> Outcome<R
     };
     let made = create(&app, &write, "sign-up", Actor::Agent, new).await?;
     // A repeat answers what was made, without secrets: whoever has only the key must not sign in with it.
-    let tokens = if made.repeated { None } else { Some(sign_in::open_session(&app, &made.owner).await?) };
+    let tokens = if made.repeated { None } else { Some(sign_in::open_session(&app, &made.owner, ip).await?) };
     let agent = app.views.agent(&made.owner)?;
     let body = SignedUp { tenant: TenantView::from(&made.tenant), agent, tokens };
     Ok((StatusCode::CREATED, Json(body)).into_response())
@@ -156,6 +159,7 @@ async fn create_as(
         role: Role::Owner,
         max_concurrent_chats: MAX_CONCURRENT_CHATS,
         external_id: None,
+        details: AgentDetails::default(),
     };
     let (name, time_zone) = (new.name.clone(), new.time_zone.clone());
     let kind = CommandKind::CreateTenant { name, slug, time_zone, owner: Some(agent) };
@@ -216,6 +220,25 @@ async fn change(State(app): State<Arc<App>>, caller: AgentCaller, write: Write<C
     let change = checked(&write.body)?;
     let request = write.request(&app, caller.sender());
     let kind = CommandKind::UpdateTenant(Box::new(change));
+    write::submit(&app, command(caller.tenant, caller.actor(), request, kind)).await?;
+    Ok(Json(TenantView::from(&tenant(&app, caller.tenant)?)))
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct TransferOwnership {
+    agent_id: String,
+}
+
+/// An owner hands the tenant to another agent, and is an admin from then on. Both must sign in again.
+async fn transfer_ownership(
+    State(app): State<Arc<App>>,
+    caller: AgentCaller,
+    write: Write<TransferOwnership>,
+) -> Outcome<Json<TenantView>> {
+    let agent_id = write.body.agent_id.parse().map_err(|_| Problem::not_found("agent"))?;
+    let request = write.request(&app, caller.sender());
+    let kind = CommandKind::TransferOwnership { agent_id };
     write::submit(&app, command(caller.tenant, caller.actor(), request, kind)).await?;
     Ok(Json(TenantView::from(&tenant(&app, caller.tenant)?)))
 }

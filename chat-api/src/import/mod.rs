@@ -11,7 +11,9 @@ pub use export::{export, export_page};
 pub use transcript::{LINE_BYTES_MAX, Line, Party, Transcript};
 
 use crate::app::App;
-use crate::core::command::{Command, CommandKind, ImportedConversation, ImportedMessage, NewAgent, NewVisitor};
+use crate::core::command::{
+    AgentDetails, Command, CommandKind, ImportedConversation, ImportedMessage, NewAgent, NewVisitor,
+};
 use crate::core::state::Tenant;
 use crate::domain::{ChatDomain, Submission};
 use crate::store::read;
@@ -258,6 +260,7 @@ impl Importer {
                     role: Role::Agent,
                     max_concurrent_chats: MAX_CONCURRENT_CHATS,
                     external_id: Some(party.id),
+                    details: AgentDetails::default(),
                 })
             }
             None => None,

@@ -50,11 +50,11 @@ impl Credential {
 
     /// Its place among the open sockets.
     pub(super) fn owner(&self) -> Owner {
-        let session = match &self.0 {
-            Caller::Agent(agent) => Some(agent.session),
-            Caller::Visitor(_) => None,
+        let (session, role) = match &self.0 {
+            Caller::Agent(agent) => (Some(agent.session), agent.custom_role),
+            Caller::Visitor(_) => (None, None),
         };
-        Owner { tenant: self.tenant(), person: self.person(), session }
+        Owner { tenant: self.tenant(), person: self.person(), session, role }
     }
 
     pub(super) fn expires_at(&self) -> Timestamp {
@@ -76,7 +76,8 @@ impl Credential {
     pub(super) fn renews(&self, before: &Self) -> bool {
         match (&self.0, &before.0) {
             (Caller::Agent(new), Caller::Agent(old)) => {
-                (new.tenant, new.agent, new.session, new.role) == (old.tenant, old.agent, old.session, old.role)
+                (new.tenant, new.agent, new.session, new.permissions)
+                    == (old.tenant, old.agent, old.session, old.permissions)
             }
             (Caller::Visitor(new), Caller::Visitor(old)) => (new.tenant, new.visitor) == (old.tenant, old.visitor),
             _ => false,

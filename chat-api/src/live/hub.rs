@@ -172,14 +172,7 @@ impl LiveHub {
 
     fn publish(&self, event: &Event, views: &Views) -> u64 {
         views.forget(event);
-        match &event.payload {
-            Payload::SessionClosed(closed) => self.seats.end_session(closed.session_id),
-            // What an agent may see follows from the role: the client comes back with what it may see now.
-            Payload::AgentUpdated(change) if change.role.is_some() => {
-                self.seats.end_person(event.tenant, Person::Agent(change.agent_id));
-            }
-            _ => {}
-        }
+        self.end_sockets(event);
         let Some(conversation) = event.conversation else { return 0 };
         if event.origin != Origin::Live {
             return 0;
@@ -191,6 +184,25 @@ impl LiveHub {
         }
         // Agents and visitors see the same JSON of an event that both may see, so it's made once for all.
         self.topics.deliver(key, event.seq, render(event, views).as_ref())
+    }
+
+    /// Ends the sockets of sessions that an event has ended.
+    fn end_sockets(&self, event: &Event) {
+        let end = |agent| self.seats.end_person(event.tenant, Person::Agent(agent));
+        match &event.payload {
+            Payload::SessionClosed(closed) => self.seats.end_session(closed.session_id),
+            Payload::AgentUpdated(change) if change.ends_sessions() => end(change.agent_id),
+            Payload::AgentDeleted(change) => end(change.agent_id),
+            Payload::PasswordChanged(change) => end(change.agent_id),
+            Payload::OwnershipTransferred(change) => {
+                end(change.from_agent_id);
+                end(change.to_agent_id);
+            }
+            Payload::RoleUpdated(change) if change.permissions.is_some() => self.seats.end_role(change.role_id),
+            Payload::RoleDeleted(change) => self.seats.end_role(change.role_id),
+            Payload::RoleRestored(change) => self.seats.end_role(change.role_id),
+            _ => {}
+        }
     }
 
     /// Tells the others in a conversation that `person` is typing. The caller has checked that the conversation is

@@ -3,7 +3,7 @@
 use super::credential::Person;
 use super::hub::Limits;
 use super::outbox::{Ending, Outbox};
-use ingest::id::{SessionId, TenantId};
+use ingest::id::{RoleId, SessionId, TenantId};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
@@ -19,6 +19,8 @@ pub(super) struct Owner {
     pub(super) person: Person,
     /// An agent's.
     pub(super) session: Option<SessionId>,
+    /// An agent's custom role.
+    pub(super) role: Option<RoleId>,
 }
 
 #[derive(Default)]
@@ -28,6 +30,7 @@ struct Taken {
     tenants: HashMap<TenantId, usize>,
     persons: HashMap<(TenantId, Person), Vec<Arc<Outbox>>>,
     sessions: HashMap<SessionId, Vec<Arc<Outbox>>>,
+    roles: HashMap<RoleId, Vec<Arc<Outbox>>>,
     stopping: bool,
 }
 
@@ -77,6 +80,13 @@ impl Seats {
         }
     }
 
+    /// Ends the sockets of everyone who has a custom role that changed.
+    pub(super) fn end_role(&self, role: RoleId) {
+        if let Some(outboxes) = self.lock().roles.get(&role) {
+            outboxes.iter().for_each(|outbox| outbox.end(Ending::Revoked));
+        }
+    }
+
     /// Ends every socket and takes no more.
     pub(super) fn stop(&self) {
         let mut taken = self.lock();
@@ -117,6 +127,9 @@ impl Seat {
         if let Some(session) = owner.session {
             taken.sessions.entry(session).or_default().push(Arc::clone(&self.outbox));
         }
+        if let Some(role) = owner.role {
+            taken.roles.entry(role).or_default().push(Arc::clone(&self.outbox));
+        }
         self.owner = Some(owner);
         Ok(())
     }
@@ -140,6 +153,9 @@ impl Drop for Seat {
             leave(&mut taken.persons, (owner.tenant, owner.person), id);
             if let Some(session) = owner.session {
                 leave(&mut taken.sessions, session, id);
+            }
+            if let Some(role) = owner.role {
+                leave(&mut taken.roles, role, id);
             }
             if let Some(count) = taken.tenants.get_mut(&owner.tenant) {
                 *count -= 1;
@@ -168,7 +184,8 @@ mod tests {
             Limits { sockets_max: 8, sockets_per_tenant_max: 3, sockets_per_person_max: 2, ..Limits::default() };
         let seats = Arc::new(Seats::default());
         let tenant = TenantId::fresh();
-        let owner = |person| Owner { tenant, person, session: Some(SessionId::fresh()) };
+        let role = Some(RoleId::fresh());
+        let owner = |person| Owner { tenant, person, session: Some(SessionId::fresh()), role };
         let (ada, bob) = (Person::Agent(AgentId::fresh()), Person::Agent(AgentId::fresh()));
         let take = |who| {
             let mut seat = seats.take(&limits)?;
@@ -182,7 +199,7 @@ mod tests {
         drop((held, unknown));
         assert_eq!(seats.count(), 0);
         assert!(take(ada).is_ok());
-        assert!(seats.lock().sessions.is_empty());
+        assert!(seats.lock().sessions.is_empty() && seats.lock().roles.is_empty());
     }
 
     impl std::fmt::Debug for Seat {

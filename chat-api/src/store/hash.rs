@@ -1,13 +1,25 @@
 //! The state hash: SHA-256 over every entity's stored JSON, by table and id.
 //!
 //! Entities hold personal texts sealed, so the hash covers ciphertext and doesn't change when a person is erased.
-//! `requests` is left out: it is pruned by age.
+//! `requests` is left out: it is pruned by age. `audit` is left out: the log's own hash chain covers it.
 
 use ring::digest::{Context, SHA256};
 use rusqlite::Connection;
 
-const HASHED: [&str; 10] =
-    ["tenants", "agents", "roles", "groups", "sessions", "chatbots", "tokens", "visitors", "conversations", "mails"];
+const HASHED: [&str; 12] = [
+    "tenants",
+    "agents",
+    "roles",
+    "groups",
+    "sessions",
+    "challenges",
+    "invitations",
+    "chatbots",
+    "tokens",
+    "visitors",
+    "conversations",
+    "mails",
+];
 
 /// Hex of the hash; reads every row.
 ///

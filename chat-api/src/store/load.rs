@@ -2,15 +2,18 @@
 //!
 //! What is in memory already wins over its row: it may hold changes that aren't written yet.
 
-use crate::core::reads::Reads;
+use crate::core::reads::{Reads, email_word, role_word};
 use crate::core::state::{Key, State, Status};
 use ingest::event::{Event, RequestKey};
-use ingest::id::{AgentId, ConversationId, TenantId};
+use ingest::id::{AgentId, ChallengeId, ConversationId, InvitationId, TenantId};
 use ingest::payload::Payload;
 use rusqlite::{Connection, OptionalExtension as _, Params};
 use serde::de::DeserializeOwned;
 use std::collections::hash_map::Entry;
 use uuid::Uuid;
+
+/// Newest challenges of an agent that a command looks at.
+const CHALLENGES_READ: i64 = 50;
 
 /// Reads the JSON of one row.
 ///
@@ -53,6 +56,8 @@ loaders! {
     load_role: roles from "roles" by ingest::id::RoleId;
     load_group: groups from "groups" by ingest::id::GroupId;
     load_session: sessions from "sessions" by ingest::id::SessionId;
+    load_challenge: challenges from "challenges" by ChallengeId;
+    load_invitation: invitations from "invitations" by InvitationId;
     load_chatbot: chatbots from "chatbots" by ingest::id::ChatbotId;
     load_token: tokens from "tokens" by ingest::id::TokenId;
     load_visitor: visitors from "visitors" by ingest::id::VisitorId;
@@ -79,9 +84,11 @@ pub fn load(
         load_roster(connection, state, tenant)?;
     }
     reads.agents.iter().try_for_each(|id| load_agent_with_role(connection, state, *id))?;
-    reads.roles.iter().try_for_each(|id| load_role(connection, state, *id))?;
+    reads.roles.iter().try_for_each(|id| load_role_with_word(connection, state, *id))?;
     reads.groups.iter().try_for_each(|id| load_group(connection, state, *id))?;
-    reads.sessions.iter().try_for_each(|id| load_session(connection, state, *id))?;
+    reads.sessions.iter().try_for_each(|id| load_session_with_agent(connection, state, *id))?;
+    reads.challenges.iter().try_for_each(|id| load_challenge(connection, state, *id))?;
+    reads.invitations.iter().try_for_each(|id| load_invitation_with_word(connection, state, *id))?;
     reads.chatbots.iter().try_for_each(|id| load_chatbot(connection, state, *id))?;
     reads.visitors.iter().try_for_each(|id| load_visitor(connection, state, *id))?;
     reads.mails.iter().try_for_each(|id| load_mail(connection, state, *id))?;
@@ -94,6 +101,18 @@ pub fn load(
         }
     }
     reads.words.iter().try_for_each(|word| load_word(connection, state, word))?;
+    if let Some(agent) = reads.challenges_of {
+        let sql = "SELECT id FROM challenges WHERE agent = ?1 ORDER BY id DESC LIMIT ?2";
+        let newest = ids(connection, sql, (agent.bytes(), CHALLENGES_READ))?;
+        newest.into_iter().try_for_each(|id| load_challenge(connection, state, ChallengeId(id)))?;
+    }
+    if let Some(agent) = reads.email_of
+        && let Some(agent) = state.agents.get(&agent)
+        && let Some(hmac) = &agent.email_hmac
+    {
+        let word = email_word(agent.tenant, hmac);
+        load_word(connection, state, &word)?;
+    }
     if let Some(agent) = reads.chats_of {
         load_chats(connection, state, agent)?;
     }
@@ -107,6 +126,39 @@ fn load_agent_with_role(connection: &Connection, state: &mut State, id: AgentId)
         Some(role) => load_role(connection, state, role),
         None => Ok(()),
     }
+}
+
+/// A role, and whether its name is taken by a living one.
+fn load_role_with_word(connection: &Connection, state: &mut State, id: ingest::id::RoleId) -> rusqlite::Result<()> {
+    load_role(connection, state, id)?;
+    match state.roles.get(&id).map(|role| role_word(role.tenant, &role.name)) {
+        Some(word) => load_word(connection, state, &word),
+        None => Ok(()),
+    }
+}
+
+/// A session with the agent who says whether it still holds.
+fn load_session_with_agent(
+    connection: &Connection,
+    state: &mut State,
+    id: ingest::id::SessionId,
+) -> rusqlite::Result<()> {
+    load_session(connection, state, id)?;
+    match state.sessions.get(&id).map(|session| session.agent) {
+        Some(agent) => load_agent_with_role(connection, state, agent),
+        None => Ok(()),
+    }
+}
+
+/// An invitation with its custom role, and whether its address is taken meanwhile.
+fn load_invitation_with_word(connection: &Connection, state: &mut State, id: InvitationId) -> rusqlite::Result<()> {
+    load_invitation(connection, state, id)?;
+    let Some(found) = state.invitations.get(&id) else { return Ok(()) };
+    let (role, word) = (found.custom_role, email_word(found.tenant, &found.email_hmac));
+    if let Some(role) = role {
+        load_role(connection, state, role)?;
+    }
+    load_word(connection, state, &word)
 }
 
 fn load_request(connection: &Connection, state: &mut State, request: &RequestKey) -> rusqlite::Result<()> {
@@ -172,6 +224,9 @@ fn load_word(connection: &Connection, state: &mut State, word: &str) -> rusqlite
     } else if let Some((tenant, hmac)) = word.strip_prefix("email:").and_then(|rest| rest.split_once(':')) {
         let tenant = tenant.parse::<TenantId>().map_or([0; 16], |id| *id.bytes());
         !ids(connection, "SELECT id FROM agents WHERE email_hmac = ?1 AND tenant = ?2", (hmac, tenant))?.is_empty()
+    } else if let Some((tenant, name)) = word.strip_prefix("role:").and_then(|rest| rest.split_once(':')) {
+        let tenant = tenant.parse::<TenantId>().map_or([0; 16], |id| *id.bytes());
+        !ids(connection, "SELECT id FROM roles WHERE tenant = ?1 AND name = ?2", (tenant, name))?.is_empty()
     } else {
         false
     };
@@ -197,6 +252,20 @@ pub fn load_for_apply(connection: &Connection, state: &mut State, event: &Event)
         Payload::TenantUpdated(_) => load_tenant(connection, state, event.tenant),
         Payload::AgentUpdated(change) => load_agent(connection, state, change.agent_id),
         Payload::AgentStatusChanged(change) => load_agent(connection, state, change.agent_id),
+        Payload::AgentDeleted(change) => load_agent(connection, state, change.agent_id),
+        Payload::AgentRestored(change) => load_agent(connection, state, change.agent_id),
+        Payload::PasswordChanged(change) => load_agent(connection, state, change.agent_id),
+        Payload::SessionOpened(made) => load_agent(connection, state, made.agent_id),
+        Payload::OwnershipTransferred(change) => {
+            load_agent(connection, state, change.from_agent_id)?;
+            load_agent(connection, state, change.to_agent_id)
+        }
+        Payload::RoleUpdated(change) => load_role(connection, state, change.role_id),
+        Payload::RoleDeleted(change) => load_role(connection, state, change.role_id),
+        Payload::RoleRestored(change) => load_role(connection, state, change.role_id),
+        Payload::ChallengeFailed(change) => load_challenge(connection, state, change.challenge_id),
+        Payload::ChallengeUsed(change) => load_challenge(connection, state, change.challenge_id),
+        Payload::InvitationAccepted(change) => load_invitation(connection, state, change.invitation_id),
         Payload::AgentAssigned(assigned) => load_agent(connection, state, assigned.agent_id),
         Payload::AgentUnassigned(unassigned) => load_agent(connection, state, unassigned.agent_id),
         Payload::SessionRefreshed(change) => load_session(connection, state, change.session_id),
@@ -221,6 +290,8 @@ pub fn load_key(connection: &Connection, state: &mut State, key: &Key) -> rusqli
         Key::Role(id) => load_role(connection, state, *id),
         Key::Group(id) => load_group(connection, state, *id),
         Key::Session(id) => load_session(connection, state, *id),
+        Key::Challenge(id) => load_challenge(connection, state, *id),
+        Key::Invitation(id) => load_invitation(connection, state, *id),
         Key::Chatbot(id) => load_chatbot(connection, state, *id),
         Key::Token(id) => load_token(connection, state, *id),
         Key::Visitor(id) => load_visitor(connection, state, *id),

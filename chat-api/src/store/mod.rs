@@ -12,13 +12,16 @@ pub mod save;
 use rusqlite::Connection;
 
 /// Every table of the state; `rebuild` empties and refills them. `requests` is pruned by age and so not hashed.
-/// `threads` is an index over conversations, and hashed as part of them.
-pub const TABLES: [&str; 12] = [
+/// `threads` is an index over conversations, and hashed as part of them; `audit` is one over the log, whose hash chain
+/// covers it.
+pub const TABLES: [&str; 15] = [
     "tenants",
     "agents",
     "roles",
     "groups",
     "sessions",
+    "challenges",
+    "invitations",
     "chatbots",
     "tokens",
     "visitors",
@@ -26,9 +29,11 @@ pub const TABLES: [&str; 12] = [
     "threads",
     "mails",
     "requests",
+    "audit",
 ];
 
-/// Makes the tables that aren't there.
+/// Makes the tables that aren't there. Columns that must be unique among the living (addresses, names) are `NULL` for the
+/// deleted, and their indexes aren't unique: the writer decides, and a replay may write a batch in another order.
 ///
 /// # Errors
 /// SQLite's.
@@ -37,12 +42,18 @@ pub fn create_tables(connection: &Connection) -> rusqlite::Result<()> {
         "CREATE TABLE IF NOT EXISTS tenants (id BLOB PRIMARY KEY, slug TEXT NOT NULL UNIQUE, body TEXT NOT NULL) WITHOUT ROWID, STRICT;
          CREATE TABLE IF NOT EXISTS agents (id BLOB PRIMARY KEY, tenant BLOB NOT NULL, email_hmac TEXT, body TEXT NOT NULL) WITHOUT ROWID, STRICT;
          CREATE INDEX IF NOT EXISTS agents_tenant ON agents (tenant);
-         CREATE UNIQUE INDEX IF NOT EXISTS agents_email ON agents (email_hmac, tenant) WHERE email_hmac IS NOT NULL;
-         CREATE TABLE IF NOT EXISTS roles (id BLOB PRIMARY KEY, tenant BLOB NOT NULL, body TEXT NOT NULL) WITHOUT ROWID, STRICT;
-         CREATE INDEX IF NOT EXISTS roles_tenant ON roles (tenant);
+         CREATE INDEX IF NOT EXISTS agents_email ON agents (email_hmac, tenant) WHERE email_hmac IS NOT NULL;
+         CREATE TABLE IF NOT EXISTS roles (id BLOB PRIMARY KEY, tenant BLOB NOT NULL, name TEXT, body TEXT NOT NULL) WITHOUT ROWID, STRICT;
+         CREATE INDEX IF NOT EXISTS roles_tenant ON roles (tenant, name);
          CREATE TABLE IF NOT EXISTS groups (id BLOB PRIMARY KEY, tenant BLOB NOT NULL, body TEXT NOT NULL) WITHOUT ROWID, STRICT;
          CREATE INDEX IF NOT EXISTS groups_tenant ON groups (tenant);
          CREATE TABLE IF NOT EXISTS sessions (id BLOB PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID, STRICT;
+         CREATE TABLE IF NOT EXISTS challenges (id BLOB PRIMARY KEY, agent BLOB NOT NULL, body TEXT NOT NULL) WITHOUT ROWID, STRICT;
+         CREATE INDEX IF NOT EXISTS challenges_agent ON challenges (agent, id);
+         CREATE TABLE IF NOT EXISTS invitations (id BLOB PRIMARY KEY, tenant BLOB NOT NULL, body TEXT NOT NULL) WITHOUT ROWID, STRICT;
+         CREATE TABLE IF NOT EXISTS audit (
+             tenant BLOB NOT NULL, at INTEGER NOT NULL, event BLOB NOT NULL, body TEXT NOT NULL, PRIMARY KEY (tenant, at, event)
+         ) WITHOUT ROWID, STRICT;
          CREATE TABLE IF NOT EXISTS chatbots (id BLOB PRIMARY KEY, tenant BLOB NOT NULL, api_key TEXT NOT NULL UNIQUE, body TEXT NOT NULL) WITHOUT ROWID, STRICT;
          CREATE INDEX IF NOT EXISTS chatbots_tenant ON chatbots (tenant);
          CREATE TABLE IF NOT EXISTS tokens (id BLOB PRIMARY KEY, tenant BLOB NOT NULL, sha256 TEXT NOT NULL UNIQUE, body TEXT NOT NULL) WITHOUT ROWID, STRICT;

@@ -2,10 +2,12 @@
 
 use super::load::{body, parse};
 use crate::core::state::{
-    Agent, Chatbot, Conversation, CustomRole, Group, Mail, Session, Status, Tenant, Token, Visitor,
+    Agent, AuditEntry, Challenge, Chatbot, Conversation, CustomRole, Group, Invitation, Mail, Session, Status, Tenant,
+    Token, Visitor,
 };
 use ingest::id::{
-    AgentId, ChatbotId, ConversationId, GroupId, MailId, RoleId, SessionId, TenantId, ThreadId, VisitorId,
+    AgentId, ChallengeId, ChatbotId, ConversationId, GroupId, InvitationId, MailId, RoleId, SessionId, TenantId,
+    ThreadId, VisitorId,
 };
 use rusqlite::{Connection, OptionalExtension as _, Params};
 use serde::de::DeserializeOwned;
@@ -73,6 +75,54 @@ pub fn agents_by_email(connection: &Connection, email_hmac: &str) -> rusqlite::R
 /// SQLite's.
 pub fn role(connection: &Connection, tenant: TenantId, id: RoleId) -> Found<CustomRole> {
     body(connection, "SELECT body FROM roles WHERE id = ?1 AND tenant = ?2", (id.bytes(), tenant.bytes()))
+}
+
+/// All custom roles of the tenant, by id.
+///
+/// # Errors
+/// SQLite's.
+pub fn roles(connection: &Connection, tenant: TenantId) -> rusqlite::Result<Vec<CustomRole>> {
+    list(connection, "SELECT body FROM roles WHERE tenant = ?1 ORDER BY id", [tenant.bytes()])
+}
+
+/// A challenge.
+///
+/// # Errors
+/// SQLite's.
+pub fn challenge(connection: &Connection, id: ChallengeId) -> Found<Challenge> {
+    body(connection, "SELECT body FROM challenges WHERE id = ?1", [id.bytes()])
+}
+
+/// An agent's newest challenges, the newest first.
+///
+/// # Errors
+/// SQLite's.
+pub fn challenges_of(connection: &Connection, agent: AgentId) -> rusqlite::Result<Vec<Challenge>> {
+    list(connection, "SELECT body FROM challenges WHERE agent = ?1 ORDER BY id DESC LIMIT 50", [agent.bytes()])
+}
+
+/// An invitation.
+///
+/// # Errors
+/// SQLite's.
+pub fn invitation(connection: &Connection, id: InvitationId) -> Found<Invitation> {
+    body(connection, "SELECT body FROM invitations WHERE id = ?1", [id.bytes()])
+}
+
+/// The tenant's audit log, newest first, from `before` (exclusive: time and event) on.
+///
+/// # Errors
+/// SQLite's.
+pub fn audit(
+    connection: &Connection,
+    tenant: TenantId,
+    before: Option<(i64, Uuid)>,
+    limit: usize,
+) -> rusqlite::Result<Vec<AuditEntry>> {
+    let (at, event) = before.map_or((i64::MAX, [0xff; 16]), |(at, event)| (at, *event.as_bytes()));
+    let sql =
+        "SELECT body FROM audit WHERE tenant = ?1 AND (at, event) < (?2, ?3) ORDER BY at DESC, event DESC LIMIT ?4";
+    list(connection, sql, (tenant.bytes(), at, event, limit.cast_signed()))
 }
 
 /// A group of the tenant.

@@ -12,6 +12,10 @@ pub fn save(connection: &Connection, state: &mut State) -> rusqlite::Result<()> 
     for key in std::mem::take(&mut state.dirty) {
         save_one(connection, state, &key)?;
     }
+    let mut audit = connection.prepare_cached("INSERT OR IGNORE INTO audit VALUES (?1, ?2, ?3, ?4)")?;
+    for entry in std::mem::take(&mut state.audit) {
+        audit.execute((entry.tenant.bytes(), entry.at.0, entry.id.bytes(), json(&entry)))?;
+    }
     Ok(())
 }
 
@@ -31,11 +35,13 @@ fn save_one(connection: &Connection, state: &State, key: &Key) -> rusqlite::Resu
         }),
         Key::Agent(id) => state.agents.get(id).map_or(Ok(()), |row| {
             let sql = "INSERT INTO agents VALUES (?1, ?2, ?3, ?4) ON CONFLICT (id) DO UPDATE SET email_hmac = ?3, body = ?4";
-            upsert(connection, sql, &[id.bytes(), row.tenant.bytes(), &row.email_hmac, &json(row)])
+            let email_hmac = row.email_hmac.as_ref().filter(|_| row.deleted_at.is_none());
+            upsert(connection, sql, &[id.bytes(), row.tenant.bytes(), &email_hmac, &json(row)])
         }),
         Key::Role(id) => state.roles.get(id).map_or(Ok(()), |row| {
-            let sql = "INSERT INTO roles VALUES (?1, ?2, ?3) ON CONFLICT (id) DO UPDATE SET body = ?3";
-            upsert(connection, sql, &[id.bytes(), row.tenant.bytes(), &json(row)])
+            let sql = "INSERT INTO roles VALUES (?1, ?2, ?3, ?4) ON CONFLICT (id) DO UPDATE SET name = ?3, body = ?4";
+            let name = row.deleted_at.is_none().then(|| row.name.to_lowercase());
+            upsert(connection, sql, &[id.bytes(), row.tenant.bytes(), &name, &json(row)])
         }),
         Key::Group(id) => state.groups.get(id).map_or(Ok(()), |row| {
             let sql = "INSERT INTO groups VALUES (?1, ?2, ?3) ON CONFLICT (id) DO UPDATE SET body = ?3";
@@ -44,6 +50,14 @@ fn save_one(connection: &Connection, state: &State, key: &Key) -> rusqlite::Resu
         Key::Session(id) => state.sessions.get(id).map_or(Ok(()), |row| {
             let sql = "INSERT INTO sessions VALUES (?1, ?2) ON CONFLICT (id) DO UPDATE SET body = ?2";
             upsert(connection, sql, &[id.bytes(), &json(row)])
+        }),
+        Key::Challenge(id) => state.challenges.get(id).map_or(Ok(()), |row| {
+            let sql = "INSERT INTO challenges VALUES (?1, ?2, ?3) ON CONFLICT (id) DO UPDATE SET body = ?3";
+            upsert(connection, sql, &[id.bytes(), row.agent.bytes(), &json(row)])
+        }),
+        Key::Invitation(id) => state.invitations.get(id).map_or(Ok(()), |row| {
+            let sql = "INSERT INTO invitations VALUES (?1, ?2, ?3) ON CONFLICT (id) DO UPDATE SET body = ?3";
+            upsert(connection, sql, &[id.bytes(), row.tenant.bytes(), &json(row)])
         }),
         Key::Chatbot(id) => state.chatbots.get(id).map_or(Ok(()), |row| {
             let sql = "INSERT INTO chatbots VALUES (?1, ?2, ?3, ?4) ON CONFLICT (id) DO UPDATE SET api_key = ?3, body = ?4";

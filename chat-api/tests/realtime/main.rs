@@ -15,7 +15,7 @@ use futures_util::SinkExt as _;
 use ingest::event::Actor;
 use ingest::id::{ConversationId, VisitorId};
 use ingest::log::{LogReader, Offset, ReadError, Record};
-use ingest::payload::{AuthorType, Role};
+use ingest::payload::{AgentUpdated, AuthorType, Role};
 use ingest::time::Timestamp;
 use serde_json::json;
 use server::Server;
@@ -270,8 +270,8 @@ async fn a_socket_ends_with_its_session_its_role_and_its_token() {
     let mut again = Client::open(&server, None, None).await;
     again.send(json!({"type": "auth", "token": ada.token})).await;
     assert_eq!(again.next().await, Came::Closed(4001));
-    let role = Some(Role::Viewer);
-    let kind = CommandKind::UpdateAgent { agent_id: bob.id, name: None, role, max_concurrent_chats: None };
+    let change = AgentUpdated { role: Some(Role::Viewer), ..AgentUpdated::nothing(bob.id) };
+    let kind = CommandKind::UpdateAgent { change: Box::new(change), status: None, accepting_chats: None };
     server.submit(tenant.id, tenant.owner.actor(), kind, Vec::new()).await;
     assert_eq!(second.next().await, Came::Closed(4003));
 

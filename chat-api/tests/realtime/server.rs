@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use chat_api::app::{ApiConfig, App};
 use chat_api::auth::tokens;
-use chat_api::core::command::{Command, CommandKind, NewAgent, NewMessage, NewVisitor};
+use chat_api::core::command::{AgentDetails, Command, CommandKind, NewAgent, NewMessage, NewSession, NewVisitor};
 use chat_api::domain::{Answer, ChatDomain, Submission};
 use chat_api::live::{Limits, LiveHub};
 use chat_api::store;
@@ -124,6 +124,7 @@ impl Server {
             role,
             max_concurrent_chats: 6,
             external_id: None,
+            details: AgentDetails::default(),
         };
         (agent, keys)
     }
@@ -161,7 +162,11 @@ impl Server {
         let session = SessionId::fresh();
         let expires_at = Timestamp::now().plus_ms(3_600_000);
         let refresh_sha256 = tokens::sha256_hex(&session.to_string());
-        let kind = CommandKind::OpenSession { session_id: session, agent_id: id, refresh_sha256, expires_at };
+        let kind = CommandKind::OpenSession {
+            agent_id: id,
+            epoch: None,
+            session: NewSession { session_id: session, refresh_sha256, expires_at, ip: None },
+        };
         self.submit(tenant, Actor::System, kind, Vec::new()).await;
         let token = tokens::sign_agent(&self.app.key_file, tenant, id, session, Timestamp::now()).unwrap();
         Agent { id, session, token }

@@ -1,10 +1,11 @@
 //! What happens to a tenant and its people: sign-up, agents, their sessions, chatbots, tokens.
 
-use super::{Holiday, OpeningHours, Role, SlaTargets};
-use crate::id::{AgentId, ChatbotId, SessionId, TokenId};
+use super::{Holiday, OpeningHours, PermissionSet, Role, SlaTargets, present};
+use crate::id::{AgentId, ChatbotId, RoleId, SessionId, TokenId};
 use crate::seal::Sealed;
 use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 /// Fields of `tenant_created`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -78,6 +79,24 @@ pub struct AgentCreated {
     /// The agent's id in the system it was imported from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub external_id: Option<String>,
+    /// Since v2: a custom role, which counts instead of the built-in one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub custom_role: Option<RoleId>,
+    /// Since v2: sealed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phone: Option<Sealed>,
+    /// Since v2: a picture's URL, sealed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub avatar: Option<Sealed>,
+    /// Since v2: what conversations can ask for.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub skills: BTreeSet<String>,
+    /// Since v2: permissions on top of the role.
+    #[serde(default, skip_serializing_if = "PermissionSet::is_empty")]
+    pub allow: PermissionSet,
+    /// Since v2: permissions taken away; they win.
+    #[serde(default, skip_serializing_if = "PermissionSet::is_empty")]
+    pub deny: PermissionSet,
 }
 
 /// Fields of `agent_updated`; absent ones stay.
@@ -95,6 +114,83 @@ pub struct AgentUpdated {
     /// New capacity.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_concurrent_chats: Option<u32>,
+    /// Since v2, with `role`: the custom role that counts instead; none ends an earlier one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub custom_role: Option<RoleId>,
+    /// Since v2: new address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub email: Option<Sealed>,
+    /// Since v2: the new address's HMAC, when it's another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub email_hmac: Option<String>,
+    /// Since v2: new phone; `null` takes it away.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+    pub phone: Option<Option<Sealed>>,
+    /// Since v2: new picture; `null` takes it away.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+    pub avatar: Option<Option<Sealed>>,
+    /// Since v2: all skills, those that stay too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub skills: Option<BTreeSet<String>>,
+    /// Since v2: all permissions on top of the role.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allow: Option<PermissionSet>,
+    /// Since v2: all permissions taken away.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deny: Option<PermissionSet>,
+}
+
+impl AgentUpdated {
+    /// A change of nothing.
+    #[must_use]
+    pub fn nothing(agent_id: AgentId) -> Self {
+        Self {
+            agent_id,
+            name: None,
+            role: None,
+            max_concurrent_chats: None,
+            custom_role: None,
+            email: None,
+            email_hmac: None,
+            phone: None,
+            avatar: None,
+            skills: None,
+            allow: None,
+            deny: None,
+        }
+    }
+
+    /// Whether the agent must sign in again: who they are to the server, or what they may do, has changed.
+    #[must_use]
+    pub fn ends_sessions(&self) -> bool {
+        self.role.is_some() || self.allow.is_some() || self.deny.is_some() || self.email_hmac.is_some()
+    }
+}
+
+/// Fields of `agent_deleted`: removed, but it can be restored. Ends the agent's sessions.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct AgentDeleted {
+    /// The agent.
+    pub agent_id: AgentId,
+}
+
+/// Fields of `agent_restored`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct AgentRestored {
+    /// The agent; offline, and not signed in.
+    pub agent_id: AgentId,
+}
+
+/// Fields of `ownership_transferred`: one owner becomes an admin, another agent an owner. Ends the sessions of both.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct OwnershipTransferred {
+    /// Who was an owner.
+    pub from_agent_id: AgentId,
+    /// Who is one now.
+    pub to_agent_id: AgentId,
 }
 
 /// An agent's own word about being there.
@@ -145,6 +241,15 @@ pub struct SessionOpened {
     pub refresh_sha256: String,
     /// End of the family.
     pub expires_at: Timestamp,
+    /// Since v2: where the agent signed in from, sealed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ip: Option<Sealed>,
+    /// Since v2: the agent's epoch; the session ends when the agent has another.
+    #[serde(default)]
+    pub epoch: u32,
+    /// Since v2: the epoch of the agent's custom role.
+    #[serde(default)]
+    pub role_epoch: u32,
 }
 
 /// Fields of `session_refreshed`.

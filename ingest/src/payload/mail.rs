@@ -1,6 +1,6 @@
 //! The outbox of e-mails.
 
-use crate::id::{ConversationId, MailId, PersonId};
+use crate::id::{ChallengeId, ConversationId, InvitationId, MailId, PersonId};
 use serde::{Deserialize, Serialize};
 
 /// What an e-mail says; the sink has the words.
@@ -11,6 +11,12 @@ pub enum MailKind {
     Welcome,
     /// To an agent who is offline, at a new conversation.
     NewConversation,
+    /// To an agent who wants to sign in: the code of the challenge.
+    Otp,
+    /// To an agent who forgot the password: the link of the challenge.
+    PasswordReset,
+    /// To someone who is invited to the tenant: the link of the invitation.
+    Invitation,
 }
 
 /// Fields of `mail_requested`. Outside of the conversation's `seq`: mail is not part of its history.
@@ -23,10 +29,18 @@ pub struct MailRequested {
     pub kind: MailKind,
     /// The recipient; the sink looks the address up when it sends.
     pub person_id: PersonId,
-    /// What it is about.
-    pub about: ConversationId,
-    /// The visitor's readable id, for the subject.
+    /// The conversation it is about; since v2 optional.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub about: Option<ConversationId>,
+    /// The visitor's readable id, for the subject; empty without a visitor.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub readable_id: String,
+    /// Since v2: the code or the link in it follows from this challenge. The sink derives it when it sends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub challenge_id: Option<ChallengeId>,
+    /// Since v2: the link in it follows from this invitation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub invitation_id: Option<InvitationId>,
 }
 
 /// Fields of `mail_sent`.

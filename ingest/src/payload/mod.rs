@@ -5,20 +5,32 @@
 
 mod accounts;
 mod conversations;
+mod credentials;
 mod mail;
 mod permissions;
+mod roles;
 mod settings;
 mod visitors;
 
 pub use accounts::*;
 pub use conversations::*;
+pub use credentials::*;
 pub use mail::*;
 pub use permissions::*;
+pub use roles::*;
 pub use settings::*;
 pub use visitors::*;
 
 use crate::event::DecodeError;
-use serde::Serialize as _;
+use serde::{Deserialize, Deserializer, Serialize as _};
+
+/// Reads a field that may be `null`, which is not the same as absent: `null` takes away, absent leaves.
+///
+/// # Errors
+/// The value's own.
+pub fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<Option<T>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
+}
 
 macro_rules! payloads {
     ($($(#[$doc:meta])* $variant:ident = $kind:literal v $version:literal;)*) => {
@@ -71,13 +83,39 @@ payloads! {
     /// A tenant's name or settings changed.
     TenantUpdated = "tenant_updated" v 2;
     /// A person of the tenant was added.
-    AgentCreated = "agent_created" v 1;
+    AgentCreated = "agent_created" v 2;
     /// An agent's fields changed.
-    AgentUpdated = "agent_updated" v 1;
+    AgentUpdated = "agent_updated" v 2;
+    /// An agent was removed; it can be restored.
+    AgentDeleted = "agent_deleted" v 1;
+    /// A removed agent is back.
+    AgentRestored = "agent_restored" v 1;
+    /// The tenant has another owner.
+    OwnershipTransferred = "ownership_transferred" v 1;
+    /// The tenant made a role.
+    RoleCreated = "role_created" v 1;
+    /// A role's name or permissions changed.
+    RoleUpdated = "role_updated" v 1;
+    /// A role was deleted; it can be restored.
+    RoleDeleted = "role_deleted" v 1;
+    /// A deleted role is back.
+    RoleRestored = "role_restored" v 1;
+    /// An agent has another password.
+    PasswordChanged = "password_changed" v 1;
+    /// A code or a link was made for an agent; a mail carries it.
+    ChallengeIssued = "challenge_issued" v 1;
+    /// A wrong code was tried.
+    ChallengeFailed = "challenge_failed" v 1;
+    /// The code or the link was used.
+    ChallengeUsed = "challenge_used" v 1;
+    /// Someone was invited to the tenant.
+    InvitationCreated = "invitation_created" v 1;
+    /// They came.
+    InvitationAccepted = "invitation_accepted" v 1;
     /// An agent went online, offline or away, or stopped or started accepting chats.
     AgentStatusChanged = "agent_status_changed" v 1;
     /// An agent signed in: a new family of refresh tokens.
-    SessionOpened = "session_opened" v 1;
+    SessionOpened = "session_opened" v 2;
     /// A refresh token was used and replaced.
     SessionRefreshed = "session_refreshed" v 1;
     /// A session ended: sign-out, reuse of a rotated token, a changed password.
@@ -115,7 +153,7 @@ payloads! {
     /// Tags were put on or taken off.
     ConversationTagged = "conversation_tagged" v 1;
     /// An e-mail should be sent; the outbox.
-    MailRequested = "mail_requested" v 1;
+    MailRequested = "mail_requested" v 2;
     /// The mail server took the e-mail, or it lies in the spool.
     MailSent = "mail_sent" v 1;
     /// The e-mail can't be sent, for good.

@@ -40,9 +40,9 @@ pub struct PendingMail {
     pub kind: MailKind,
     /// The recipient.
     pub person_id: PersonId,
-    /// The conversation.
-    pub about: ConversationId,
-    /// The visitor's readable id.
+    /// The conversation, if it's about one.
+    pub about: Option<ConversationId>,
+    /// The visitor's readable id; empty without a visitor.
     pub readable_id: String,
     /// When it was requested.
     pub requested_at: Timestamp,
@@ -98,6 +98,9 @@ pub trait MailSource: Send + Sync {
     async fn pending(&self) -> Result<Vec<PendingMail>, SourceError>;
     /// Name and address of a person; `None` when there is none for good (never had one, or erased).
     async fn address_of(&self, tenant: TenantId, person: PersonId) -> Result<Option<Recipient>, SourceError>;
+    /// The code, or the token of the link, that the mail carries; `None` for a mail without one. It's looked up for every
+    /// try and kept nowhere.
+    async fn secret(&self, mail: MailId) -> Result<Option<String>, SourceError>;
     /// A tenant's display name.
     async fn tenant_name(&self, tenant: TenantId) -> Result<String, SourceError>;
     /// Appends the outcome; after `Ok`, [`pending`](Self::pending) no longer has the mail. Harmless when repeated.
@@ -278,10 +281,12 @@ impl Post {
             return Ok(Outcome::Failed { attempts: attempts - 1, reason: FailureReason::NoAddress });
         };
         let tenant = self.source.tenant_name(mail.tenant).await.map_err(source_down)?;
+        let secret = self.source.secret(mail.mail_id).await.map_err(source_down)?.unwrap_or_default();
         let about = About {
             tenant: &tenant,
             readable_id: &mail.readable_id,
             conversation: mail.about,
+            secret: &secret,
             public_url: &self.public_url,
         };
         let letter = Mail { id: mail.mail_id, to, words: words(mail.kind, about), date: mail.requested_at };

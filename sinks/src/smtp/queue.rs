@@ -211,7 +211,7 @@ mod tests {
             tenant: TenantId::derived(&[]),
             kind: MailKind::Welcome,
             person_id: PersonId::derived(&[]),
-            about: ConversationId::derived(&[]),
+            about: Some(ConversationId::derived(&[])),
             readable_id: "calm-otter-7".into(),
             requested_at: Timestamp(n),
         }

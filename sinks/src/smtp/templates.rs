@@ -15,14 +15,16 @@ pub struct Words {
 }
 
 /// What a mail is about.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct About<'a> {
     /// The tenant's display name.
     pub tenant: &'a str,
     /// The visitor's readable id: two words and a number.
     pub readable_id: &'a str,
-    /// The conversation.
-    pub conversation: ConversationId,
+    /// The conversation, if it's about one.
+    pub conversation: Option<ConversationId>,
+    /// The code, or the token of the link; empty for mails without.
+    pub secret: &'a str,
     /// Where the installation is, without a slash at the end.
     pub public_url: &'a str,
 }
@@ -33,6 +35,9 @@ pub fn words(kind: MailKind, about: About<'_>) -> Words {
     match kind {
         MailKind::Welcome => welcome(about),
         MailKind::NewConversation => new_conversation(about),
+        MailKind::Otp => otp(about),
+        MailKind::PasswordReset => password_reset(about),
+        MailKind::Invitation => invitation(about),
     }
 }
 
@@ -50,16 +55,55 @@ fn welcome(About { tenant, readable_id, .. }: About<'_>) -> Words {
     }
 }
 
-fn new_conversation(About { tenant, readable_id, conversation, public_url }: About<'_>) -> Words {
+fn new_conversation(About { tenant, readable_id, conversation, public_url, .. }: About<'_>) -> Words {
     let lines = [
         format!("{readable_id} has started a conversation with {tenant} while you were offline."),
         "Nobody needs to wait for you to read this mail: the conversation is in the inbox.".to_owned(),
     ];
-    let link = format!("{public_url}/inbox?conversation={conversation}");
+    let link = match conversation {
+        Some(conversation) => format!("{public_url}/inbox?conversation={conversation}"),
+        None => format!("{public_url}/inbox"),
+    };
     Words {
         subject: format!("{tenant}: new conversation with {readable_id}"),
         text: text(&lines, Some(&link)),
         html: html(&lines, Some(("Open the conversation", &link))),
+    }
+}
+
+fn otp(About { tenant, secret, .. }: About<'_>) -> Words {
+    let lines = [
+        format!("Your code to sign in to {tenant} is {secret}. It is good once, for ten minutes."),
+        "If you didn't ask for it, you can ignore this mail. Give the code to nobody.".to_owned(),
+    ];
+    Words { subject: format!("{tenant}: your sign-in code"), text: text(&lines, None), html: html(&lines, None) }
+}
+
+/// The token stands behind `#`, where no server's log and no referrer has it.
+fn password_reset(About { tenant, secret, public_url, .. }: About<'_>) -> Words {
+    let lines = [
+        format!("Someone, hopefully you, wants to set a new password for your account with {tenant}."),
+        "The link is good once, for an hour. If it wasn't you, you can ignore this mail: nothing has changed."
+            .to_owned(),
+    ];
+    let link = format!("{public_url}/reset-password#token={secret}");
+    Words {
+        subject: format!("{tenant}: set a new password"),
+        text: text(&lines, Some(&link)),
+        html: html(&lines, Some(("Set a new password", &link))),
+    }
+}
+
+fn invitation(About { tenant, secret, public_url, .. }: About<'_>) -> Words {
+    let lines = [
+        format!("You are invited to answer the visitors of {tenant}."),
+        "The link is good once, for seven days. If you expected no invitation, you can ignore this mail.".to_owned(),
+    ];
+    let link = format!("{public_url}/accept-invitation#token={secret}");
+    Words {
+        subject: format!("{tenant} invites you"),
+        text: text(&lines, Some(&link)),
+        html: html(&lines, Some(("Accept the invitation", &link))),
     }
 }
 
@@ -106,7 +150,13 @@ mod tests {
 
     fn about(tenant: &'static str) -> About<'static> {
         let conversation = ConversationId::derived(&[b"c1"]);
-        About { tenant, readable_id: "calm-otter-7", conversation, public_url: "https://chat.example" }
+        About {
+            tenant,
+            readable_id: "calm-otter-7",
+            conversation: Some(conversation),
+            secret: "s3cret",
+            public_url: "https://chat.example",
+        }
     }
 
     #[test]
@@ -117,10 +167,30 @@ mod tests {
         assert!(words.text.contains(&link) && words.html.contains(&link));
     }
 
+    /// The secret is in the body, as a code or behind a link's `#`, and never in the subject.
+    #[test]
+    fn a_secret_is_in_its_mails_body_only() {
+        let links = [
+            (MailKind::Otp, "code to sign in to Acme is s3cret."),
+            (MailKind::PasswordReset, "https://chat.example/reset-password#token=s3cret"),
+            (MailKind::Invitation, "https://chat.example/accept-invitation#token=s3cret"),
+        ];
+        for (kind, found) in links {
+            let words = words(kind, about("Acme"));
+            assert!(words.text.contains(found) && words.html.contains(found), "{}", words.text);
+            assert!(!words.subject.contains("s3cret"));
+        }
+        for kind in [MailKind::Welcome, MailKind::NewConversation] {
+            assert!(!words(kind, about("Acme")).text.contains("s3cret"));
+        }
+    }
+
     /// A tenant's name is text, not markup.
     #[test]
     fn names_cant_add_markup() {
-        for kind in [MailKind::Welcome, MailKind::NewConversation] {
+        for kind in
+            [MailKind::Welcome, MailKind::NewConversation, MailKind::Otp, MailKind::PasswordReset, MailKind::Invitation]
+        {
             let words = words(kind, about("<img src=x onerror='a' & \"b\">"));
             assert!(!words.html.contains("<img"), "{}", words.html);
             assert!(words.html.contains("&lt;img src=x onerror=&#39;a&#39; &amp; &quot;b&quot;&gt;"));

@@ -43,7 +43,7 @@ impl Memory {
             tenant: tenant("acme"),
             kind,
             person_id,
-            about: ConversationId::derived(&[b"c1"]),
+            about: Some(ConversationId::derived(&[b"c1"])),
             readable_id: "calm-otter-7".into(),
             requested_at: Timestamp(1_700_000_000_000),
         });
@@ -65,6 +65,10 @@ impl MailSource for Memory {
 
     async fn address_of(&self, _: TenantId, person: PersonId) -> Result<Option<Recipient>, SourceError> {
         Ok(self.people.lock().unwrap().get(&person).cloned())
+    }
+
+    async fn secret(&self, _: MailId) -> Result<Option<String>, SourceError> {
+        Ok(Some("271828".to_owned()))
     }
 
     async fn tenant_name(&self, _: TenantId) -> Result<String, SourceError> {

@@ -2,10 +2,11 @@
 
 use super::set;
 use crate::core::reads::{email_word, slug_word};
-use crate::core::state::{Agent, Chatbot, Key, Roster, Session, State, Tenant, TenantSettings, Token};
+use crate::core::state::{Agent, Chatbot, Key, Roster, State, Tenant, TenantSettings, Token};
 use ingest::event::Event;
-use ingest::payload::{AgentStatus, Payload, PermissionSet, TenantUpdated};
-use std::collections::BTreeSet;
+use ingest::payload::{
+    AgentDeleted, AgentRestored, AgentStatus, AgentUpdated, Payload, PermissionSet, Role, TenantUpdated,
+};
 
 pub(super) fn apply(state: &mut State, event: &Event) {
     apply_configuration(state, event);
@@ -105,11 +106,15 @@ fn apply_agent(state: &mut State, event: &Event) {
                 email: made.email.clone(),
                 email_hmac: made.email_hmac.clone(),
                 password_hash: made.password_hash.clone(),
+                epoch: 0,
+                phone: made.phone.clone(),
+                avatar: made.avatar.clone(),
+                recent_ips: Vec::new(),
                 role: made.role,
-                custom_role: None,
-                allow: PermissionSet::NONE,
-                deny: PermissionSet::NONE,
-                skills: BTreeSet::new(),
+                custom_role: made.custom_role,
+                allow: made.allow,
+                deny: made.deny,
+                skills: made.skills.clone(),
                 status: AgentStatus::Offline,
                 accepting_chats: true,
                 max_concurrent_chats: made.max_concurrent_chats,
@@ -127,10 +132,41 @@ fn apply_agent(state: &mut State, event: &Event) {
         }
         Payload::AgentUpdated(change) => {
             let Some(agent) = state.agents.get_mut(&change.agent_id) else { return };
-            set(&mut agent.name, change.name.as_ref());
-            set(&mut agent.role, change.role.as_ref());
-            set(&mut agent.max_concurrent_chats, change.max_concurrent_chats.as_ref());
+            if let Some(hmac) = &change.email_hmac {
+                if let Some(before) = agent.email_hmac.replace(hmac.clone()) {
+                    state.taken.remove(&email_word(tenant, &before));
+                }
+                state.taken.insert(email_word(tenant, hmac));
+            }
+            update_agent(agent, change);
             state.dirty.insert(Key::Agent(change.agent_id));
+        }
+        Payload::AgentDeleted(AgentDeleted { agent_id }) => {
+            let Some(agent) = state.agents.get_mut(agent_id) else { return };
+            agent.deleted_at = Some(at);
+            agent.status = AgentStatus::Offline;
+            agent.epoch += 1;
+            if let Some(hmac) = &agent.email_hmac {
+                state.taken.remove(&email_word(tenant, hmac));
+            }
+            state.dirty.insert(Key::Agent(*agent_id));
+        }
+        Payload::AgentRestored(AgentRestored { agent_id }) => {
+            let Some(agent) = state.agents.get_mut(agent_id) else { return };
+            agent.deleted_at = None;
+            if let Some(hmac) = &agent.email_hmac {
+                state.taken.insert(email_word(tenant, hmac));
+            }
+            state.dirty.insert(Key::Agent(*agent_id));
+        }
+        Payload::OwnershipTransferred(change) => {
+            for (id, role) in [(change.from_agent_id, Role::Admin), (change.to_agent_id, Role::Owner)] {
+                let Some(agent) = state.agents.get_mut(&id) else { continue };
+                agent.role = role;
+                (agent.custom_role, agent.allow, agent.deny) = (None, PermissionSet::NONE, PermissionSet::NONE);
+                agent.epoch += 1;
+                state.dirty.insert(Key::Agent(id));
+            }
         }
         Payload::AgentStatusChanged(change) => {
             let Some(agent) = state.agents.get_mut(&change.agent_id) else { return };
@@ -138,28 +174,25 @@ fn apply_agent(state: &mut State, event: &Event) {
             agent.accepting_chats = change.accepting_chats;
             state.dirty.insert(Key::Agent(change.agent_id));
         }
-        Payload::SessionOpened(made) => {
-            let session = Session {
-                id: made.session_id,
-                tenant,
-                agent: made.agent_id,
-                refresh_sha256: made.refresh_sha256.clone(),
-                expires_at: made.expires_at,
-                closed: false,
-            };
-            state.sessions.insert(made.session_id, session);
-            state.dirty.insert(Key::Session(made.session_id));
-        }
-        Payload::SessionRefreshed(change) => {
-            let Some(session) = state.sessions.get_mut(&change.session_id) else { return };
-            session.refresh_sha256.clone_from(&change.refresh_sha256);
-            state.dirty.insert(Key::Session(change.session_id));
-        }
-        Payload::SessionClosed(change) => {
-            let Some(session) = state.sessions.get_mut(&change.session_id) else { return };
-            session.closed = true;
-            state.dirty.insert(Key::Session(change.session_id));
-        }
         _ => {}
+    }
+}
+
+fn update_agent(agent: &mut Agent, change: &AgentUpdated) {
+    set(&mut agent.name, change.name.as_ref());
+    if let Some(role) = change.role {
+        (agent.role, agent.custom_role) = (role, change.custom_role);
+    }
+    if change.email.is_some() {
+        agent.email.clone_from(&change.email);
+    }
+    set(&mut agent.phone, change.phone.as_ref());
+    set(&mut agent.avatar, change.avatar.as_ref());
+    set(&mut agent.skills, change.skills.as_ref());
+    set(&mut agent.allow, change.allow.as_ref());
+    set(&mut agent.deny, change.deny.as_ref());
+    set(&mut agent.max_concurrent_chats, change.max_concurrent_chats.as_ref());
+    if change.ends_sessions() {
+        agent.epoch += 1;
     }
 }

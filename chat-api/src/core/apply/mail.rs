@@ -14,6 +14,8 @@ pub(super) fn apply(state: &mut State, event: &Event) {
                 kind: made.kind,
                 person: made.person_id,
                 about: made.about,
+                challenge: made.challenge_id,
+                invitation: made.invitation_id,
                 readable_id: made.readable_id.clone(),
                 requested_at: event.occurred_at,
                 status: MailStatus::Pending,

@@ -6,7 +6,9 @@
 //! A file for each kind of entity; `mod.rs` asks each of them in turn.
 
 mod accounts;
+mod audit;
 mod conversations;
+mod credentials;
 mod mail;
 mod visitors;
 
@@ -18,6 +20,8 @@ use uuid::Uuid;
 /// Changes `state` by what happened.
 pub fn apply(state: &mut State, event: &Event) {
     accounts::apply(state, event);
+    credentials::apply(state, event);
+    audit::apply(state, event);
     visitors::apply(state, event);
     mail::apply(state, event);
     conversations::apply(state, event);
@@ -39,6 +43,8 @@ pub fn apply(state: &mut State, event: &Event) {
 fn resource_of(payload: &Payload) -> Option<Uuid> {
     match payload {
         Payload::AgentCreated(made) => Some(made.agent_id.0),
+        Payload::RoleCreated(made) => Some(made.role_id.0),
+        Payload::InvitationCreated(made) => Some(made.invitation_id.0),
         Payload::ChatbotCreated(made) => Some(made.chatbot_id.0),
         Payload::TokenCreated(made) => Some(made.token_id.0),
         Payload::VisitorCreated(made) => Some(made.visitor_id.0),

@@ -76,6 +76,18 @@ pub struct Agent {
     pub email_hmac: Option<String>,
     /// argon2id in PHC form.
     pub password_hash: Option<String>,
+    /// Rises whenever the agent must sign in again; sessions and challenges of an earlier one are void.
+    #[serde(default)]
+    pub epoch: u32,
+    /// Phone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phone: Option<Sealed>,
+    /// A picture's URL.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub avatar: Option<Sealed>,
+    /// Where the last sign-ins came from, the newest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub recent_ips: Vec<Sealed>,
     /// Built-in role.
     pub role: Role,
     /// A custom role, which counts instead of the built-in one.
@@ -110,17 +122,28 @@ pub struct Agent {
 }
 
 impl Agent {
+    /// A living owner: built in, no custom role.
+    #[must_use]
+    pub fn is_owner(&self) -> bool {
+        self.role == Role::Owner && self.custom_role.is_none() && self.deleted_at.is_none()
+    }
+
     /// What the agent may do, with `role` being the custom role's permissions, if it has one that is there.
     #[must_use]
     pub fn permissions(&self, custom_role: Option<&CustomRole>) -> PermissionSet {
-        let role = match self.custom_role {
+        self.role_permissions(custom_role).with(self.allow).without(self.deny)
+    }
+
+    /// What the agent's role alone holds.
+    #[must_use]
+    pub fn role_permissions(&self, custom_role: Option<&CustomRole>) -> PermissionSet {
+        match self.custom_role {
             // A custom role that was deleted holds nothing.
             Some(_) => custom_role
                 .filter(|role| role.deleted_at.is_none())
                 .map_or(PermissionSet::NONE, |role| role.permissions),
             None => self.role.permissions(),
-        };
-        role.with(self.allow).without(self.deny)
+        }
     }
 }
 
@@ -135,6 +158,9 @@ pub struct CustomRole {
     pub name: String,
     /// What it holds.
     pub permissions: PermissionSet,
+    /// Rises whenever those who have it must sign in again.
+    #[serde(default)]
+    pub epoch: u32,
     /// When it was made.
     pub created_at: Timestamp,
     /// Last change.
@@ -188,6 +214,26 @@ pub struct Session {
     pub expires_at: Timestamp,
     /// Ended before.
     pub closed: bool,
+    /// The agent's epoch when they signed in.
+    #[serde(default)]
+    pub epoch: u32,
+    /// The epoch of the agent's custom role then.
+    #[serde(default)]
+    pub role_epoch: u32,
+}
+
+impl Session {
+    /// Whether it's still good for `agent`, who has the custom role `role`: not closed, not over, nothing about the
+    /// agent's rights or credentials has changed since.
+    #[must_use]
+    pub fn is_open(&self, agent: &Agent, role: Option<&CustomRole>, now: Timestamp) -> bool {
+        !self.closed
+            && self.expires_at > now
+            && (self.tenant, self.agent) == (agent.tenant, agent.id)
+            && agent.deleted_at.is_none()
+            && self.epoch == agent.epoch
+            && self.role_epoch == role.map_or(0, |role| role.epoch)
+    }
 }
 
 /// An embeddable widget.

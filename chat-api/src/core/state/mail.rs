@@ -1,6 +1,6 @@
 //! Requested mails.
 
-use ingest::id::{ConversationId, MailId, PersonId, TenantId};
+use ingest::id::{ChallengeId, ConversationId, InvitationId, MailId, PersonId, TenantId};
 use ingest::payload::MailKind;
 use ingest::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -28,8 +28,14 @@ pub struct Mail {
     pub kind: MailKind,
     /// The recipient.
     pub person: PersonId,
-    /// What it is about.
-    pub about: ConversationId,
+    /// The conversation it is about.
+    pub about: Option<ConversationId>,
+    /// Where its code or link comes from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub challenge: Option<ChallengeId>,
+    /// Where its link comes from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub invitation: Option<InvitationId>,
     /// The visitor's readable id.
     pub readable_id: String,
     /// When it was requested.

@@ -4,17 +4,22 @@
 //! [`State::dirty`] lists what has changed since it was last taken.
 
 mod accounts;
+mod audit;
 mod conversations;
+mod credentials;
 mod mail;
 mod visitors;
 
 pub use accounts::*;
+pub use audit::*;
 pub use conversations::*;
+pub use credentials::*;
 pub use mail::*;
 pub use visitors::*;
 
 use ingest::id::{
-    AgentId, ChatbotId, ConversationId, EventId, GroupId, MailId, RoleId, SessionId, TenantId, TokenId, VisitorId,
+    AgentId, ChallengeId, ChatbotId, ConversationId, EventId, GroupId, InvitationId, MailId, RoleId, SessionId,
+    TenantId, TokenId, VisitorId,
 };
 use ingest::payload::{AgentStatus, Permission, PermissionSet};
 use ingest::time::Timestamp;
@@ -57,6 +62,8 @@ pub enum Key {
     Role(RoleId),
     Group(GroupId),
     Session(SessionId),
+    Challenge(ChallengeId),
+    Invitation(InvitationId),
     Chatbot(ChatbotId),
     Token(TokenId),
     Visitor(VisitorId),
@@ -75,6 +82,8 @@ pub struct State {
     pub roles: HashMap<RoleId, CustomRole>,
     pub groups: HashMap<GroupId, Group>,
     pub sessions: HashMap<SessionId, Session>,
+    pub challenges: HashMap<ChallengeId, Challenge>,
+    pub invitations: HashMap<InvitationId, Invitation>,
     pub chatbots: HashMap<ChatbotId, Chatbot>,
     pub tokens: HashMap<TokenId, Token>,
     pub visitors: HashMap<VisitorId, Visitor>,
@@ -84,6 +93,8 @@ pub struct State {
     pub rosters: HashMap<TenantId, Roster>,
     /// Ids by unique words that were looked up: `slug:…`, `email:…` to the owner.
     pub taken: BTreeSet<String>,
+    /// Lines of the audit log since it was last taken.
+    pub audit: Vec<AuditEntry>,
     /// Changed since it was last taken.
     pub dirty: BTreeSet<Key>,
 }
@@ -99,6 +110,18 @@ impl State {
     #[must_use]
     pub fn agent(&self, tenant: TenantId, id: AgentId) -> Option<&Agent> {
         self.agents.get(&id).filter(|found| found.tenant == tenant)
+    }
+
+    /// The tenant's custom role, deleted or not.
+    #[must_use]
+    pub fn role(&self, tenant: TenantId, id: RoleId) -> Option<&CustomRole> {
+        self.roles.get(&id).filter(|found| found.tenant == tenant)
+    }
+
+    /// The custom role that an agent has, deleted or not.
+    #[must_use]
+    pub fn role_of(&self, agent: &Agent) -> Option<&CustomRole> {
+        agent.custom_role.and_then(|id| self.role(agent.tenant, id))
     }
 
     /// The tenant's group, deleted or not.

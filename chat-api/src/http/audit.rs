@@ -1,0 +1,42 @@
+//! Who did what, newest first: `/v1/audit`. Append-only: it is an index over the log.
+
+use super::extract::{Params, page_size, require};
+use super::page::{Page, before_time, time_cursor};
+use super::problem::Outcome;
+use crate::app::App;
+use crate::auth::AgentCaller;
+use crate::store::read;
+use crate::view::AuditView;
+use axum::extract::State;
+use axum::routing::get;
+use axum::{Json, Router};
+use ingest::payload::Permission;
+use serde::Deserialize;
+use std::sync::Arc;
+
+pub(super) fn routes() -> Router<Arc<App>> {
+    Router::new().route("/v1/audit", get(list))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ListParams {
+    limit: Option<usize>,
+    cursor: Option<String>,
+}
+
+async fn list(
+    State(app): State<Arc<App>>,
+    caller: AgentCaller,
+    Params(params): Params<ListParams>,
+) -> Outcome<Json<Page<AuditView>>> {
+    require(&caller, Permission::AuditRead, "read the audit log")?;
+    let limit = page_size(params.limit)?;
+    let before = before_time(params.cursor.as_deref())?;
+    let mut entries = app.pool.read(|connection| read::audit(connection, caller.tenant, before, limit + 1))?;
+    let more = entries.len() > limit;
+    entries.truncate(limit);
+    let next_cursor = entries.last().filter(|_| more).map(|last| time_cursor(last.at.0, last.id.0));
+    let items = entries.iter().map(|entry| app.views.audit(entry)).collect::<Result<_, _>>()?;
+    Ok(Json(Page { items, next_cursor }))
+}
