@@ -105,3 +105,50 @@ async fn an_smtp_server_gets_one_welcome_and_one_notice_even_when_it_was_away() 
     assert_eq!(smtp.taken().len(), 2, "a restart repeats nothing");
     server.stop();
 }
+
+/// The body of a mail in the spool, its transfer encoding undone as far as codes and links need it.
+fn body(mail: &str) -> String {
+    mail.replace("=\r\n", "").replace("=3D", "=")
+}
+
+/// The one mail to an address that contains a word.
+async fn mail_to(spool: &Path, address: &str, word: &str) -> String {
+    let find = || mails(spool).iter().map(|mail| body(mail)).find(|mail| mail.contains(address) && mail.contains(word));
+    wait_for(word, || find().is_some()).await;
+    find().expect("found")
+}
+
+fn after<'a>(mail: &'a str, start: &str) -> &'a str {
+    let rest = &mail[mail.find(start).expect("in the mail") + start.len()..];
+    rest.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '-')).next().unwrap_or_default()
+}
+
+/// A code, a reset's link and an invitation's link arrive by mail and work; no other part of the server knows them.
+#[tokio::test]
+async fn mailed_codes_and_links_work() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let server = Server::start(dir.path(), &[]);
+    let spool = dir.path().join("spool");
+    let tenant = server.tenant("Postal").await;
+    server.post("/v1/auth/otp", "", json!({ "email": tenant.email })).await;
+    let mail = mail_to(&spool, &tenant.email, "sign-in code").await;
+    let code = after(&mail, "code to sign in to Postal is ");
+    let signed_in = server.post("/v1/auth/otp/verify", "", json!({ "email": tenant.email, "code": code })).await;
+    assert_eq!(signed_in["agent"]["id"], json!(tenant.agent));
+
+    server.post("/v1/auth/password/forgot", "", json!({ "email": tenant.email })).await;
+    let mail = mail_to(&spool, &tenant.email, "set a new password").await;
+    let token = after(&mail, "/reset-password#token=");
+    let password = "another horse battery";
+    server.post("/v1/auth/password/reset", "", json!({ "token": token, "password": password })).await;
+    let signed_in = server.post("/v1/auth/login", "", json!({ "email": tenant.email, "password": password })).await;
+    let owner = signed_in["access_token"].as_str().expect("a token");
+
+    server.post("/v1/invitations", owner, json!({ "email": "eve@postal.example", "role": "agent" })).await;
+    let mail = mail_to(&spool, "eve@postal.example", "invites you").await;
+    let token = after(&mail, "/accept-invitation#token=");
+    let body = json!({ "token": token, "name": "Eve", "password": password });
+    let eve = server.post("/v1/invitations/accept", "", body).await;
+    assert_eq!(eve["agent"]["role"], "agent");
+    server.stop();
+}

@@ -187,3 +187,29 @@ fn bad_lines_are_quarantined_and_good_ones_imported() {
         assert!(reasons.contains(reason), "{reasons}");
     }
 }
+
+/// An agent's numbers are the reports' own: an answer is its author's, a resolve the assigned agent's.
+#[tokio::test]
+async fn an_agents_stats_come_from_the_reports() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let server = Server::start(dir.path(), &[]);
+    let tenant = server.tenant("Numbers").await;
+    let stats = async || server.get(&format!("/v1/agents/{}/stats", tenant.agent), &tenant.token).await;
+    let none = stats().await;
+    assert_eq!((&none["firstResponseSecondsP50"], none["resolvedToday"].as_u64()), (&Value::Null, Some(0)));
+    let session = server.session(&tenant.chatbot_key, serde_json::json!({ "initialMessage": "hello?" })).await;
+    let (chat, thread) = (&session["conversationId"], session["threadId"].as_str().expect("an id"));
+    let chat = chat.as_str().expect("an id");
+    server.post(&format!("/v1/conversations/{chat}/take"), &tenant.token, serde_json::json!({})).await;
+    let answer = serde_json::json!({ "type": "message", "content": "hello!" });
+    server.post(&format!("/v1/threads/{thread}/events"), &tenant.token, answer).await;
+    let busy = stats().await;
+    assert_eq!(busy["activeChats"], 1);
+    assert!(busy["firstResponseSecondsP50"].as_f64().is_some_and(|seconds| (0.0..60.0).contains(&seconds)), "{busy}");
+    let slots = busy["availableSlots"].as_u64().expect("a number");
+    server.post(&format!("/v1/conversations/{chat}/resolve"), &tenant.token, serde_json::json!({})).await;
+    let done = stats().await;
+    assert_eq!((&done["activeChats"], &done["resolvedToday"]), (&serde_json::json!(0), &serde_json::json!(1)));
+    assert_eq!(done["availableSlots"].as_u64(), Some(slots + 1));
+    server.stop();
+}

@@ -61,12 +61,18 @@ impl Follower for JobsFollower {
     }
 
     fn handle(&mut self, records: &[Arc<Record>], runtime: &Handle) -> anyhow::Result<()> {
+        // Requested by a job's command before, or by a route.
+        if records.iter().any(|record| matches!(record.event.payload, Payload::MailRequested(_))) {
+            self.outbox.wake();
+        }
         let mut commands = Vec::new();
         for runner in &self.runners {
             let started = Instant::now();
             match runner.run(records)? {
                 JobOutput::Assignments(rows) => commands.extend(assignments(&runner.job().name, rows)),
-                JobOutput::Mails(rows) => commands.extend(rows.into_iter().map(|row| mail(&runner.job().name, row))),
+                JobOutput::Mails(rows) => {
+                    commands.extend(rows.into_iter().filter_map(|row| mail(&runner.job().name, row)))
+                }
                 JobOutput::Usage(_) => {}
             }
             metrics::histogram!("parlance_job_seconds", "job" => runner.job().name.clone()).record(started.elapsed());
@@ -91,18 +97,9 @@ impl JobsFollower {
     fn submit(&mut self, commands: Vec<Submission>, next: Offset, runtime: &Handle) -> anyhow::Result<()> {
         let outcomes = runtime.block_on(self.writer.submit_all(commands, Some((CONSUMER, next))))?;
         (self.stored, self.stored_at) = (next, Instant::now());
-        let mut mails = false;
-        for outcome in outcomes {
-            match outcome {
-                Ok(answer) => {
-                    mails |= answer.events.iter().any(|event| matches!(event.payload, Payload::MailRequested(_)));
-                }
-                // What the row was about has changed since; the decision is the answer.
-                Err(rejection) => tracing::debug!(code = rejection.code, "a job's command was refused"),
-            }
-        }
-        if mails {
-            self.outbox.wake();
+        for rejection in outcomes.into_iter().filter_map(Result::err) {
+            // What the row was about has changed since; the decision is the answer.
+            tracing::debug!(code = rejection.code, "a job's command was refused");
         }
         Ok(())
     }
@@ -129,11 +126,13 @@ fn assignments(job: &str, rows: Vec<AssignmentTrigger>) -> Vec<Submission> {
         .collect()
 }
 
-fn mail(job: &str, row: MailRow) -> Submission {
+/// Codes and links are asked for by routes only, whatever a job's SQL says.
+fn mail(job: &str, row: MailRow) -> Option<Submission> {
     let (conversation_id, readable_id) = (row.conversation, row.readable_id);
     let kind = match row.kind {
         MailKind::Welcome => CommandKind::RequestWelcome { conversation_id, readable_id },
         MailKind::NewConversation => CommandKind::RequestAgentMails { conversation_id, readable_id },
+        MailKind::Otp | MailKind::PasswordReset | MailKind::Invitation => return None,
     };
-    command(job, row.source_event, row.tenant, kind)
+    Some(command(job, row.source_event, row.tenant, kind))
 }

@@ -8,14 +8,14 @@ mod load;
 mod server;
 
 use chat_api::auth::tokens;
-use chat_api::core::command::{CommandKind, ImportedConversation, ImportedMessage, NewVisitor};
+use chat_api::core::command::{CommandKind, ImportedConversation, ImportedMessage, NewSession, NewVisitor};
 use chat_api::live::Limits;
 use client::{Came, Client};
 use futures_util::SinkExt as _;
 use ingest::event::Actor;
-use ingest::id::{ConversationId, VisitorId};
+use ingest::id::{ConversationId, RoleId, SessionId, VisitorId};
 use ingest::log::{LogReader, Offset, ReadError, Record};
-use ingest::payload::{AgentUpdated, AuthorType, Role};
+use ingest::payload::{AgentUpdated, AuthorType, Permission, PermissionSet, Role, RoleCreated, RoleUpdated};
 use ingest::time::Timestamp;
 use serde_json::json;
 use server::Server;
@@ -288,6 +288,60 @@ async fn a_socket_ends_with_its_session_its_role_and_its_token() {
     assert_eq!(renewed.frame().await["type"], "pong", "another token put the end off");
     renewed.send(json!({"type": "auth", "token": token(-1_000)})).await;
     assert_eq!(renewed.next().await, Came::Closed(4001));
+}
+
+/// Whatever ends an agent's sessions ends their open sockets at once, and nobody else's.
+#[tokio::test]
+async fn a_socket_ends_with_its_agents_password_rights_and_job() {
+    let server = Server::start(Limits::default()).await;
+    let tenant = server.tenant("acme").await;
+    let owner = tenant.owner.actor();
+    let role_id = RoleId::fresh();
+    let role = RoleCreated { role_id, name: "Night".to_owned(), permissions: PermissionSet::NONE };
+    server.submit(tenant.id, owner, CommandKind::CreateRole(role), Vec::new()).await;
+    let mut bystander = Client::ready(&server, &tenant.owner.token).await;
+    let give = |agent_id| {
+        let change =
+            AgentUpdated { role: Some(Role::Agent), custom_role: Some(role_id), ..AgentUpdated::nothing(agent_id) };
+        CommandKind::UpdateAgent { change: Box::new(change), status: None, accepting_chats: None }
+    };
+    let deny = |agent_id| {
+        let deny = Some([Permission::VisitorsWrite].into_iter().collect());
+        let change = AgentUpdated { deny, ..AgentUpdated::nothing(agent_id) };
+        CommandKind::UpdateAgent { change: Box::new(change), status: None, accepting_chats: None }
+    };
+    let role_change = RoleUpdated { role_id, name: None, permissions: Some(Role::Viewer.permissions()) };
+    for ending in ["password", "deny", "removal", "role"] {
+        let agent = server.agent(&tenant, "Ada", Role::Agent).await;
+        if ending == "role" {
+            server.submit(tenant.id, owner, give(agent.id), Vec::new()).await;
+        }
+        let agent = if ending == "role" { server.sign_in(tenant.id, agent.id).await } else { agent };
+        let mut socket = Client::ready(&server, &agent.token).await;
+        let kind = match ending {
+            "password" => CommandKind::ChangePassword {
+                agent_id: agent.id,
+                epoch: 0,
+                password_hash: "$argon2id$none".to_owned(),
+                session: NewSession {
+                    session_id: SessionId::fresh(),
+                    refresh_sha256: "00".to_owned(),
+                    expires_at: Timestamp::now().plus_ms(3_600_000),
+                    ip: None,
+                },
+            },
+            "deny" => deny(agent.id),
+            "removal" => CommandKind::DeleteAgent { agent_id: agent.id },
+            _ => CommandKind::UpdateRole(role_change.clone()),
+        };
+        server.submit(tenant.id, owner, kind, Vec::new()).await;
+        assert_eq!(socket.next().await, Came::Closed(4003), "{ending}");
+        let mut again = Client::open(&server, None, None).await;
+        again.send(json!({"type": "auth", "token": agent.token})).await;
+        assert_eq!(again.next().await, Came::Closed(4001), "{ending}");
+    }
+    bystander.send(json!({"type": "ping"})).await;
+    assert_eq!(bystander.frame().await["type"], "pong");
 }
 
 #[tokio::test]

@@ -158,7 +158,8 @@ impl Server {
         self.sign_in(tenant.id, id).await
     }
 
-    async fn sign_in(&self, tenant: TenantId, id: AgentId) -> Agent {
+    /// Signs an agent in.
+    pub async fn sign_in(&self, tenant: TenantId, id: AgentId) -> Agent {
         let session = SessionId::fresh();
         let expires_at = Timestamp::now().plus_ms(3_600_000);
         let refresh_sha256 = tokens::sha256_hex(&session.to_string());

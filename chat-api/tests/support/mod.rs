@@ -5,18 +5,23 @@
 use async_trait::async_trait;
 use axum::Router;
 use axum::body::Body;
+use axum::extract::ConnectInfo;
 use axum::http::{HeaderMap, Method, Request, StatusCode};
 use chat_api::app::{ApiConfig, App};
+use chat_api::core::state::Mail;
 use chat_api::domain::ChatDomain;
 use chat_api::live::LiveHub;
 use chat_api::store;
 use chat_api::view::Views;
+use ingest::payload::MailKind;
 use ingest::sqlite::{DataDir, PersonKeys};
 use ingest::writer::Writer;
 use serde_json::{Value, json};
 use sql::{Limits, NotFresh, Reports, TableDef, TableSnapshot, TablesError, TenantTables};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 use tower::ServiceExt as _;
 
 /// The operator token of test servers.
@@ -88,12 +93,13 @@ pub struct Call {
     path: String,
     headers: Vec<(String, String)>,
     body: Option<Vec<u8>>,
+    peer: Option<SocketAddr>,
 }
 
 impl Call {
     /// A request without a body.
     pub fn new(method: Method, path: impl Into<String>) -> Self {
-        Self { method, path: path.into(), headers: Vec::new(), body: None }
+        Self { method, path: path.into(), headers: Vec::new(), body: None, peer: None }
     }
 
     /// A `GET`.
@@ -120,6 +126,22 @@ impl Call {
     /// With a header.
     pub fn header(mut self, name: &str, value: &str) -> Self {
         self.headers.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// A `PATCH` of JSON.
+    pub fn patch(path: impl Into<String>, body: Value) -> Self {
+        Self::new(Method::PATCH, path).json(body)
+    }
+
+    /// A `DELETE`.
+    pub fn delete(path: impl Into<String>) -> Self {
+        Self::new(Method::DELETE, path)
+    }
+
+    /// From an address, over a connection.
+    pub fn from_ip(mut self, address: &str) -> Self {
+        self.peer = Some(SocketAddr::new(address.parse().expect("an address"), 40_000));
         self
     }
 
@@ -173,13 +195,25 @@ impl Server {
         self.data.path()
     }
 
+    /// The bytes of the database, as a thief would have them.
+    pub fn database(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for file in ["parlance.db", "parlance.db-wal"] {
+            bytes.extend(std::fs::read(self.data_dir().join(file)).expect("a database file"));
+        }
+        bytes
+    }
+
     /// Sends a request.
     pub async fn call(&self, call: Call) -> Reply {
         let mut request = Request::builder().method(call.method).uri(call.path);
         for (name, value) in call.headers {
             request = request.header(name, value);
         }
-        let request = request.body(call.body.map_or_else(Body::empty, Body::from)).expect("a request");
+        let mut request = request.body(call.body.map_or_else(Body::empty, Body::from)).expect("a request");
+        if let Some(peer) = call.peer {
+            request.extensions_mut().insert(ConnectInfo(peer));
+        }
         let response = self.router.clone().oneshot(request).await.expect("infallible");
         let (parts, body) = response.into_parts();
         let bytes = axum::body::to_bytes(body, usize::MAX).await.expect("a body");
@@ -219,6 +253,32 @@ impl Server {
         let body = json!({ "email": email, "password": PASSWORD, "tenant": tenant.slug });
         let signed_in = self.call(Call::post("/v1/auth/login", body)).await.expect(200);
         (text(&made["id"]), text(&signed_in["access_token"]))
+    }
+
+    /// Signs an agent of the tenant in.
+    pub async fn log_in(&self, tenant: &Tenant, email: &str, password: &str) -> Reply {
+        let body = json!({ "email": email, "password": password, "tenant": tenant.slug });
+        self.call(Call::post("/v1/auth/login", body)).await
+    }
+
+    /// Mails of a kind that wait to be sent, the oldest first.
+    pub fn mails(&self, kind: MailKind) -> Vec<Mail> {
+        let mails = self.app.pool.read(|connection| store::read::pending_mails(connection, 1_000)).expect("mails");
+        let mut mails: Vec<Mail> = mails.into_iter().filter(|mail| mail.kind == kind).collect();
+        mails.sort_by_key(|mail| (mail.challenge, mail.invitation));
+        mails
+    }
+
+    /// The same, once there are so many: some are asked for beside the answer.
+    pub async fn wait_for_mails(&self, kind: MailKind, count: usize) -> Vec<Mail> {
+        for _ in 0..500 {
+            let mails = self.mails(kind);
+            if mails.len() >= count {
+                return mails;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("there are {} mails, not {count}", self.mails(kind).len());
     }
 
     /// Starts a visitor's session.
