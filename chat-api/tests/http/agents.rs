@@ -62,7 +62,7 @@ async fn recent_addresses_are_for_their_owner_and_managers() {
     let log_in = json!({ "email": "bob@acme.example", "password": PASSWORD });
     let mut token = String::new();
     for address in ["203.0.113.9", "198.51.100.7", "203.0.113.9"] {
-        let call = Call::post("/v1/auth/login", log_in.clone()).from_ip(address);
+        let call = Call::post("/v1/auth/login", log_in.clone()).by_ip(address);
         token = text(&server.call(call).await.expect(200)["access_token"]);
     }
     for token in [&token, &acme.token] {
@@ -108,7 +108,7 @@ async fn a_removed_agent_is_gone_and_can_be_restored() {
     }
     let ids = |list: Value| list["items"].as_array().expect("items").iter().map(|item| text(&item["id"])).collect();
     let living: Vec<String> = ids(server.call(Call::get("/v1/agents").token(&acme.token)).await.expect(200));
-    assert_eq!(living, [acme.owner.clone()]);
+    assert_eq!(living, std::slice::from_ref(&acme.owner));
     let all: Vec<String> = ids(server.call(Call::get("/v1/agents?deleted=true").token(&acme.token)).await.expect(200));
     assert_eq!(all, [acme.owner.clone(), bob.clone()]);
     let late = [

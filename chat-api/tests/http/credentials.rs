@@ -255,7 +255,7 @@ async fn an_invitation_is_accepted_once() {
     for bad in [&tokens[0].replace("inv_", "rst_"), &tokens[0][..60], ""] {
         assert_eq!(server.call(accept(bad)).await.expect(401)["code"], "invalid_token");
     }
-    let eve = server.call(accept(&tokens[0]).from_ip("203.0.113.9")).await.expect(201);
+    let eve = server.call(accept(&tokens[0]).by_ip("203.0.113.9")).await.expect(201);
     assert_eq!((&eve["agent"]["id"], &eve["agent"]["role"]), (&made["id"], &json!("supervisor")));
     assert_eq!(eve["agent"]["recentIps"], json!(["203.0.113.9"]));
     let seen = server.call(me(&text(&eve["access_token"]))).await.expect(200);

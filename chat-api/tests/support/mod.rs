@@ -140,7 +140,7 @@ impl Call {
     }
 
     /// From an address, over a connection.
-    pub fn from_ip(mut self, address: &str) -> Self {
+    pub fn by_ip(mut self, address: &str) -> Self {
         self.peer = Some(SocketAddr::new(address.parse().expect("an address"), 40_000));
         self
     }
