@@ -3,8 +3,11 @@
 //! Every setting has one name: `--data-dir`, `PARLANCE_DATA_DIR`, `data_dir = "…"`. Unknown keys are errors.
 
 use anyhow::{Context as _, bail};
+use chat_api::limits::{Cidr, Rates};
+use chat_api::live::Limits;
 use clap::Args;
 use serde::Deserialize;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -45,6 +48,18 @@ pub struct ServeArgs {
     /// Origins whose pages may call /v1 and /v0
     #[arg(long, env = "PARLANCE_ALLOWED_ORIGINS", value_name = "ORIGIN", value_delimiter = ',')]
     pub allowed_origins: Vec<String>,
+    /// Proxies whose X-Forwarded-For is believed, as ranges of addresses [default: none]
+    #[arg(long, env = "PARLANCE_TRUSTED_PROXIES", value_name = "RANGE", value_delimiter = ',')]
+    pub trusted_proxies: Vec<String>,
+    /// How often somebody may call, for example login_ip=20+20/min, visitor=off or all=off
+    #[arg(long = "limit", env = "PARLANCE_LIMITS", value_name = "NAME=RATE", value_delimiter = ',')]
+    pub limits: Vec<String>,
+    /// Open sockets at most [default: 20000]
+    #[arg(long, env = "PARLANCE_SOCKETS_MAX", value_name = "N")]
+    pub sockets_max: Option<usize>,
+    /// Open sockets from one address at most [default: 1000]
+    #[arg(long, env = "PARLANCE_SOCKETS_PER_IP_MAX", value_name = "N")]
+    pub sockets_per_ip_max: Option<usize>,
     /// text or json [default: text]
     #[arg(long, env = "PARLANCE_LOG_FORMAT", value_name = "FORMAT")]
     pub log_format: Option<String>,
@@ -62,6 +77,10 @@ struct File {
     public_url: Option<String>,
     operator_token: Option<String>,
     allowed_origins: Option<Vec<String>>,
+    trusted_proxies: Option<Vec<String>>,
+    limits: Option<BTreeMap<String, String>>,
+    sockets_max: Option<usize>,
+    sockets_per_ip_max: Option<usize>,
     log_format: Option<String>,
 }
 
@@ -110,6 +129,9 @@ pub struct Serve {
     pub public_url: Option<String>,
     pub operator_token: Option<String>,
     pub allowed_origins: Vec<String>,
+    pub trusted_proxies: Vec<Cidr>,
+    pub rates: Rates,
+    pub sockets: Limits,
     pub log_json: bool,
 }
 
@@ -119,11 +141,32 @@ impl ServeArgs {
     /// # Errors
     /// Names the file and the key.
     pub fn resolve(self) -> anyhow::Result<Serve> {
+        self.resolve_over(Rates::default())
+    }
+
+    /// The same, with other limits than the defaults where none are given.
+    ///
+    /// # Errors
+    /// As [`resolve`](Self::resolve).
+    pub fn resolve_over(self, rates: Rates) -> anyhow::Result<Serve> {
         let file = File::read(self.store.config.as_deref())?;
         let log_json = match self.log_format.or(file.log_format.clone()).as_deref() {
             None | Some("text") => false,
             Some("json") => true,
             Some(other) => bail!("failed to read log_format '{other}': expected text or json"),
+        };
+        let rates = rates_over(rates, file.limits.as_ref(), &self.limits)?;
+        let proxies = if self.trusted_proxies.is_empty() { file.trusted_proxies.clone() } else { None };
+        let proxies = proxies.unwrap_or(self.trusted_proxies);
+        let trusted_proxies = proxies.iter().map(|range| range.parse().context("failed to read trusted_proxies"));
+        let defaults = Limits::default();
+        let sockets = Limits {
+            sockets_max: self.sockets_max.or(file.sockets_max).unwrap_or(defaults.sockets_max),
+            sockets_per_ip_max: self
+                .sockets_per_ip_max
+                .or(file.sockets_per_ip_max)
+                .unwrap_or(defaults.sockets_per_ip_max),
+            ..defaults
         };
         let origins = if self.allowed_origins.is_empty() { file.allowed_origins.clone() } else { None };
         Ok(Serve {
@@ -134,9 +177,26 @@ impl ServeArgs {
             public_url: self.public_url.or(file.public_url),
             operator_token: self.operator_token.or(file.operator_token).filter(|token| !token.is_empty()),
             allowed_origins: origins.unwrap_or(self.allowed_origins),
+            trusted_proxies: trusted_proxies.collect::<anyhow::Result<_>>()?,
+            rates,
+            sockets,
             log_json,
         })
     }
+}
+
+/// The file's limits over these, and the flags' over those.
+fn rates_over(mut rates: Rates, file: Option<&BTreeMap<String, String>>, flags: &[String]) -> anyhow::Result<Rates> {
+    // `all` comes first in the alphabet, so single limits in the file count over it.
+    for (name, rate) in file.into_iter().flatten() {
+        rates.set(name, rate).context("failed to read limits")?;
+    }
+    for flag in flags {
+        let (name, rate) =
+            flag.split_once('=').with_context(|| format!("failed to read limit '{flag}': expected NAME=RATE"))?;
+        rates.set(name.trim(), rate).context("failed to read limits")?;
+    }
+    Ok(rates)
 }
 
 #[cfg(test)]
@@ -157,6 +217,26 @@ mod tests {
         assert_eq!(settings.listen.port(), 9);
         assert_eq!(settings.mail_from, "a@b.example");
         assert_eq!(settings.mail, "spool");
+    }
+
+    #[test]
+    fn limits_and_proxies_are_read_and_checked() {
+        use chat_api::limits::Limit;
+        let file = "trusted_proxies = [\"10.0.0.0/8\"]\n[limits]\nvisitor = \"off\"\nagent = \"5+5/s\"";
+        let flags = ServeArgs { limits: vec!["agent=7+7/min".to_owned()], ..ServeArgs::default() };
+        let settings = with_file(file, flags).expect("resolves");
+        assert_eq!(settings.rates.get(Limit::Visitor), None);
+        assert_eq!(settings.rates.get(Limit::Agent), "7+7/min".parse().ok());
+        assert_eq!(settings.rates.get(Limit::LoginIp), "20+20/min".parse().ok());
+        assert!(settings.trusted_proxies[0].contains("10.1.2.3".parse().expect("an address")));
+        for (wrong, named) in [
+            ("trusted_proxies = [\"10.0.0.0/64\"]", "10.0.0.0/64"),
+            ("[limits]\nvisitors = \"off\"", "visitors"),
+            ("[limits]\nvisitor = \"10\"", "10+10/min"),
+        ] {
+            let error = with_file(wrong, ServeArgs::default()).expect_err(wrong);
+            assert!(format!("{error:#}").contains(named), "{error:#}");
+        }
     }
 
     #[test]

@@ -14,7 +14,7 @@ use ingest::event::Actor;
 use ingest::seal::KeyFile;
 use ingest::sqlite::{DataDir, PersonKeys, ReadPool};
 use ingest::writer::Writer;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -34,8 +34,8 @@ pub struct Engine {
     pub views: Arc<Views>,
     /// The facts, following the log.
     pub facts: Arc<Facts>,
-    writer_thread: JoinHandle<()>,
-    facts_thread: JoinHandle<()>,
+    /// The writer's and the facts', until they are joined.
+    threads: Mutex<Option<(JoinHandle<()>, JoinHandle<()>)>>,
     stop_facts: CancellationToken,
 }
 
@@ -59,7 +59,8 @@ impl Engine {
         let facts = Arc::new(Facts::open(&dir.path().join("facts"), manifest, writer.clone(), pool.clone())?);
         let stop_facts = CancellationToken::new();
         let facts_thread = Arc::clone(&facts).spawn(stop_facts.clone())?;
-        Ok(Self { dir, writer, pool, key_file, keys, views, facts, writer_thread, facts_thread, stop_facts })
+        let threads = Mutex::new(Some((writer_thread, facts_thread)));
+        Ok(Self { dir, writer, pool, key_file, keys, views, facts, threads, stop_facts })
     }
 
     /// The report engine over this engine's facts and state.
@@ -80,16 +81,16 @@ impl Engine {
         Importer::new(self.writer.clone(), self.pool.clone(), keys, key_file, Actor::Operator)
     }
 
-    /// Finishes what the writer has accepted, and ends its threads.
-    pub async fn close(self) {
+    /// Finishes what the writer has accepted, and ends its threads; nothing can be written afterwards.
+    pub async fn close(&self) {
+        let threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some((writer, facts)) = threads else { return };
         self.stop_facts.cancel();
-        let facts = self.facts_thread;
         let joined = tokio::task::spawn_blocking(move || facts.join()).await;
         if !matches!(joined, Ok(Ok(()))) {
             tracing::error!("the facts' thread has panicked");
         }
         self.writer.stop().await;
-        let writer = self.writer_thread;
         let joined = tokio::task::spawn_blocking(move || writer.join()).await;
         if !matches!(joined, Ok(Ok(()))) {
             tracing::error!("the writer's thread has panicked");

@@ -12,24 +12,29 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::serve::ListenerExt as _;
 use axum::{Json, Router};
-use chat_api::app::{ApiConfig, App, Probe};
+use chat_api::app::{ApiConfig, App, Probe, REQUEST_TIME_MAX, RemoveMail};
+use chat_api::limits::{Limit, Limiter};
 use chat_api::live::LiveHub;
-use chat_api::store::save;
+use chat_api::presence;
+use chat_api::store::{read, save};
 use ingest::sqlite::data_dir::consumer_offset;
 use ingest::time::Timestamp;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use serde::Deserialize;
-use sinks::smtp::{MailConfig, Mailer, Outbox, SystemClock};
+use sinks::smtp::{MailConfig, Mailer, Outbox, RecipientRate, SystemClock};
+use socket2::SockRef;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 /// Requests under way get this long to finish at shutdown.
 const DRAIN_MAX: Duration = Duration::from_secs(10);
+/// A peer that takes no byte of what is sent to it for this long is gone, whatever it asked for.
+const UNREAD_MAX: Duration = Duration::from_secs(30);
 /// Idempotency keys are forgotten after a day; looked at this often.
 const PRUNE_EVERY: Duration = Duration::from_secs(600);
 
@@ -40,11 +45,14 @@ const PRUNE_EVERY: Duration = Duration::from_secs(600);
 pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
     let settings = args.resolve()?;
     init_logs(settings.log_json, "info");
-    let server = Server::start(settings).await?;
+    let mut server = Server::start(settings).await?;
     println!("parlance is at http://{}", server.address);
-    wait_for_signal().await?;
+    let outcome = tokio::select! {
+        outcome = wait_for_signal() => outcome,
+        error = server.failure() => Err(error),
+    };
     server.stop().await;
-    Ok(())
+    outcome
 }
 
 /// Logs to standard error; `PARLANCE_LOG` filters, for example `debug,hyper=warn`, else `default` does.
@@ -110,12 +118,14 @@ impl Server {
         let outbox = Arc::new(outbox(&engine, &settings, &public_url)?);
         let next = engine.pool.read(|connection| consumer_offset(connection, jobs::CONSUMER))?;
         let jobs_thread = jobs::spawn(engine.writer.clone(), next, Arc::clone(&outbox), stop_work.clone())?;
-        let live = Arc::new(LiveHub::new());
+        let live = Arc::new(LiveHub::with_limits(settings.sockets.clone()));
         let app = Arc::new(App {
             config: ApiConfig {
                 public_url,
                 operator_token: settings.operator_token.clone(),
                 allowed_origins: settings.allowed_origins.clone(),
+                request_time_max: REQUEST_TIME_MAX,
+                trusted_proxies: settings.trusted_proxies.clone(),
                 http_address: Some(address.to_string()),
                 pg_address: None,
                 flight_address: None,
@@ -125,7 +135,11 @@ impl Server {
             keys: Arc::clone(&engine.keys),
             key_file: Arc::clone(&engine.key_file),
             views: Arc::clone(&engine.views),
+            activity: chat_api::activity::Activity::default(),
             live: Arc::clone(&live),
+            limiter: Limiter::new(settings.rates.clone()),
+            presence: Arc::default(),
+            remove_mail: remove_mail(&outbox),
             reports: Arc::new(engine.reports()?),
             probes: probes(&engine, &outbox),
         });
@@ -135,14 +149,16 @@ impl Server {
         tasks.spawn(live.run(reader, Arc::clone(&engine.views), engine.pool.clone(), end, stop_live.clone()));
         let stop = stop_work.clone();
         tasks.spawn(async move { outbox.run(stop).await });
-        tasks.spawn(prune(Arc::clone(&engine), stop_work.clone()));
+        tasks.spawn(prune(Arc::clone(&engine), Arc::clone(&app), stop_work.clone()));
+        tasks.spawn(presence::watch(Arc::clone(&app), stop_work.clone()));
+        let (writer, pool) = (engine.writer.clone(), engine.pool.clone());
+        tasks.spawn(chat_api::timers::run(writer, pool, Timestamp::now, stop_work.clone()));
         let own = own_routes(Arc::clone(&engine), Arc::clone(&app)).merge(pages);
         let router = chat_api::http::router_with(Arc::clone(&app), own);
         let (stop, live) = (stop_http.clone(), stop_live.clone());
         tasks.spawn(async move {
             let service = router.into_make_service_with_connect_info::<SocketAddr>();
-            // Small pushes must not wait for the acknowledgement of the one before.
-            let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
+            let listener = listener.tap_io(set_up);
             let serving = axum::serve(listener, service).with_graceful_shutdown(stop.clone().cancelled_owned());
             let drained = async {
                 stop.cancelled().await;
@@ -158,6 +174,15 @@ impl Server {
         Ok(Self { address, app, engine, tasks, jobs_thread, stop_http, stop_live, stop_work })
     }
 
+    /// Waits until a part of the server ends by itself, which none does unless it's broken. A server without its
+    /// sockets' hub or its mail must not go on as if all were well.
+    pub async fn failure(&mut self) -> anyhow::Error {
+        match self.tasks.join_next().await {
+            Some(Err(error)) => anyhow::anyhow!("a part of the server has panicked: {error}"),
+            _ => anyhow::anyhow!("a part of the server has ended by itself"),
+        }
+    }
+
     /// No new requests; those under way finish; sockets close; jobs and mail end; what was accepted is written.
     pub async fn stop(self) {
         let Self { app, engine, mut tasks, jobs_thread, stop_http, stop_live, stop_work, .. } = self;
@@ -171,17 +196,29 @@ impl Server {
             tracing::error!("the jobs' thread has panicked");
         }
         drop(app);
-        match Arc::try_unwrap(engine) {
-            Ok(engine) => engine.close().await,
-            Err(_) => tracing::error!("failed to close the data directory: something still uses it"),
-        }
+        // A request that outlived its time may still hold the engine: what it submits from here on is refused.
+        engine.close().await;
         tracing::info!("stopped");
+    }
+}
+
+/// A connection that can't be set up works all the same, only worse.
+fn set_up(stream: &mut TcpStream) {
+    let socket = SockRef::from(&*stream);
+    // Small pushes must not wait for the acknowledgement of the one before.
+    let outcome = socket.set_tcp_nodelay(true).and_then(|()| socket.set_tcp_user_timeout(Some(UNREAD_MAX)));
+    if let Err(error) = outcome {
+        tracing::debug!(%error, "failed to set a connection up");
     }
 }
 
 fn outbox(engine: &Engine, settings: &Serve, public_url: &str) -> anyhow::Result<Outbox> {
     let spool = engine.dir.path().join("spool");
-    let config = MailConfig::new(&settings.mail, &spool, &settings.mail_from, public_url)?;
+    let rate = settings.rates.get(Limit::MailRecipient).map(|rate| RecipientRate {
+        burst: rate.burst,
+        every_ms: i64::try_from(rate.every.as_millis()).unwrap_or(i64::MAX),
+    });
+    let config = MailConfig::new(&settings.mail, &spool, &settings.mail_from, public_url)?.with_recipient_rate(rate);
     let source = StateOutbox {
         writer: engine.writer.clone(),
         pool: engine.pool.clone(),
@@ -189,6 +226,15 @@ fn outbox(engine: &Engine, settings: &Serve, public_url: &str) -> anyhow::Result
         key_file: Arc::clone(&engine.key_file),
     };
     Ok(Outbox::new(Mailer::new(&config)?, &config, Arc::new(source), Arc::new(SystemClock)))
+}
+
+/// Erased persons' mails go from the spool; a mail server has taken what it has.
+fn remove_mail(outbox: &Arc<Outbox>) -> RemoveMail {
+    let outbox = Arc::clone(outbox);
+    Box::new(move |mail| match outbox.mailer().spool() {
+        Some(spool) => spool.remove(mail),
+        None => Ok(()),
+    })
 }
 
 fn probes(engine: &Engine, outbox: &Outbox) -> Vec<(&'static str, Probe)> {
@@ -210,7 +256,7 @@ fn probes(engine: &Engine, outbox: &Outbox) -> Vec<(&'static str, Probe)> {
     vec![("log", log), ("facts", facts), ("mail", mail)]
 }
 
-async fn prune(engine: Arc<Engine>, stop: CancellationToken) {
+async fn prune(engine: Arc<Engine>, app: Arc<App>, stop: CancellationToken) {
     let mut every = tokio::time::interval(PRUNE_EVERY);
     loop {
         tokio::select! { () = stop.cancelled() => return, _ = every.tick() => {} }
@@ -218,6 +264,15 @@ async fn prune(engine: Arc<Engine>, stop: CancellationToken) {
         let prune = move |connection: &rusqlite::Connection| save::prune_requests(connection, before).map(drop);
         if let Err(error) = engine.writer.transact(prune).await {
             tracing::warn!(%error, "failed to forget old idempotency keys; trying again later");
+        }
+        // One that was under way when its person was erased, or when the server was killed in the middle of erasing.
+        match engine.pool.read(read::mails_to_erased) {
+            Ok(mails) => {
+                if let Err(error) = mails.into_iter().try_for_each(|mail| (app.remove_mail)(mail)) {
+                    tracing::warn!(%error, "failed to delete a mail to an erased person; trying again later");
+                }
+            }
+            Err(error) => tracing::warn!(%error, "failed to look for mails to erased persons; trying again later"),
         }
     }
 }

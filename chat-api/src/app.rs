@@ -1,12 +1,20 @@
 //! What every route, socket and background task shares.
 
+use crate::activity::Activity;
 use crate::domain::{Answer, ChatDomain, Submission};
+use crate::limits::{Cidr, Limiter};
 use crate::live::LiveHub;
+use crate::presence::Presence;
 use crate::view::Views;
+use ingest::id::MailId;
 use ingest::seal::KeyFile;
 use ingest::sqlite::{PersonKeys, ReadPool};
 use ingest::writer::Writer;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// The time limit of a request, unless a test has a shorter one.
+pub const REQUEST_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// Settings of the API; from the binary's configuration.
 #[derive(Debug, Clone)]
@@ -17,6 +25,10 @@ pub struct ApiConfig {
     pub operator_token: Option<String>,
     /// Origins that may call `/v1` and `/v0` from browsers; the widget's come from its chatbot.
     pub allowed_origins: Vec<String>,
+    /// Proxies whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<Cidr>,
+    /// A request that takes longer has lost its caller.
+    pub request_time_max: Duration,
     /// Where HTTP listens; `GET /v1/status` says so, and so for the others.
     pub http_address: Option<String>,
     /// Where the Postgres wire listens, if it does.
@@ -39,13 +51,24 @@ pub struct App {
     pub key_file: Arc<KeyFile>,
     /// JSON of what is stored.
     pub views: Arc<Views>,
+    /// What widgets did lately.
+    pub activity: Activity,
     /// Open sockets.
     pub live: Arc<LiveHub>,
+    /// How often somebody may call.
+    pub limiter: Limiter,
+    /// Who is there.
+    pub presence: Arc<Presence>,
+    /// Deletes a mail that lies in the spool; one that isn't there is fine.
+    pub remove_mail: RemoveMail,
     /// SQL over the tenant's facts.
     pub reports: Arc<sql::Reports>,
     /// Dependencies by name, for `/readyz`; each says `None` when it's fine, or what is wrong.
     pub probes: Vec<(&'static str, Probe)>,
 }
+
+/// Deletes a mail from the spool, for the person who was erased.
+pub type RemoveMail = Box<dyn Fn(MailId) -> std::io::Result<()> + Send + Sync>;
 
 /// A check of one dependency.
 pub type Probe = Box<dyn Fn() -> Option<String> + Send + Sync>;

@@ -78,7 +78,11 @@ impl Domain for ChatDomain {
             Decision::Events(events) => (events, None),
             Decision::Repeated(record) => (Vec::new(), Some(record)),
         };
-        events.iter().for_each(|event| apply(&mut self.state, event));
+        store::persons::follow(tx, command, &events)?;
+        for event in &events {
+            store::load::load_for_apply(tx, &mut self.state, event)?;
+            apply(&mut self.state, event);
+        }
         let conversation = command.conversation().and_then(|id| self.state.conversations.get(&id)).cloned();
         let keys = if events.is_empty() { Vec::new() } else { submission.keys.clone() };
         let answer = Answer { events: events.clone(), repeated, conversation: conversation.map(Box::new) };
@@ -91,7 +95,9 @@ impl Domain for ChatDomain {
 
     fn committed(&mut self) {
         let state = &self.state;
-        let cached = state.conversations.len() + state.visitors.len() + state.requests.len() + state.mails.len();
+        let people = state.conversations.len() + state.visitors.len() + state.files.len();
+        let words = state.tags.len() + state.canned_responses.len();
+        let cached = people + words + state.requests.len() + state.mails.len();
         if cached > CACHED_ENTITIES_MAX {
             self.state = State::default();
         }

@@ -3,15 +3,22 @@
 //! - [`core`]: the pure core. Start at [`core::decide`](fn@core::decide).
 //! - [`store`]: state as SQLite rows. [`domain`]: core and store as the writer's state machine.
 //! - [`app`]: what every route shares. [`http`]: the routes. [`auth`]: who is calling. [`view`]: what is shown.
-//! - [`live`]: sockets and the hub that feeds them from the log.
-//! - [`import`]: transcripts in and out.
+//! - [`activity`]: what widgets did lately. [`live`]: sockets and the hub that feeds them from the log.
+//! - [`presence`]: who is there, and what follows when they are gone. [`timers`]: what happens by itself.
+//! - [`erasure`]: forgetting a person. [`import`]: transcripts in and out. [`limits`]: how often somebody may call, and
+//!   from where.
 
+pub mod activity;
 pub mod app;
 pub mod auth;
 pub mod core;
 pub mod domain;
+pub mod erasure;
 pub mod http;
 pub mod import;
+pub mod limits;
 pub mod live;
+pub mod presence;
 pub mod store;
+pub mod timers;
 pub mod view;

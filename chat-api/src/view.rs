@@ -4,14 +4,20 @@
 //! name is ever stored in one.
 
 mod accounts;
+mod configuration;
+mod queue;
+mod visitors;
 
 pub use accounts::*;
+pub use configuration::*;
+pub use queue::*;
+pub use visitors::{Browser, VisitorView};
 
-use crate::core::state::{Agent, Chatbot, Conversation, Status, Tenant, Thread, Visitor};
+use crate::core::state::{Agent, Conversation, Status, Tenant, Thread, Visitor};
 use crate::store::read;
 use ingest::event::{Actor, Event};
-use ingest::id::{AgentId, ChatbotId, ConversationId, EventId, GroupId, PersonId, TenantId, ThreadId, VisitorId};
-use ingest::payload::{AgentStatus, AuthorType, Holiday, OpeningHours, Payload, SlaTargets, Trigger};
+use ingest::id::{AgentId, ConversationId, EventId, GroupId, PersonId, TenantId, ThreadId, VisitorId};
+use ingest::payload::{AgentStatus, AuthorType, Holiday, OpeningHours, Payload, SlaTargets, StaleReason, Trigger};
 use ingest::seal::Sealed;
 use ingest::sqlite::person_keys::PersonKeyError;
 use ingest::sqlite::{PersonKeys, ReadPool};
@@ -41,15 +47,19 @@ pub enum ViewError {
 }
 
 /// RFC 3339 with milliseconds.
-fn rfc3339<S: Serializer>(at: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn rfc3339<S: Serializer>(at: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(at)
 }
 
-fn rfc3339_option<S: Serializer>(at: &Option<Timestamp>, serializer: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn rfc3339_option<S: Serializer>(at: &Option<Timestamp>, serializer: S) -> Result<S::Ok, S::Error> {
     match at {
         Some(at) => serializer.collect_str(at),
         None => serializer.serialize_none(),
     }
+}
+
+fn rfc3339_option_option<S: Serializer>(at: &Option<Option<Timestamp>>, serializer: S) -> Result<S::Ok, S::Error> {
+    rfc3339_option(&at.flatten(), serializer)
 }
 
 /// A tenant as its agents see it.
@@ -120,38 +130,6 @@ pub struct AgentView {
     pub deleted_at: Option<Timestamp>,
 }
 
-/// A chatbot as the tenant sees it.
-#[derive(Debug, Clone, Serialize)]
-#[serde(rename_all = "camelCase")]
-#[expect(missing_docs, reason = "the fields of the contract")]
-pub struct ChatbotView {
-    pub id: ChatbotId,
-    pub name: String,
-    pub api_key: String,
-    pub allowed_origins: Vec<String>,
-    pub greeting: String,
-    pub waiting_text: String,
-    #[serde(serialize_with = "rfc3339")]
-    pub created_at: Timestamp,
-    #[serde(serialize_with = "rfc3339")]
-    pub updated_at: Timestamp,
-}
-
-impl From<&Chatbot> for ChatbotView {
-    fn from(chatbot: &Chatbot) -> Self {
-        Self {
-            id: chatbot.id,
-            name: chatbot.name.clone(),
-            api_key: chatbot.api_key.clone(),
-            allowed_origins: chatbot.allowed_origins.clone(),
-            greeting: chatbot.greeting.clone(),
-            waiting_text: chatbot.waiting_text.clone(),
-            created_at: chatbot.created_at,
-            updated_at: chatbot.updated_at,
-        }
-    }
-}
-
 /// A conversation. Visitors get it without the agents' own fields (`for_visitor`).
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -173,7 +151,16 @@ pub struct ConversationView {
     pub tags: Option<Vec<String>>,
     pub last_seq: u64,
     pub last_message: Option<LastMessageView>,
+    pub unread_count: u64,
     pub queue_position: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub notes: Option<Option<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stale: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "rfc3339_option_option")]
+    pub snoozed_until: Option<Option<Timestamp>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<Value>,
     pub rating: Option<u8>,
     #[serde(serialize_with = "rfc3339")]
     pub created_at: Timestamp,
@@ -249,10 +236,24 @@ pub struct EventView {
     pub created_at: Timestamp,
 }
 
+/// What the page said of itself when the session began; an empty object when it said nothing.
+fn page_metadata(about: Option<String>) -> Value {
+    let about = about.and_then(|text| serde_json::from_str::<Value>(&text).ok());
+    about.and_then(|about| about.get("metadata").filter(|data| data.is_object()).cloned()).unwrap_or(json!({}))
+}
+
 /// Whether visitors get this event; for them `seq` rises with holes.
 #[must_use]
 pub fn visitor_may_see(event: &Event) -> bool {
-    event.conversation.is_some() && !matches!(event.payload, Payload::NotePosted(_) | Payload::ConversationTagged(_))
+    let for_agents = matches!(
+        event.payload,
+        Payload::NotePosted(_)
+            | Payload::ConversationTagged(_)
+            | Payload::ConversationUpdated(_)
+            | Payload::ConversationStale(_)
+            | Payload::ConversationSnoozed(_)
+    );
+    event.conversation.is_some() && !for_agents
 }
 
 /// Makes views: opens sealed texts and looks names up.
@@ -260,13 +261,14 @@ pub struct Views {
     pool: ReadPool,
     keys: Arc<PersonKeys>,
     names: Mutex<LruCache<PersonId, Option<Arc<str>>>>,
+    pace: queue::Pace,
 }
 
 impl Views {
     /// Views over the read pool and the person keys.
     #[must_use]
     pub fn new(pool: ReadPool, keys: Arc<PersonKeys>) -> Self {
-        Self { pool, keys, names: Mutex::new(LruCache::new(NAMES_MAX)) }
+        Self { pool, keys, names: Mutex::new(LruCache::new(NAMES_MAX)), pace: queue::Pace::new() }
     }
 
     /// Opens a text; `None` when there is none or its person was erased.
@@ -280,14 +282,25 @@ impl Views {
         }
     }
 
-    /// Forgets a name; call it for every committed event that may change one.
-    pub fn forget(&self, event: &Event) {
-        let person = match &event.payload {
-            Payload::AgentUpdated(change) => PersonId::from(change.agent_id),
-            Payload::VisitorUpdated(change) => PersonId::from(change.visitor_id),
+    /// Takes note of a committed event: a name may have changed, a queue may have moved.
+    pub fn note(&self, event: &Event) {
+        self.pace.note(event);
+        let persons: Vec<PersonId> = match &event.payload {
+            Payload::AgentUpdated(change) => vec![change.agent_id.into()],
+            Payload::VisitorUpdated(change) => vec![change.visitor_id.into()],
+            Payload::VisitorMerged(merged) => vec![merged.target_visitor_id.into()],
+            Payload::VisitorErased(erased) => {
+                std::iter::once(&erased.visitor_id).chain(&erased.merged).map(|id| PersonId::from(*id)).collect()
+            }
             _ => return,
         };
-        self.names.lock().unwrap_or_else(PoisonError::into_inner).pop(&person);
+        self.forget_names(&persons);
+    }
+
+    /// Forgets these persons' names.
+    pub fn forget_names(&self, persons: &[PersonId]) {
+        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        persons.iter().for_each(|person| drop(names.pop(person)));
     }
 
     fn name(
@@ -343,7 +356,7 @@ impl Views {
         })
     }
 
-    /// A conversation; with `for_visitor`, without the agent's address and the tags.
+    /// A conversation; with `for_visitor`, without what is for agents: their address, tags, notes and flags.
     ///
     /// # Errors
     /// See [`ViewError`].
@@ -352,7 +365,8 @@ impl Views {
         let (visitor, agent, position): (Option<Visitor>, Option<Agent>, Option<u64>) =
             self.pool.read(|connection| {
                 let agent = agent_id.map(|id| read::agent(connection, tenant, id)).transpose()?.flatten();
-                let position = chat.queued.map(|queued| read::queue_position(connection, tenant, queued.rank));
+                let position =
+                    chat.queued.map(|queued| read::queue_position(connection, tenant, chat.group, queued.rank));
                 Ok((read::visitor(connection, tenant, chat.visitor)?, agent, position.transpose()?))
             })?;
         let last_message = match &chat.last_message {
@@ -363,6 +377,9 @@ impl Views {
             }),
             None => None,
         };
+        let unread = if for_visitor { &chat.unread_by_visitor } else { &chat.unread_by_agents };
+        let about = visitor.as_ref().and_then(|visitor| visitor.metadata.as_ref()).filter(|_| !for_visitor);
+        let metadata = page_metadata(self.open(about)?);
         let agent_email = self.open(agent.as_ref().and_then(|agent| agent.email.as_ref()))?;
         Ok(ConversationView {
             id: chat.id,
@@ -379,7 +396,12 @@ impl Views {
             tags: (!for_visitor).then(|| chat.tags.iter().cloned().collect()),
             last_seq: chat.last_seq,
             last_message,
+            unread_count: unread.count(),
             queue_position: position,
+            notes: if for_visitor { None } else { Some(self.open(chat.notes.as_ref())?) },
+            stale: (!for_visitor).then_some(chat.stale),
+            snoozed_until: (!for_visitor).then_some(chat.snoozed_until),
+            metadata: (!for_visitor).then_some(metadata),
             rating: chat.rating,
             created_at: chat.created_at,
             updated_at: chat.updated_at,
@@ -453,7 +475,9 @@ impl Views {
             Payload::ConversationStarted(made) => {
                 (Some(made.thread_id), "conversation_started", "Conversation started".to_owned())
             }
-            Payload::ConversationQueued(queued) if queued.trigger == Trigger::FirstMessage => {
+            Payload::ConversationQueued(queued)
+                if matches!(queued.trigger, Trigger::FirstMessage | Trigger::Reopened) =>
+            {
                 let words = self.waiting_text(tenant, view.conversation_id)?;
                 (Some(queued.thread_id), "agent_will_join", words)
             }
@@ -468,6 +492,9 @@ impl Views {
                 view.agent_id = Some(left.agent_id);
                 (None, "agent_left", format!("{} left", named(left.agent_id)?))
             }
+            Payload::ConversationResolved(done) if done.reason.as_deref() == Some("standby_expired") => {
+                (Some(done.thread_id), "standby_expired", "The visitor left".to_owned())
+            }
             Payload::ConversationResolved(done) => {
                 (Some(done.thread_id), "resolved", "Conversation resolved".to_owned())
             }
@@ -479,12 +506,41 @@ impl Views {
                 (Some(rated.thread_id), "rated", format!("Rated {} of 5", rated.score))
             }
             Payload::ConversationTagged(_) => (None, "tagged", "Tags changed".to_owned()),
+            Payload::ConversationUpdated(changed) if changed.group_id.is_some() => {
+                (None, "group_changed", "Group changed".to_owned())
+            }
+            Payload::ConversationUpdated(_) => (None, "notes_changed", "Notes changed".to_owned()),
+            Payload::ConversationTransferred(passed) => {
+                view.agent_id = passed.agent_id;
+                let to = match (passed.agent_id, passed.group_id) {
+                    (Some(agent), _) => format!(" to {}", named(agent)?),
+                    (None, Some(group)) => self.group_name(tenant, group)?,
+                    (None, None) => String::new(),
+                };
+                (Some(passed.thread_id), "transferred", format!("Conversation transferred{to}"))
+            }
+            Payload::ConversationStale(stale) => {
+                let words = match stale.reason {
+                    StaleReason::Manual => "Marked as stale",
+                    StaleReason::Idle => "Nobody has written for a while",
+                };
+                (Some(stale.thread_id), "stale", words.to_owned())
+            }
+            Payload::ConversationSnoozed(snoozed) => match snoozed.until {
+                Some(until) => (None, "snoozed", format!("Snoozed until {until}")),
+                None => (None, "snooze_ended", "Back from being snoozed".to_owned()),
+            },
             _ => (None, payload.kind(), String::new()),
         };
         view.thread_id = thread;
         view.content = Some(content);
         view.metadata = json!({ "code": code });
         Ok(())
+    }
+
+    fn group_name(&self, tenant: TenantId, id: GroupId) -> Result<String, ViewError> {
+        let group = self.pool.read(|connection| read::group(connection, tenant, id))?;
+        Ok(group.map(|group| format!(" to {}", group.name)).unwrap_or_default())
     }
 
     fn waiting_text(&self, tenant: TenantId, id: ConversationId) -> Result<String, ViewError> {

@@ -3,11 +3,14 @@
 
 use chat_api::core::command::{AgentDetails, Command, CommandKind as K, NewAgent, NewMessage, NewVisitor};
 use chat_api::core::decide::Decision;
-use chat_api::core::state::Status;
+use chat_api::core::state::{Agent, Status};
 use chat_api::core::{Rejection, State, apply, decide};
 use ingest::event::{Actor, Event, RequestKey};
-use ingest::id::{AgentId, ChatbotId, ConversationId, EventId, TenantId, VisitorId};
-use ingest::payload::{AgentStatus, Payload, Role, Trigger};
+use ingest::id::{AgentId, ChatbotId, ConversationId, EventId, GroupId, TenantId, VisitorId};
+use ingest::payload::{
+    AgentStatus, ChatbotCreated, GroupCreated, GroupMembersChanged, GroupUpdated, Payload, Resource, Role,
+    RoutingStrategy, Trigger,
+};
 use ingest::seal::Sealed;
 use ingest::time::Timestamp;
 use proptest::prelude::*;
@@ -15,6 +18,8 @@ use std::collections::HashMap;
 
 const AGENTS: usize = 3;
 const CHATS: usize = 8;
+const STRATEGIES: [RoutingStrategy; 4] =
+    [RoutingStrategy::RoundRobin, RoutingStrategy::LeastLoaded, RoutingStrategy::Sticky, RoutingStrategy::Skills];
 
 fn sealed(person: &[u8]) -> Sealed {
     Sealed { person: ingest::id::PersonId::derived(&[person]), ciphertext: "AAAA".to_owned() }
@@ -37,6 +42,10 @@ fn chat_id(number: usize) -> ConversationId {
     ConversationId::derived(&[b"chat", &number.to_le_bytes()])
 }
 
+fn group_id(number: usize) -> GroupId {
+    GroupId::derived(&[b"group", &number.to_le_bytes()])
+}
+
 fn visitor_id(number: usize) -> VisitorId {
     VisitorId::derived(&[b"visitor", &number.to_le_bytes()])
 }
@@ -56,7 +65,7 @@ fn new_agent(number: usize, role: Role, capacity: u32) -> NewAgent {
 }
 
 fn message() -> NewMessage {
-    NewMessage { content: sealed(b"visitor"), content_chars: 2, client_id: None, metadata: None }
+    NewMessage { content: sealed(b"visitor"), content_chars: 2, client_id: None, metadata: None, file_id: None }
 }
 
 impl World {
@@ -71,15 +80,27 @@ impl World {
             let capacity = u32::try_from(number).expect("small");
             world.run(Actor::Operator, K::CreateAgent(new_agent(number, Role::Agent, capacity))).expect("an agent");
         }
-        let chatbot = K::CreateChatbot {
+        let chatbot = K::CreateChatbot(ChatbotCreated {
             chatbot_id: ChatbotId::derived(&[b"bot"]),
             name: "b".into(),
             api_key: "k".into(),
             allowed_origins: vec![],
             greeting: String::new(),
             waiting_text: String::new(),
-        };
+            theme: serde_json::Map::new(),
+            default_group_id: None,
+        });
         world.run(Actor::Operator, chatbot).expect("a chatbot");
+        for (number, routing_strategy) in STRATEGIES.into_iter().enumerate() {
+            let group = GroupCreated {
+                group_id: group_id(number),
+                name: format!("{number}"),
+                description: String::new(),
+                routing_strategy,
+                is_default: false,
+            };
+            world.run(Actor::Operator, K::CreateGroup(group)).expect("a group");
+        }
         world
     }
 
@@ -110,7 +131,10 @@ impl World {
 /// Something that a person, or the assignment job, does.
 #[derive(Debug, Clone)]
 enum Step {
-    Start(usize, bool),
+    Start(usize, bool, Option<usize>),
+    Join(usize, usize, bool),
+    Default(usize, bool),
+    Delete(usize, bool),
     VisitorWrites(usize),
     AgentWrites(usize, usize),
     Status(usize, AgentStatus),
@@ -125,11 +149,15 @@ enum Step {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let (agent, chat) = (1..=AGENTS, 0..CHATS);
+    let (agent, chat, group) = (1..=AGENTS, 0..CHATS, 0..STRATEGIES.len());
     let status =
         prop_oneof![3 => Just(AgentStatus::Online), 1 => Just(AgentStatus::Offline), 1 => Just(AgentStatus::Away)];
     prop_oneof![
-        4 => (chat.clone(), any::<bool>()).prop_map(|(chat, first)| Step::Start(chat, first)),
+        4 => (chat.clone(), any::<bool>(), prop::option::of(group.clone()))
+            .prop_map(|(chat, first, group)| Step::Start(chat, first, group)),
+        1 => (agent.clone(), group.clone(), any::<bool>()).prop_map(|(agent, group, joins)| Step::Join(agent, group, joins)),
+        1 => (group.clone(), any::<bool>()).prop_map(|(group, is)| Step::Default(group, is)),
+        1 => (group, any::<bool>()).prop_map(|(group, deletes)| Step::Delete(group, deletes)),
         4 => chat.clone().prop_map(Step::VisitorWrites),
         2 => (agent.clone(), chat.clone()).prop_map(|(agent, chat)| Step::AgentWrites(agent, chat)),
         3 => (agent.clone(), status).prop_map(|(agent, status)| Step::Status(agent, status)),
@@ -148,24 +176,17 @@ fn take_step(world: &mut World, step: &Step) {
     let conversation_id = |chat: &usize| chat_id(*chat);
     let agent = |number: &usize| Actor::Agent(agent_id(*number));
     let (actor, kind) = match step {
-        Step::Start(chat, first) => {
+        Step::Start(chat, first, group) => {
             if world.state.conversations.contains_key(&chat_id(*chat)) {
                 return;
             }
-            let visitor = NewVisitor {
-                visitor_id: visitor_id(*chat),
-                readable_id: "amber-otter-1".into(),
-                name: None,
-                email: None,
-                phone: None,
-                metadata: None,
-                external_id: None,
-            };
+            let visitor = NewVisitor::anonymous(visitor_id(*chat), "amber-otter-1".into());
             let kind = K::StartSession {
                 visitor,
                 conversation_id: chat_id(*chat),
                 chatbot_id: ChatbotId::derived(&[b"bot"]),
-                group_id: None,
+                group_id: group.map(group_id),
+                skills: Vec::new(),
                 message: first.then(message),
             };
             (Actor::Visitor(visitor_id(*chat)), kind)
@@ -192,6 +213,19 @@ fn take_step(world: &mut World, step: &Step) {
             let kind = K::Rate { conversation_id: conversation_id(chat), score: *score, comment: None };
             (Actor::Visitor(visitor_id(*chat)), kind)
         }
+        Step::Join(agent, group, joins) => {
+            let (mut add, mut remove) = (vec![], vec![]);
+            if *joins { &mut add } else { &mut remove }.push(agent_id(*agent));
+            (Actor::Operator, K::ChangeMembers(GroupMembersChanged { group_id: group_id(*group), add, remove }))
+        }
+        Step::Default(group, is) => {
+            let change = GroupUpdated { is_default: Some(*is), ..GroupUpdated::nothing(group_id(*group)) };
+            (Actor::Operator, K::UpdateGroup(change))
+        }
+        Step::Delete(group, deletes) => {
+            let resource = Resource::Group(group_id(*group));
+            (Actor::Operator, if *deletes { K::Delete(resource) } else { K::Restore(resource) })
+        }
         Step::Job => (Actor::System, K::AssignQueue { trigger: Trigger::AgentAvailable }),
     };
     // A refusal is an answer too; the properties hold after it.
@@ -217,7 +251,9 @@ fn check_counters(world: &World) {
     let mut waiting: Vec<_> =
         world.state.conversations.values().filter_map(|chat| Some((chat.queued?.rank, chat.id))).collect();
     waiting.sort_unstable();
-    assert_eq!(roster.queue.iter().map(|(rank, id)| (*rank, *id)).collect::<Vec<_>>(), waiting);
+    assert_eq!(roster.queue.by_rank().into_iter().collect::<Vec<_>>(), waiting);
+    let defaults = world.state.groups.values().filter(|group| group.is_default).count();
+    assert!(defaults <= 1, "one default a tenant");
     for chat in world.state.conversations.values() {
         assert!(chat.queued.is_none() || chat.status == Status::Pending, "only pending conversations wait");
         assert!(chat.status != Status::Active || chat.agent.is_some(), "an active conversation has an agent");
@@ -230,14 +266,18 @@ fn check_assignment(world: &World, made: &[Event]) {
         if let Payload::AgentAssigned(assigned) = &event.payload {
             let chosen = assigned.candidates.iter().find(|one| one.agent_id == assigned.agent_id).expect("recorded");
             assert!(chosen.eligible && chosen.load < chosen.capacity, "capacity is never exceeded: {chosen:?}");
+            let group = assigned.group_id.map(|id| &world.state.groups[&id]);
+            assert!(group.is_none_or(|group| group.members.contains(&assigned.agent_id)), "only members serve a group");
         }
     }
     let roster = &world.state.rosters[&world.tenant];
-    let agents = roster.agents.iter().map(|id| &world.state.agents[id]);
-    let free = agents
-        .filter(|agent| world.state.is_available(agent) && agent.active_chats < agent.max_concurrent_chats)
-        .count();
-    assert!(free == 0 || roster.queue.is_empty(), "{} wait while {free} agents are free", roster.queue.len());
+    let free = |agent: &&Agent| world.state.is_available(agent) && agent.active_chats < agent.max_concurrent_chats;
+    let agents: Vec<&Agent> = roster.agents.iter().map(|id| &world.state.agents[id]).filter(free).collect();
+    for chat in roster.queue.by_rank().values().map(|id| &world.state.conversations[id]) {
+        let group = world.state.serving_group(world.tenant, chat.group);
+        let idle = agents.iter().find(|agent| world.state.serves(agent, group));
+        assert!(idle.is_none(), "{} waits for {group:?} while {idle:?} is free", chat.id);
+    }
 }
 
 fn without_caches(state: &State) -> State {
@@ -295,6 +335,7 @@ proptest! {
 /// A state's entities in one order, as text: maps have none.
 fn sorted(state: &State) -> Vec<String> {
     let mut all: Vec<String> = Vec::new();
+    all.extend(state.groups.values().map(|entity| format!("{entity:?}")));
     all.extend(state.agents.values().map(|entity| format!("{entity:?}")));
     all.extend(state.conversations.values().map(|entity| format!("{entity:?}")));
     all.extend(state.visitors.values().map(|entity| format!("{entity:?}")));
@@ -312,12 +353,12 @@ fn who_comes_back_from_an_agent_who_leaves_is_served_first() {
     let online = |of: usize, status| K::SetAgentStatus { agent_id: agent_id(of), status, accepting_chats: None };
     world.run(Actor::Agent(agent_id(2)), online(2, AgentStatus::Online)).expect("online");
     for chat in 0..4 {
-        take_step(&mut world, &Step::Start(chat, true));
+        take_step(&mut world, &Step::Start(chat, true, None));
     }
     take_step(&mut world, &Step::Job);
     // Agent 2 has two slots: chats 0 and 1 are with them, 2 and 3 wait.
     world.run(Actor::Agent(agent_id(2)), online(2, AgentStatus::Offline)).expect("offline");
-    let queue: Vec<ConversationId> = world.state.rosters[&world.tenant].queue.values().copied().collect();
+    let queue: Vec<ConversationId> = world.state.rosters[&world.tenant].queue.by_rank().into_values().collect();
     assert_eq!(queue, [chat_id(0), chat_id(1), chat_id(2), chat_id(3)]);
 }
 
@@ -326,7 +367,7 @@ fn who_comes_back_from_an_agent_who_leaves_is_served_first() {
 fn people_may_do_what_the_job_may_not() {
     let mut world = World::new();
     for chat in 0..2 {
-        take_step(&mut world, &Step::Start(chat, true));
+        take_step(&mut world, &Step::Start(chat, true, None));
         let kind = K::Assign { conversation_id: chat_id(chat), agent_id: agent_id(1) };
         world.run(Actor::Agent(agent_id(2)), kind).expect("over the capacity of 1, by hand");
     }
@@ -339,9 +380,12 @@ fn people_may_do_what_the_job_may_not() {
 /// The core knows no clock, runtime, database or web framework: it can be driven from anywhere.
 #[test]
 fn the_core_imports_nothing_impure() {
-    let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/core");
-    for file in std::fs::read_dir(dir).expect("the core's folder") {
-        let path = file.expect("an entry").path();
+    let mut paths = vec![std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/core")];
+    while let Some(path) = paths.pop() {
+        if path.is_dir() {
+            paths.extend(std::fs::read_dir(path).expect("a folder").map(|file| file.expect("an entry").path()));
+            continue;
+        }
         let text = std::fs::read_to_string(&path).expect("readable");
         for word in ["tokio", "axum", "rusqlite", "Timestamp::now", "SystemTime", "Instant::", "::fresh()", "rand::"] {
             assert!(!text.contains(word), "{} mentions {word}", path.display());

@@ -20,6 +20,8 @@ use tokio::sync::{mpsc, oneshot};
 pub const BATCH_COMMANDS_MAX: usize = 256;
 /// Work that may wait; beyond it callers wait before they are queued.
 const QUEUE_MAX: usize = 4_096;
+/// Pauses before each try to empty the WAL; everyone else waits with it.
+const TRUNCATE_PAUSES_MS: [u64; 8] = [0, 1, 5, 10, 20, 50, 100, 200];
 
 /// What a command led to.
 pub struct Decided<A> {
@@ -107,6 +109,9 @@ enum Work<D: Domain> {
         run: Option<Transaction>,
         reply: oneshot::Sender<Result<(), WriteError>>,
     },
+    TruncateWal {
+        reply: oneshot::Sender<Result<(), WriteError>>,
+    },
     Stop,
 }
 
@@ -114,7 +119,7 @@ impl<D: Domain> Work<D> {
     fn weight(&self) -> usize {
         match self {
             Self::Commands { commands, .. } => commands.len().max(1),
-            Self::Transaction { .. } | Self::Stop => 1,
+            Self::Transaction { .. } | Self::TruncateWal { .. } | Self::Stop => 1,
         }
     }
 }
@@ -187,6 +192,16 @@ impl<D: Domain> Writer<D> {
         outcome.await.map_err(|_| WriteError::Stopped)?
     }
 
+    /// Moves the whole WAL into the database and empties its file: what was overwritten or deleted is nowhere then.
+    ///
+    /// # Errors
+    /// `Failed` when readers were in the way all the time. Retry later.
+    pub async fn truncate_wal(&self) -> Result<(), WriteError> {
+        let (reply, outcome) = oneshot::channel();
+        self.queue.send(Work::TruncateWal { reply }).await.map_err(|_| WriteError::Stopped)?;
+        outcome.await.map_err(|_| WriteError::Stopped)?
+    }
+
     /// Asks the thread to finish what was queued before and end.
     pub async fn stop(&self) {
         // A closed queue means that it has ended already.
@@ -243,7 +258,16 @@ impl<D: Domain> WriterThread<D> {
                 stopping = matches!(next, Work::Stop);
                 batch.push(next);
             }
-            self.commit_or_split(&mut batch);
+            // Not part of any transaction: they come when the others are committed.
+            let truncations: Vec<Work<D>> =
+                batch.extract_if(.., |work| matches!(work, Work::TruncateWal { .. })).collect();
+            if !batch.is_empty() {
+                self.commit_or_split(&mut batch);
+            }
+            if !truncations.is_empty() {
+                let outcome = self.truncate_wal();
+                truncations.into_iter().for_each(|work| answer(work, Outcome::Transaction(outcome.clone())));
+            }
             self.checkpoint(false);
         }
         self.checkpoint(true);
@@ -306,7 +330,7 @@ impl<D: Domain> WriterThread<D> {
                     Outcome::Commands(outcome)
                 }
                 Work::Transaction { run, .. } => Outcome::Transaction(self.savepoint(run.take())?),
-                Work::Stop => Outcome::None,
+                Work::TruncateWal { .. } | Work::Stop => Outcome::None,
             });
         }
         self.domain.flush(&self.connection)?;
@@ -354,6 +378,22 @@ impl<D: Domain> WriterThread<D> {
         }
     }
 
+    /// Tries for as long as a reader may hold a snapshot.
+    fn truncate_wal(&self) -> Result<(), WriteError> {
+        for pause_ms in TRUNCATE_PAUSES_MS {
+            std::thread::sleep(std::time::Duration::from_millis(pause_ms));
+            match self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0)) {
+                Ok(0) => return Ok(()),
+                Ok(_) => {}
+                Err(error) => {
+                    abort_on_lost_sync(&error);
+                    return Err(WriteError::Failed(error.to_string().into()));
+                }
+            }
+        }
+        Err(WriteError::Failed("readers hold the write-ahead log; try again".into()))
+    }
+
     fn checkpoint(&self, last: bool) {
         let pages = |mode: &str| -> rusqlite::Result<(i64, i64)> {
             self.connection
@@ -394,7 +434,9 @@ fn answer<D: Domain>(work: Work<D>, outcome: Outcome<D>) {
     // A caller that stopped waiting doesn't need its answer.
     match (work, outcome) {
         (Work::Commands { reply, .. }, Outcome::Commands(outcome)) => drop(reply.send(Ok(outcome))),
-        (Work::Transaction { reply, .. }, Outcome::Transaction(outcome)) => drop(reply.send(outcome)),
+        (Work::Transaction { reply, .. } | Work::TruncateWal { reply }, Outcome::Transaction(outcome)) => {
+            drop(reply.send(outcome));
+        }
         _ => {}
     }
 }
@@ -402,7 +444,7 @@ fn answer<D: Domain>(work: Work<D>, outcome: Outcome<D>) {
 fn refuse<D: Domain>(work: Work<D>, error: &WriteError) {
     match work {
         Work::Commands { reply, .. } => drop(reply.send(Err(error.clone()))),
-        Work::Transaction { reply, .. } => drop(reply.send(Err(error.clone()))),
+        Work::Transaction { reply, .. } | Work::TruncateWal { reply } => drop(reply.send(Err(error.clone()))),
         Work::Stop => {}
     }
 }

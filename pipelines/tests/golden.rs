@@ -1,6 +1,6 @@
 //! Each job on its golden fixture: events in, the same multiset of rows out, on whichever engine runs the SQL.
 //!
-//! A changed job needs `UPDATE_EXPECT=1` and a look at the difference.
+//! A changed job, or a new version of a payload, needs `UPDATE_EXPECT=1` and a look at the difference.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod support;
@@ -60,6 +60,10 @@ fn usage_metrics_gives_its_golden_rows() {
 #[test]
 fn the_fixtures_hold_every_event_type_as_it_is_encoded() {
     for job in jobs() {
+        if std::env::var_os("UPDATE_EXPECT").is_some() {
+            let encoded = events(&job.name).into_iter().map(|record| record.event.encode() + "\n");
+            std::fs::write(fixture(&job.name, "in"), encoded.collect::<String>()).unwrap();
+        }
         let records = events(&job.name);
         for record in &records {
             assert_eq!(Event::decode(&record.body).unwrap().encode(), record.body, "{}", job.name);

@@ -18,6 +18,9 @@ fn a_queued_conversation_triggers_with_its_reason() {
     let check = |line: &str, rows: &[&str]| check("assignment_triggers", line, rows);
     check(r#"live visitor conversation_queued {"threadId":"$1","trigger":"reopened","rank":1}"#, &["reopened"]);
     check(r#"import visitor conversation_queued {"threadId":"$1","trigger":"reopened","rank":1}"#, &[]);
+    let transferred =
+        r#"live agent conversation_queued {"threadId":"$1","trigger":"transferred","rank":1,"groupId":"$2"}"#;
+    check(transferred, &["transferred"]);
 }
 
 #[test]
@@ -31,6 +34,19 @@ fn an_agent_triggers_when_they_can_take_more() {
     check(r#"live agent agent_updated {"agentId":"$1","role":"admin"}"#, &available);
     check(r#"live agent agent_updated {"agentId":"$1","role":"viewer"}"#, &[]);
     check(r#"live agent agent_updated {"agentId":"$1"}"#, &[]);
+}
+
+#[test]
+fn a_group_triggers_when_other_agents_serve_its_queue() {
+    let check = |line: &str, rows: &[&str]| check("assignment_triggers", line, rows);
+    let available = ["agent_available"];
+    check(r#"live agent group_members_changed {"groupId":"$1","add":["$2"]}"#, &available);
+    check(r#"live agent group_members_changed {"groupId":"$1","remove":["$2"]}"#, &[]);
+    check(r#"live agent group_updated {"groupId":"$1","isDefault":true}"#, &available);
+    check(r#"live agent group_updated {"groupId":"$1","name":"x"}"#, &[]);
+    check(r#"live agent resource_deleted {"kind":"group","id":"$1"}"#, &available);
+    check(r#"live agent resource_restored {"kind":"group","id":"$1"}"#, &available);
+    check(r#"live agent resource_restored {"kind":"tag","id":"$1"}"#, &[]);
 }
 
 #[test]

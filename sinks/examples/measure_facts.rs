@@ -34,11 +34,22 @@ fn conversation(tenant: TenantId, number: i64) -> impl Iterator<Item = Event> {
                 thread_id,
                 tags: vec!["billing".into()],
                 external_id: None,
+                skills: Vec::new(),
+                continues: None,
             }
             .into()
         } else {
             let content = Sealed { person: PersonId(visitor_id.0), ciphertext: String::new() };
-            MessagePosted { thread_id, author_type, content, content_chars: 80, client_id: None, metadata: None }.into()
+            MessagePosted {
+                thread_id,
+                author_type,
+                content,
+                content_chars: 80,
+                client_id: None,
+                metadata: None,
+                file_id: None,
+            }
+            .into()
         };
         Event {
             id: EventId::fresh(),

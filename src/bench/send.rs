@@ -52,7 +52,7 @@ pub async fn run(common: &Common) -> anyhow::Result<()> {
 
 async fn start_server(scratch: &Scratch) -> anyhow::Result<(Child, String)> {
     let mut child = Command::new(std::env::current_exe()?)
-        .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
+        .args(["serve", "--listen", "127.0.0.1:0", "--limit", "all=off", "--data-dir"])
         .arg(scratch.path().join("data"))
         .env("PARLANCE_LOG", "warn")
         .stdout(Stdio::piped())

@@ -14,6 +14,7 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::{Json, Router};
 use chat_api::app::App;
+use chat_api::limits::Rates;
 use std::sync::{Arc, OnceLock};
 use tenants::DemoTenant;
 use tokio::task::JoinSet;
@@ -34,22 +35,26 @@ const VISITORS: usize = 3;
 /// Names what keeps the server from starting.
 pub async fn run(args: DemoArgs) -> anyhow::Result<()> {
     anyhow::ensure!(args.speed > 0.0, "--speed must be above 0");
-    let mut settings = args.serve.resolve()?;
+    // All of its people come from one address, and faster than people do.
+    let mut settings = args.serve.resolve_over(Rates::off())?;
     // The demo's own noise stays out of the way; PARLANCE_LOG brings it back.
     init_logs(settings.log_json, "warn");
     settings.mail_from = "Parlance demo <demo@localhost>".to_owned();
     let facts: Arc<OnceLock<serde_json::Value>> = Arc::default();
-    let server = Server::start_with(settings, pages(Arc::clone(&facts))).await?;
+    let mut server = Server::start_with(settings, pages(Arc::clone(&facts))).await?;
     let api = Api::new(&format!("http://{}", server.address))?;
     let tenants = tenants::open(&api, &server.app).await.context("failed to set the demo's tenants up")?;
     facts.get_or_init(|| tenants::describe(&tenants));
     print_sign_ins(&api, &tenants);
     let mut traffic = start_people(&api, &tenants, args.speed, args.seed);
-    wait_for_signal().await?;
+    let outcome = tokio::select! {
+        outcome = wait_for_signal() => outcome,
+        error = server.failure() => Err(error),
+    };
     traffic.abort_all();
     while traffic.join_next().await.is_some() {}
     server.stop().await;
-    Ok(())
+    outcome
 }
 
 fn pages(facts: Arc<OnceLock<serde_json::Value>>) -> Router<Arc<App>> {

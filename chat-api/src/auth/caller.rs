@@ -28,7 +28,7 @@ pub struct AgentCaller {
     pub custom_role: Option<RoleId>,
     /// What they may do, as of now.
     pub permissions: PermissionSet,
-    /// The groups they are in.
+    /// The groups whose conversations they work on.
     pub groups: BTreeSet<GroupId>,
     /// The session they signed in with.
     pub session: SessionId,
@@ -70,17 +70,36 @@ impl AgentCaller {
 pub struct VisitorCaller {
     /// The tenant of the chatbot.
     pub tenant: TenantId,
-    /// Who.
+    /// Whose the conversation is: who the token is for, or whom they were merged into.
     pub visitor: VisitorId,
+    /// Who the token is for.
+    pub subject: VisitorId,
     /// The one conversation the token is for.
     pub conversation: ConversationId,
     /// The chatbot it came through.
     pub chatbot: ChatbotId,
+    /// May read, but not write.
+    pub blocked: bool,
+    /// When the presented token was made.
+    pub issued_at: Timestamp,
     /// When the presented token ends.
     pub expires_at: Timestamp,
 }
 
 impl VisitorCaller {
+    /// The token was for an anonymous visitor who was merged since: it's still good for its own conversation, but
+    /// doesn't open those that the identified visitor has elsewhere.
+    #[must_use]
+    pub fn is_limited(&self) -> bool {
+        self.subject != self.visitor
+    }
+
+    /// Whether a conversation of this visitor's is for this token too.
+    #[must_use]
+    pub fn opens(&self, conversation: ConversationId) -> bool {
+        !self.is_limited() || self.conversation == conversation
+    }
+
     /// For commands.
     #[must_use]
     pub fn actor(&self) -> Actor {
@@ -138,44 +157,77 @@ pub enum AuthError {
 /// See [`AuthError`].
 pub fn agent(app: &App, token: &str) -> Result<AgentCaller, AuthError> {
     let claims = tokens::open_agent(&app.key_file, token).ok_or(AuthError::Invalid)?;
+    agent_in_session(app, claims.tenant, claims.sub, claims.session, Timestamp(claims.exp * 1_000))
+}
+
+/// An agent whose token was checked before, with the rights of now.
+///
+/// # Errors
+/// See [`AuthError`].
+pub fn agent_now(app: &App, caller: &AgentCaller) -> Result<AgentCaller, AuthError> {
+    agent_in_session(app, caller.tenant, caller.agent, caller.session, caller.expires_at)
+}
+
+fn agent_in_session(
+    app: &App,
+    tenant: TenantId,
+    id: AgentId,
+    session: SessionId,
+    expires_at: Timestamp,
+) -> Result<AgentCaller, AuthError> {
     let (session, agent, role, groups) = app.pool.read(|connection| {
-        let agent = read::agent(connection, claims.tenant, claims.sub)?;
+        let agent = read::agent(connection, tenant, id)?;
         let role = agent.as_ref().and_then(|agent| agent.custom_role);
-        let role = role.map(|id| read::role(connection, claims.tenant, id)).transpose()?.flatten();
-        let groups = read::groups_of(connection, claims.tenant, claims.sub)?;
-        Ok((read::session(connection, claims.session)?, agent, role, groups))
+        let role = role.map(|id| read::role(connection, tenant, id)).transpose()?.flatten();
+        let groups = read::groups_of(connection, tenant, id)?;
+        Ok((read::session(connection, session)?, agent, role, groups))
     })?;
     let now = Timestamp::now();
     match (session, agent) {
         (Some(session), Some(agent)) if session.is_open(&agent, role.as_ref(), now) => Ok(AgentCaller {
-            tenant: claims.tenant,
-            agent: claims.sub,
+            tenant,
+            agent: id,
             role: agent.role,
             custom_role: agent.custom_role,
             permissions: agent.permissions(role.as_ref()),
             groups,
             session: session.id,
-            expires_at: Timestamp(claims.exp * 1_000),
+            expires_at,
         }),
         _ => Err(AuthError::Invalid),
     }
 }
 
-/// A visitor's session token. The conversation must still be that visitor's.
+/// A visitor's session token. The chatbot must be there, and the conversation still be that visitor's, or of the one
+/// they were merged into.
 ///
 /// # Errors
 /// See [`AuthError`].
 pub fn visitor(app: &App, token: &str) -> Result<VisitorCaller, AuthError> {
     let claims = tokens::open_visitor(&app.key_file, token).ok_or(AuthError::Invalid)?;
-    let chat = app.pool.read(|connection| read::conversation(connection, claims.tenant, claims.conversation))?;
-    if chat.is_none_or(|chat| chat.visitor != claims.sub) {
+    let (chat, subject, chatbot) = app.pool.read(|connection| {
+        let chat = read::conversation(connection, claims.tenant, claims.conversation)?;
+        let subject = read::visitor(connection, claims.tenant, claims.sub)?;
+        Ok((chat, subject, read::chatbot(connection, claims.tenant, claims.chatbot)?))
+    })?;
+    let (Some(chat), Some(subject), Some(chatbot)) = (chat, subject, chatbot) else { return Err(AuthError::Invalid) };
+    if chatbot.deleted_at.is_some() {
         return Err(AuthError::Invalid);
     }
+    let owner = match subject.merged_into {
+        Some(target) => app.pool.read(|connection| read::visitor(connection, claims.tenant, target))?,
+        None => Some(subject),
+    };
+    let owner = owner.filter(|owner| owner.id == chat.visitor && owner.erased_at.is_none());
+    let owner = owner.ok_or(AuthError::Invalid)?;
     Ok(VisitorCaller {
         tenant: claims.tenant,
-        visitor: claims.sub,
+        visitor: owner.id,
+        subject: claims.sub,
         conversation: claims.conversation,
         chatbot: claims.chatbot,
+        blocked: owner.blocked_at.is_some(),
+        issued_at: Timestamp(claims.iat * 1_000),
         expires_at: Timestamp(claims.exp * 1_000),
     })
 }

@@ -3,10 +3,12 @@
 //! - [`caller`]: [`AgentCaller`], [`VisitorCaller`], [`TokenCaller`], the [`operator`], and how a token becomes one.
 //! - [`tokens`]: access tokens, visitor sessions, refresh tokens, `/v0` tokens, and their crypto.
 //! - [`challenges`]: mailed codes and links, derived and never stored.
+//! - [`identity`]: the hash by which a tenant vouches for a visitor, and its secret.
 //! - [`passwords`]: argon2id on a bounded pool.
 
 pub mod caller;
 pub mod challenges;
+pub mod identity;
 pub mod passwords;
 pub mod tokens;
 

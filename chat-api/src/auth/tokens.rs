@@ -23,8 +23,6 @@ use uuid::Uuid;
 pub const ACCESS_TOKEN_LIFE_S: i64 = 15 * 60;
 /// Life of a family of refresh tokens.
 pub const REFRESH_LIFE_S: i64 = 30 * 24 * 60 * 60;
-/// Life of a visitor's session token; the contract's default.
-pub const VISITOR_TOKEN_LIFE_S: i64 = 24 * 60 * 60;
 /// How a visitor's session token starts.
 pub const VISITOR_PREFIX: &str = "wst_";
 /// How a refresh token starts.
@@ -173,7 +171,7 @@ pub fn open_agent(key_file: &KeyFile, token: &str) -> Option<AgentClaims> {
     open(key_file, AGENT_AUDIENCE, token)
 }
 
-/// Signs a visitor's session token; answers it with the instant it ends.
+/// Signs a visitor's session token for so many hours; answers it with the instant it ends.
 ///
 /// # Errors
 /// See [`TokenError`].
@@ -184,9 +182,10 @@ pub fn sign_visitor(
     conversation: ConversationId,
     chatbot: ChatbotId,
     now: Timestamp,
+    hours: u32,
 ) -> Result<(String, Timestamp), TokenError> {
     let iat = now.0 / 1_000;
-    let exp = iat + VISITOR_TOKEN_LIFE_S;
+    let exp = iat + i64::from(hours) * 60 * 60;
     let claims =
         VisitorClaims { aud: VISITOR_AUDIENCE.to_owned(), sub: visitor, tenant, conversation, chatbot, iat, exp };
     let token = sign(key_file, VISITOR_AUDIENCE, &claims)?;
@@ -291,7 +290,7 @@ mod tests {
 
         let (conversation, chatbot) = (ConversationId::fresh(), ChatbotId::fresh());
         let visitor = VisitorId::fresh();
-        let (token, ends) = sign_visitor(&keys, tenant, visitor, conversation, chatbot, now).expect("signs");
+        let (token, ends) = sign_visitor(&keys, tenant, visitor, conversation, chatbot, now, 24).expect("signs");
         assert_eq!(open_visitor(&keys, &token).map(|claims| claims.sub), Some(visitor));
         assert!(ends > now);
         assert_eq!(open_agent(&keys, token.trim_start_matches(VISITOR_PREFIX)), None);

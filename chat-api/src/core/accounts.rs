@@ -1,4 +1,4 @@
-//! Tenants, their agents' presence, chatbots and tokens.
+//! Tenants, their agents' presence and tokens.
 
 use super::assignment;
 use super::command::{Command, CommandKind as K};
@@ -8,11 +8,10 @@ use super::state::{Conversation, State, Status};
 use ingest::event::Actor;
 use ingest::id::AgentId;
 use ingest::payload::{
-    AgentStatus, AgentStatusChanged, ChatbotCreated, ChatbotUpdated, Permission, TenantCreated, TenantUpdated,
-    TokenCreated, Trigger,
+    AgentStatus, AgentStatusChanged, Permission, TenantCreated, TenantUpdated, TokenCreated, Trigger,
 };
 
-/// Tenants, presence, chatbots, tokens. `false` when the command is about something else.
+/// Tenants, presence, tokens. `false` when the command is about something else.
 pub(super) fn decide(state: &State, command: &Command, emit: &mut Emit<'_>) -> Result<bool, Rejection> {
     match &command.kind {
         K::CreateTenant { name, slug, time_zone, owner } => {
@@ -31,32 +30,6 @@ pub(super) fn decide(state: &State, command: &Command, emit: &mut Emit<'_>) -> R
         }
         K::SetAgentStatus { agent_id, status, accepting_chats } => {
             set_agent_status(state, command, *agent_id, *status, *accepting_chats, emit)?;
-        }
-        K::CreateChatbot { chatbot_id, name, api_key, allowed_origins, greeting, waiting_text } => {
-            require(state, command, Permission::ChatbotsWrite, "create chatbots")?;
-            emit.tenant(ChatbotCreated {
-                chatbot_id: *chatbot_id,
-                name: name.clone(),
-                api_key: api_key.clone(),
-                allowed_origins: allowed_origins.clone(),
-                greeting: greeting.clone(),
-                waiting_text: waiting_text.clone(),
-            });
-        }
-        K::UpdateChatbot { chatbot_id, name, allowed_origins, greeting, waiting_text } => {
-            require(state, command, Permission::ChatbotsWrite, "change chatbots")?;
-            state
-                .chatbots
-                .get(chatbot_id)
-                .filter(|found| found.tenant == command.tenant)
-                .ok_or_else(|| Rejection::not_found("chatbot"))?;
-            emit.tenant(ChatbotUpdated {
-                chatbot_id: *chatbot_id,
-                name: name.clone(),
-                allowed_origins: allowed_origins.clone(),
-                greeting: greeting.clone(),
-                waiting_text: waiting_text.clone(),
-            });
         }
         K::CreateToken { token_id, name, sha256, scopes, expires_at } => {
             require(state, command, Permission::TokensWrite, "create tokens")?;

@@ -1,19 +1,19 @@
 //! Who gets a conversation: the queue, automatic assignment, and people's own decisions.
 //!
-//! Automatic: the longest waiting conversation goes to the available agent with the most free slots, ties to the one
-//! idle longest; capacity is never exceeded. A person's take or assign may exceed it.
+//! Automatic: the longest waiting conversation that someone can take goes to the agent that its group's strategy picks
+//! ([`routing`](super::routing)); capacity is never exceeded, and nobody waits behind a group that is busy. Only what
+//! waits is given out, so a person's decision stands. A person's take or assign may exceed the capacity.
 
+use super::actions::{already_assigned, held_by_other};
 use super::command::{Command, CommandKind as K};
 use super::decide::{Emit, Rejection, conversation, may, require};
-use super::state::{Agent, Conversation, State, Status};
+use super::routing::Desk;
+use super::state::{Chatbot, Conversation, Group, Heads, State, Status};
 use ingest::event::Actor;
-use ingest::id::{AgentId, TenantId};
-use ingest::payload::{AgentAssigned, AgentUnassigned, Candidate, ConversationQueued, Permission, Trigger};
+use ingest::id::{AgentId, GroupId, TenantId};
+use ingest::payload::{AgentAssigned, AgentUnassigned, ConversationQueued, Permission, Trigger};
 use ingest::time::Timestamp;
-use std::collections::HashMap;
-
-/// Candidates recorded with an assignment: enough to explain it, few enough for one event.
-const CANDIDATES_MAX: usize = 20;
+use std::collections::{BTreeMap, VecDeque};
 
 /// `false` when the command is about something else.
 pub(super) fn decide(state: &State, command: &Command, now: Timestamp, emit: &mut Emit<'_>) -> Result<bool, Rejection> {
@@ -27,7 +27,11 @@ pub(super) fn decide(state: &State, command: &Command, now: Timestamp, emit: &mu
                 let detail = "this agent's role doesn't allow to reply";
                 return Err(Rejection::new(422, "agent_may_not_reply", detail).at("agentId"));
             }
-            assign_by_hand(chat, *agent_id, now, emit)?;
+            let holds_already = chat.status == Status::Active && chat.agent == Some(*agent_id);
+            if let Some(winner) = held_by_other(state, command, chat).filter(|_| !holds_already) {
+                return Err(already_assigned(winner));
+            }
+            assign_by_hand(state, chat, *agent_id, now, emit)?;
         }
         K::Take { conversation_id } => {
             require(state, command, Permission::ConversationsReply, "take conversations")?;
@@ -36,11 +40,9 @@ pub(super) fn decide(state: &State, command: &Command, now: Timestamp, emit: &mu
             if let (Status::Active, Some(winner)) = (chat.status, chat.agent)
                 && winner != taker
             {
-                let mut lost = Rejection::new(409, "already_assigned", "another agent has this conversation");
-                lost.winner = Some(winner);
-                return Err(lost);
+                return Err(already_assigned(winner));
             }
-            assign_by_hand(chat, taker, now, emit)?;
+            assign_by_hand(state, chat, taker, now, emit)?;
         }
         K::Unassign { conversation_id } => {
             require(state, command, Permission::ConversationsReply, "unassign conversations")?;
@@ -67,7 +69,13 @@ pub(super) fn over(chat: &Conversation) -> Rejection {
     }
 }
 
-fn assign_by_hand(chat: &Conversation, agent: AgentId, now: Timestamp, emit: &mut Emit<'_>) -> Result<(), Rejection> {
+fn assign_by_hand(
+    state: &State,
+    chat: &Conversation,
+    agent: AgentId,
+    now: Timestamp,
+    emit: &mut Emit<'_>,
+) -> Result<(), Rejection> {
     if matches!(chat.status, Status::Resolved | Status::Closed) {
         return Err(over(chat));
     }
@@ -84,6 +92,7 @@ fn assign_by_hand(chat: &Conversation, agent: AgentId, now: Timestamp, emit: &mu
             trigger: Trigger::Manual,
             strategy: "manual".to_owned(),
             candidates: Vec::new(),
+            group_id: state.serving_group(chat.tenant, chat.group).map(|group| group.id),
         },
     );
     Ok(())
@@ -91,85 +100,64 @@ fn assign_by_hand(chat: &Conversation, agent: AgentId, now: Timestamp, emit: &mu
 
 /// The rank behind everyone who waits.
 pub(super) fn back_rank(state: &State, tenant: TenantId) -> i64 {
-    let last = state.rosters.get(&tenant).and_then(|roster| roster.queue.last_key_value());
-    last.map_or(0, |(rank, _)| rank.saturating_add(1))
+    let last = state.rosters.get(&tenant).and_then(|roster| roster.queue.last_rank());
+    last.map_or(0, |rank| rank.saturating_add(1))
 }
 
 /// The rank before everyone who waits.
 pub(super) fn front_rank(state: &State, tenant: TenantId) -> i64 {
-    let first = state.rosters.get(&tenant).and_then(|roster| roster.queue.first_key_value());
-    first.map_or(0, |(rank, _)| rank.saturating_sub(1))
+    let first = state.rosters.get(&tenant).and_then(|roster| roster.queue.first_rank());
+    first.map_or(0, |rank| rank.saturating_sub(1))
 }
 
 /// The agent loses the chat and it goes back to the queue at `rank`.
 pub(super) fn give_back(chat: &Conversation, holder: AgentId, trigger: Trigger, rank: i64, emit: &mut Emit<'_>) {
     emit.conversation(chat, AgentUnassigned { agent_id: holder, trigger });
-    emit.conversation(chat, ConversationQueued { thread_id: chat.thread().id, trigger, rank });
+    emit.conversation(chat, ConversationQueued { thread_id: chat.thread().id, trigger, rank, group_id: None });
 }
 
+/// The group of a new conversation: the one asked for, else the chatbot's, else the tenant's default, else none.
+pub(super) fn group_of_session(
+    state: &State,
+    chatbot: &Chatbot,
+    asked: Option<GroupId>,
+) -> Result<Option<GroupId>, Rejection> {
+    let living = |id: GroupId| state.group(chatbot.tenant, id).filter(|group| group.deleted_at.is_none());
+    if let Some(asked) = asked {
+        let group = living(asked).ok_or_else(|| Rejection::not_found("group").at("groupId"))?;
+        return Ok(Some(group.id));
+    }
+    let group = chatbot.default_group.and_then(living).or_else(|| state.default_group(chatbot.tenant));
+    Ok(group.map(|group| group.id))
+}
+
+/// Gives out what waits, by rank over all groups that have room.
 fn assign_queue(state: &State, tenant: TenantId, trigger: Trigger, now: Timestamp, emit: &mut Emit<'_>) {
-    let Some(roster) = state.rosters.get(&tenant) else { return };
-    let agents: Vec<&Agent> = roster.agents.iter().filter_map(|id| state.agents.get(id)).collect();
-    let mut loads: HashMap<AgentId, u32> = agents.iter().map(|agent| (agent.id, agent.active_chats)).collect();
-    let mut idle: HashMap<AgentId, Timestamp> = agents.iter().map(|agent| (agent.id, agent.idle_since)).collect();
-    for chat in roster.queue.values().filter_map(|id| state.conversations.get(id)) {
-        let Some(chosen) = least_loaded(state, &agents, &loads, &idle) else { return };
+    let mut lines: BTreeMap<Option<GroupId>, VecDeque<_>> =
+        state.queue_heads(tenant).into_iter().map(|(group, heads): (_, Heads)| (group, heads.into())).collect();
+    let mut desk = Desk::new(state, tenant);
+    let group = |id: Option<GroupId>| -> Option<&Group> { id.and_then(|id| state.groups.get(&id)) };
+    loop {
+        // Loads only grow during a run: who has no room now gets none.
+        lines.retain(|id, line| !line.is_empty() && desk.has_room(group(*id)));
+        let next = lines.iter_mut().min_by_key(|(_, line)| line.front().map(|(rank, _)| *rank));
+        let Some((group_id, line)) = next else { return };
+        let Some(chat) = line.pop_front().and_then(|(_, id)| state.conversations.get(&id)) else { continue };
+        let last_agent = state.visitors.get(&chat.visitor).and_then(|visitor| visitor.last_agent);
+        let Some(choice) = desk.choose(group(*group_id), chat, last_agent) else { continue };
+        desk.take(&choice, *group_id, now);
         emit.conversation(
             chat,
             AgentAssigned {
-                agent_id: chosen,
+                agent_id: choice.agent,
                 previous_agent_id: None,
                 thread_id: emit.next_thread(),
                 waited_ms: chat.queued.map(|queued| now.since(queued.since)),
                 trigger,
-                strategy: "least_loaded".to_owned(),
-                candidates: candidates(state, &agents, &loads, chosen),
+                strategy: choice.strategy.as_str().to_owned(),
+                candidates: choice.candidates,
+                group_id: *group_id,
             },
         );
-        *loads.entry(chosen).or_default() += 1;
-        idle.insert(chosen, now);
     }
-}
-
-fn free_slots(agent: &Agent, loads: &HashMap<AgentId, u32>) -> u32 {
-    agent.max_concurrent_chats.saturating_sub(loads.get(&agent.id).copied().unwrap_or(agent.active_chats))
-}
-
-fn least_loaded(
-    state: &State,
-    agents: &[&Agent],
-    loads: &HashMap<AgentId, u32>,
-    idle: &HashMap<AgentId, Timestamp>,
-) -> Option<AgentId> {
-    agents
-        .iter()
-        .filter(|agent| state.is_available(agent) && free_slots(agent, loads) > 0)
-        .min_by_key(|agent| (std::cmp::Reverse(free_slots(agent, loads)), idle.get(&agent.id).copied(), agent.id))
-        .map(|agent| agent.id)
-}
-
-/// The chosen agent first, then the eligible, then the others with the reason why not.
-fn candidates(state: &State, agents: &[&Agent], loads: &HashMap<AgentId, u32>, chosen: AgentId) -> Vec<Candidate> {
-    let describe = |agent: &&Agent| {
-        let free = free_slots(agent, loads);
-        let (eligible, reason) = match agent {
-            agent if !state.may_reply(agent) => (false, "may not reply"),
-            agent if agent.status != ingest::payload::AgentStatus::Online => (false, agent.status.as_str()),
-            agent if !agent.accepting_chats => (false, "not accepting chats"),
-            _ if free == 0 => (false, "at capacity"),
-            agent if agent.id == chosen => (true, "most free slots"),
-            _ => (true, "fewer free slots, or less long idle"),
-        };
-        Candidate {
-            agent_id: agent.id,
-            load: loads.get(&agent.id).copied().unwrap_or(agent.active_chats),
-            capacity: agent.max_concurrent_chats,
-            eligible,
-            reason: reason.to_owned(),
-        }
-    };
-    let mut all: Vec<Candidate> = agents.iter().map(describe).collect();
-    all.sort_by_key(|candidate| (candidate.agent_id != chosen, !candidate.eligible, candidate.agent_id));
-    all.truncate(CANDIDATES_MAX);
-    all
 }

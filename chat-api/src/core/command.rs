@@ -1,13 +1,15 @@
 //! Commands: what can be asked of the state, with time, ids and sealed texts in them.
 
+use super::state::TimerKind;
 use ingest::event::{Actor, Cause, RequestKey};
 use ingest::id::{
-    AgentId, ChallengeId, ChatbotId, ConversationId, EventId, GroupId, InvitationId, MailId, RoleId, SessionId,
+    AgentId, ChallengeId, ChatbotId, ConversationId, EventId, FileId, GroupId, InvitationId, MailId, RoleId, SessionId,
     TenantId, TokenId, VisitorId,
 };
 use ingest::payload::{
-    AgentStatus, AgentUpdated, AuthorType, ChallengeKind, InvitationCreated, PermissionSet, Role, RoleCreated,
-    RoleUpdated, Scope, TenantUpdated, Trigger,
+    AgentStatus, AgentUpdated, AuthorType, CannedResponseCreated, CannedResponseUpdated, ChallengeKind, ChatbotCreated,
+    ChatbotUpdated, GroupCreated, GroupMembersChanged, GroupUpdated, InvitationCreated, PermissionSet, Resource, Role,
+    RoleCreated, RoleUpdated, Scope, TagCreated, TagUpdated, TenantUpdated, Trigger,
 };
 use ingest::seal::Sealed;
 use ingest::time::Timestamp;
@@ -82,7 +84,7 @@ pub enum ChallengeUse {
     Wrong,
 }
 
-/// A visitor first seen in a session.
+/// A visitor of a session: made, or when they are known already, told what is new.
 #[derive(Debug, Clone)]
 #[expect(missing_docs, reason = "the fields of `VisitorCreated`")]
 pub struct NewVisitor {
@@ -90,9 +92,30 @@ pub struct NewVisitor {
     pub readable_id: String,
     pub name: Option<Sealed>,
     pub email: Option<Sealed>,
+    /// By what the address is looked up. It goes beside the log, not into it: erasing must take it away.
+    pub email_hmac: Option<String>,
     pub phone: Option<Sealed>,
     pub metadata: Option<Sealed>,
-    pub external_id: Option<String>,
+    pub external_ref: Option<Sealed>,
+    pub user_id: Option<Sealed>,
+}
+
+impl NewVisitor {
+    /// Someone of whom nothing is known.
+    #[must_use]
+    pub fn anonymous(visitor_id: VisitorId, readable_id: String) -> Self {
+        Self {
+            visitor_id,
+            readable_id,
+            name: None,
+            email: None,
+            email_hmac: None,
+            phone: None,
+            metadata: None,
+            external_ref: None,
+            user_id: None,
+        }
+    }
 }
 
 /// A text to be posted.
@@ -103,6 +126,16 @@ pub struct NewMessage {
     pub content_chars: u32,
     pub client_id: Option<String>,
     pub metadata: Option<Sealed>,
+    pub file_id: Option<FileId>,
+}
+
+/// To whom a conversation is passed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TransferTo {
+    /// A person; they have it at once.
+    Agent(AgentId),
+    /// A department; it waits there.
+    Group(GroupId),
 }
 
 /// One message of an imported transcript.
@@ -230,21 +263,22 @@ pub enum CommandKind {
     CloseSession {
         session_id: SessionId,
     },
-    CreateChatbot {
+    CreateChatbot(ChatbotCreated),
+    UpdateChatbot(ChatbotUpdated),
+    RotateChatbot {
         chatbot_id: ChatbotId,
-        name: String,
-        api_key: String,
-        allowed_origins: Vec<String>,
-        greeting: String,
-        waiting_text: String,
+        /// A new public key; without one the identity secret gets its next version.
+        api_key: Option<String>,
     },
-    UpdateChatbot {
-        chatbot_id: ChatbotId,
-        name: Option<String>,
-        allowed_origins: Option<Vec<String>>,
-        greeting: Option<String>,
-        waiting_text: Option<String>,
-    },
+    CreateGroup(GroupCreated),
+    UpdateGroup(GroupUpdated),
+    ChangeMembers(GroupMembersChanged),
+    CreateTag(TagCreated),
+    UpdateTag(TagUpdated),
+    CreateCannedResponse(CannedResponseCreated),
+    UpdateCannedResponse(CannedResponseUpdated),
+    Delete(Resource),
+    Restore(Resource),
     CreateToken {
         token_id: TokenId,
         name: String,
@@ -257,7 +291,44 @@ pub enum CommandKind {
         conversation_id: ConversationId,
         chatbot_id: ChatbotId,
         group_id: Option<GroupId>,
+        /// What the agent should know.
+        skills: Vec<String>,
         message: Option<NewMessage>,
+    },
+    /// The tenant vouches that an anonymous visitor is this one.
+    IdentifyVisitor {
+        source: VisitorId,
+        target: NewVisitor,
+    },
+    UpdateVisitor {
+        visitor_id: VisitorId,
+        name: Option<Sealed>,
+        email: Option<Sealed>,
+        /// By what the address is looked up; beside the log.
+        email_hmac: Option<String>,
+        phone: Option<Sealed>,
+        metadata: Option<Sealed>,
+    },
+    TrackVisitor {
+        visitor_id: VisitorId,
+        name: Sealed,
+        page: Option<Sealed>,
+        properties: Option<Sealed>,
+    },
+    BlockVisitor {
+        visitor_id: VisitorId,
+    },
+    UnblockVisitor {
+        visitor_id: VisitorId,
+    },
+    EraseVisitor {
+        visitor_id: VisitorId,
+    },
+    /// The visitor didn't come back in time.
+    ExpireStandby {
+        conversation_id: ConversationId,
+        /// Nothing may have happened since it was looked at.
+        last_seq: u64,
     },
     PostMessage {
         conversation_id: ConversationId,
@@ -286,6 +357,34 @@ pub enum CommandKind {
     },
     Close {
         conversation_id: ConversationId,
+    },
+    Transfer {
+        conversation_id: ConversationId,
+        to: TransferTo,
+        note: Option<Sealed>,
+    },
+    /// Absent fields stay, `Some(None)` clears.
+    UpdateConversation {
+        conversation_id: ConversationId,
+        notes: Option<Option<Sealed>>,
+        group_id: Option<Option<GroupId>>,
+    },
+    MarkStale {
+        conversation_id: ConversationId,
+    },
+    Snooze {
+        conversation_id: ConversationId,
+        until: Option<Timestamp>,
+    },
+    Read {
+        conversation_id: ConversationId,
+        seq: u64,
+    },
+    /// A row of `timers`; one that was set anew since is ignored.
+    TimerDue {
+        conversation_id: ConversationId,
+        kind: TimerKind,
+        due_at: Timestamp,
     },
     Rate {
         conversation_id: ConversationId,
@@ -326,6 +425,7 @@ impl Command {
         use CommandKind as K;
         match &self.kind {
             K::StartSession { conversation_id, .. }
+            | K::ExpireStandby { conversation_id, .. }
             | K::PostMessage { conversation_id, .. }
             | K::PostNote { conversation_id, .. }
             | K::Assign { conversation_id, .. }
@@ -334,6 +434,12 @@ impl Command {
             | K::Resolve { conversation_id }
             | K::Reopen { conversation_id }
             | K::Close { conversation_id }
+            | K::Transfer { conversation_id, .. }
+            | K::UpdateConversation { conversation_id, .. }
+            | K::MarkStale { conversation_id }
+            | K::Snooze { conversation_id, .. }
+            | K::Read { conversation_id, .. }
+            | K::TimerDue { conversation_id, .. }
             | K::Rate { conversation_id, .. }
             | K::Tag { conversation_id, .. } => Some(*conversation_id),
             _ => None,

@@ -1,11 +1,14 @@
 //! `decide(state, command, now) -> events | rejection`: every rule of the product, pure.
 //!
 //! This file has the entry, the idempotency check and the roles. The rules are a file a topic: [`accounts`],
-//! [`agents`], [`roles`], [`credentials`], who gets a conversation in [`assignment`], what happens in one in [`lifecycle`], [`mail`], [`import`].
+//! [`agents`], [`roles`], [`credentials`], [`configuration`], who gets a conversation in [`assignment`], what is said in
+//! one in [`lifecycle`], what else is done with it in [`actions`], its people in [`visitors`], [`mail`], [`import`].
 
 use super::command::{Command, CommandKind as K, NewAgent, NewVisitor};
 use super::state::{Conversation, RequestRecord, State};
-use super::{accounts, agents, assignment, credentials, import, lifecycle, mail, roles};
+use super::{
+    accounts, actions, agents, assignment, configuration, credentials, import, lifecycle, mail, roles, visitors,
+};
 use ingest::event::{Actor, Event, Origin};
 use ingest::id::{AgentId, ConversationId, EventId, TenantId, ThreadId};
 use ingest::payload::{AgentCreated, Payload, Permission, PermissionSet, VisitorCreated};
@@ -149,7 +152,9 @@ impl<'a> Emit<'a> {
             email: new.email.clone(),
             phone: new.phone.clone(),
             metadata: new.metadata.clone(),
-            external_id: new.external_id.clone(),
+            external_id: None,
+            external_ref: new.external_ref.clone(),
+            user_id: new.user_id.clone(),
         };
         self.push(None, 0, at, self.command.actor, payload.into());
     }
@@ -199,7 +204,10 @@ pub fn decide(state: &State, command: &Command, now: Timestamp) -> Result<Decisi
         || agents::decide(state, command, &mut emit)?
         || roles::decide(state, command, &mut emit)?
         || credentials::decide(state, command, &mut emit)?
+        || configuration::decide(state, command, &mut emit)?
         || assignment::decide(state, command, now, &mut emit)?
+        || visitors::decide(state, command, &mut emit)?
+        || actions::decide(state, command, &mut emit)?
         || lifecycle::decide(state, command, &mut emit)?
         || mail::decide(state, command, &mut emit)?
         || import::decide(state, command, &mut emit);

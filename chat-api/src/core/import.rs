@@ -51,6 +51,8 @@ fn import_conversation(state: &State, command: &Command, import: &ImportedConver
         thread_id,
         tags: import.tags.clone(),
         external_id: Some(import.external_id.clone()),
+        skills: Vec::new(),
+        continues: None,
     };
     emit.conversation_as(id, 0, first.at, visitor, started);
     for message in &import.messages {
@@ -66,11 +68,12 @@ fn import_conversation(state: &State, command: &Command, import: &ImportedConver
             content_chars: message.content_chars,
             client_id: None,
             metadata: None,
+            file_id: None,
         };
         emit.conversation_as(id, 0, message.at, actor, message_posted);
     }
     if import.resolved {
-        emit.conversation_as(id, 0, last.at, agent, ConversationResolved { thread_id, agent_id });
+        emit.conversation_as(id, 0, last.at, agent, ConversationResolved { thread_id, agent_id, reason: None });
     } else {
         let closed = ConversationClosed { reason: "imported_unresolved".to_owned(), agent_id };
         emit.conversation_as(id, 0, last.at, command.actor, closed);

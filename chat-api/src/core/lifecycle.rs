@@ -1,9 +1,11 @@
 //! What happens in a conversation: sessions, messages, resolve, reopen, close, ratings, tags.
 
-use super::assignment::{back_rank, over};
+use super::actions::held_by_other;
+use super::assignment::{back_rank, group_of_session, over};
 use super::command::{Command, CommandKind as K, NewMessage};
 use super::decide::{Emit, Rejection, conversation, require};
 use super::state::{Conversation, State, Status};
+use super::visitors;
 use ingest::event::Actor;
 use ingest::id::{ConversationId, ThreadId};
 use ingest::payload::{
@@ -49,45 +51,58 @@ fn rate(state: &State, command: &Command, emit: &mut Emit<'_>) -> Result<(), Rej
     Ok(())
 }
 
-/// A visitor's own conversation; to others it doesn't exist.
+/// A visitor's own conversation; to others it doesn't exist. Blocked visitors can't write in theirs either.
 fn own_conversation<'s>(
     state: &'s State,
     command: &Command,
     id: ConversationId,
 ) -> Result<&'s Conversation, Rejection> {
     let chat = conversation(state, command.tenant, id)?;
-    if command.actor == Actor::Visitor(chat.visitor) { Ok(chat) } else { Err(Rejection::not_found("conversation")) }
+    if command.actor != Actor::Visitor(chat.visitor) {
+        return Err(Rejection::not_found("conversation"));
+    }
+    if let Some(visitor) = state.visitor(command.tenant, chat.visitor) {
+        visitors::may_write(visitor)?;
+    }
+    Ok(chat)
 }
 
 fn start_session(state: &State, command: &Command, emit: &mut Emit<'_>) -> Result<(), Rejection> {
-    let K::StartSession { visitor, conversation_id, chatbot_id, group_id, message } = &command.kind else {
+    let K::StartSession { visitor, conversation_id, chatbot_id, group_id, skills, message } = &command.kind else {
         return Ok(());
     };
-    state
+    let chatbot = state
         .chatbots
         .get(chatbot_id)
-        .filter(|found| found.tenant == command.tenant)
+        .filter(|found| found.tenant == command.tenant && found.deleted_at.is_none())
         .ok_or_else(|| Rejection::not_found("chatbot"))?;
-    if group_id.is_some() {
-        return Err(Rejection::not_found("group").at("groupId"));
+    let group_id = group_of_session(state, chatbot, *group_id)?;
+    let known = visitors::known(state, command.tenant, visitor)?;
+    let has_email = visitor.email.is_some() || known.is_some_and(|known| known.email.is_some());
+    if !has_email && state.tenants.get(&command.tenant).is_some_and(|tenant| tenant.settings.require_email) {
+        let detail = "this tenant asks its visitors for an e-mail address";
+        return Err(Rejection::new(422, "email_required", detail).at("email"));
     }
     let at = emit.now();
-    emit.visitor(visitor, at);
     let thread_id = emit.next_thread();
     let started = ConversationStarted {
         visitor_id: visitor.visitor_id,
-        visitor_has_email: visitor.email.is_some(),
+        visitor_has_email: has_email,
         chatbot_id: Some(*chatbot_id),
-        group_id: None,
+        group_id,
         thread_id,
         tags: Vec::new(),
         external_id: None,
+        skills: skills.clone(),
+        continues: None,
     };
+    // First, so that a repeat of the request finds the conversation.
     emit.conversation_as(*conversation_id, 0, at, command.actor, started);
+    visitors::seen(known, visitor, emit);
     if let Some(message) = message {
         emit.conversation_as(*conversation_id, 0, at, command.actor, posted(message, AuthorType::Visitor, thread_id));
         let rank = back_rank(state, command.tenant);
-        let queued = ConversationQueued { thread_id, trigger: Trigger::FirstMessage, rank };
+        let queued = ConversationQueued { thread_id, trigger: Trigger::FirstMessage, rank, group_id: None };
         emit.conversation_as(*conversation_id, 0, at, command.actor, queued);
     }
     Ok(())
@@ -101,6 +116,7 @@ fn posted(message: &NewMessage, author_type: AuthorType, thread_id: ThreadId) ->
         content_chars: message.content_chars,
         client_id: message.client_id.clone(),
         metadata: message.metadata.clone(),
+        file_id: message.file_id,
     }
 }
 
@@ -117,26 +133,68 @@ fn post_message(
         if matches!(chat.status, Status::Resolved | Status::Closed) {
             return Err(over(chat));
         }
-        emit.conversation(chat, posted(message, AuthorType::Agent, chat.thread().id));
+        emit.conversation(chat, posted(message, AuthorType::Agent, message_thread(chat, emit)));
         return Ok(());
     };
     let chat = own_conversation(state, command, id)?;
-    let mut thread_id = chat.thread().id;
+    let mut thread_id = message_thread(chat, emit);
     let trigger = match chat.status {
-        Status::Closed => return Err(over(chat)),
+        Status::Closed => return go_on(state, command, chat, message, emit),
         Status::Resolved => {
             thread_id = emit.next_thread();
             emit.conversation(chat, ConversationReopened { thread_id });
             Some(Trigger::Reopened)
         }
-        Status::Pending if chat.queued.is_none() => Some(Trigger::FirstMessage),
+        Status::Pending if chat.queued.is_none() && chat.visitor_messages == 0 => Some(Trigger::FirstMessage),
+        // It was stale, and so waited no longer.
+        Status::Pending if chat.queued.is_none() => Some(Trigger::Reopened),
         Status::Pending | Status::Active => None,
     };
     emit.conversation(chat, posted(message, AuthorType::Visitor, thread_id));
     if let Some(trigger) = trigger {
         let rank = back_rank(state, command.tenant);
-        emit.conversation(chat, ConversationQueued { thread_id, trigger, rank });
+        emit.conversation(chat, ConversationQueued { thread_id, trigger, rank, group_id: None });
     }
+    Ok(())
+}
+
+/// Where a message goes: the active thread, or the next one after a thread that went idle.
+fn message_thread(chat: &Conversation, emit: &Emit<'_>) -> ThreadId {
+    if chat.thread().closed.is_some() { emit.next_thread() } else { chat.thread().id }
+}
+
+/// A closed conversation is read-only: what its visitor writes starts the next one.
+fn go_on(
+    state: &State,
+    command: &Command,
+    closed: &Conversation,
+    message: &NewMessage,
+    emit: &mut Emit<'_>,
+) -> Result<(), Rejection> {
+    if closed.continued_in.is_some() {
+        let detail = "the conversation is closed, and goes on in another one";
+        return Err(Rejection::new(409, "conversation_continued", detail));
+    }
+    let at = emit.now();
+    let thread_id = emit.next_thread();
+    // A conversation that an event starts has the event's id, as its thread.
+    let id = ConversationId(thread_id.0);
+    let started = ConversationStarted {
+        visitor_id: closed.visitor,
+        visitor_has_email: state.visitors.get(&closed.visitor).is_some_and(|visitor| visitor.email.is_some()),
+        chatbot_id: closed.chatbot,
+        group_id: closed.group,
+        thread_id,
+        tags: Vec::new(),
+        external_id: None,
+        skills: closed.skills.iter().cloned().collect(),
+        continues: Some(closed.id),
+    };
+    emit.conversation_as(id, 0, at, command.actor, started);
+    emit.conversation_as(id, 0, at, command.actor, posted(message, AuthorType::Visitor, thread_id));
+    let rank = back_rank(state, command.tenant);
+    let queued = ConversationQueued { thread_id, trigger: Trigger::FirstMessage, rank, group_id: None };
+    emit.conversation_as(id, 0, at, command.actor, queued);
     Ok(())
 }
 
@@ -152,25 +210,32 @@ fn turn(state: &State, command: &Command, emit: &mut Emit<'_>) -> Result<(), Rej
         require(state, command, Permission::ConversationsReply, "resolve, reopen or close conversations")?;
         conversation(state, command.tenant, *conversation_id)?
     };
+    let by_visitor = matches!(command.actor, Actor::Visitor(_));
     match (&command.kind, chat.status) {
         (K::Resolve { .. }, Status::Resolved) | (K::Close { .. }, Status::Closed) => {}
         (K::Reopen { .. }, Status::Pending | Status::Active) => {}
         (_, Status::Closed) => return Err(over(chat)),
+        (_, Status::Active) if held_by_other(state, command, chat).is_some() && !by_visitor => {
+            return Err(Rejection::forbidden("end conversations that other agents have"));
+        }
         (K::Resolve { .. }, _) => {
             let holder = chat.agent.or(match command.actor {
                 Actor::Agent(agent) => Some(agent),
                 _ => None,
             });
-            emit.conversation(chat, ConversationResolved { thread_id: chat.thread().id, agent_id: holder });
+            emit.conversation(
+                chat,
+                ConversationResolved { thread_id: chat.thread().id, agent_id: holder, reason: None },
+            );
         }
         (K::Reopen { .. }, _) => {
             let thread_id = emit.next_thread();
             emit.conversation(chat, ConversationReopened { thread_id });
             let rank = back_rank(state, command.tenant);
-            emit.conversation(chat, ConversationQueued { thread_id, trigger: Trigger::Reopened, rank });
+            emit.conversation(chat, ConversationQueued { thread_id, trigger: Trigger::Reopened, rank, group_id: None });
         }
         (_, status) => {
-            let reason = if matches!(command.actor, Actor::Visitor(_)) { "visitor" } else { "agent" }.to_owned();
+            let reason = if by_visitor { "visitor" } else { "agent" }.to_owned();
             let agent_id = chat.agent.filter(|_| status == Status::Active);
             emit.conversation(chat, ConversationClosed { reason, agent_id });
         }

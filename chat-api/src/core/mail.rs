@@ -33,8 +33,10 @@ pub(super) fn decide(state: &State, command: &Command, emit: &mut Emit<'_>) -> R
             let chat = conversation(state, command.tenant, *conversation_id)?;
             let roster = state.rosters.get(&command.tenant);
             let agents = roster.into_iter().flat_map(|roster| &roster.agents).filter_map(|id| state.agents.get(id));
+            let group = state.serving_group(command.tenant, chat.group);
             for agent in agents
-                .filter(|agent| agent.status == AgentStatus::Offline && agent.email.is_some() && state.may_reply(agent))
+                .filter(|agent| agent.status == AgentStatus::Offline && agent.email.is_some())
+                .filter(|agent| state.serves(agent, group) && state.may_reply(agent))
             {
                 let person_id = agent.id.into();
                 emit.tenant(MailRequested {

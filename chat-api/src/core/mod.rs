@@ -6,10 +6,12 @@
 //! - [`state`]: plain structs; `store/` keeps them as SQLite rows.
 
 mod accounts;
+mod actions;
 mod agents;
 pub mod apply;
 mod assignment;
 pub mod command;
+mod configuration;
 mod credentials;
 pub mod decide;
 mod import;
@@ -17,7 +19,10 @@ mod lifecycle;
 mod mail;
 pub mod reads;
 mod roles;
+mod routing;
+pub mod settings;
 pub mod state;
+mod visitors;
 
 pub use apply::apply;
 pub use command::{Command, CommandKind};

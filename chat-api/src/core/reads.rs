@@ -1,18 +1,20 @@
 //! What a command reads: the writer loads it into the state before `decide`.
 
-use super::command::{Command, CommandKind as K, NewAgent};
+use super::command::{Command, CommandKind as K, NewAgent, TransferTo};
 use ingest::event::Actor;
 use ingest::id::{
-    AgentId, ChallengeId, ChatbotId, ConversationId, GroupId, InvitationId, MailId, RoleId, SessionId, TenantId,
-    VisitorId,
+    AgentId, CannedResponseId, ChallengeId, ChatbotId, ConversationId, GroupId, InvitationId, MailId, RoleId,
+    SessionId, TagId, TenantId, VisitorId,
 };
+use ingest::payload::Resource;
 
 /// What has to be in the [`State`](super::State) before `decide` looks at it.
 #[derive(Debug, Default)]
 #[expect(missing_docs, reason = "each field names the entities to load")]
 pub struct Reads {
     pub roster: bool,
-    /// As many of the longest waiting conversations as there are free slots; implies `roster`.
+    /// Of each group as many of the longest waiting conversations as its agents have free slots, with their visitors;
+    /// implies `roster`.
     pub queue_heads: bool,
     /// The active conversations of this agent.
     pub chats_of: Option<AgentId>,
@@ -21,6 +23,12 @@ pub struct Reads {
     /// With whether their names are taken.
     pub roles: Vec<RoleId>,
     pub groups: Vec<GroupId>,
+    /// With all that have the same name, whatever its case.
+    pub tags: Vec<TagId>,
+    pub tag_names: Vec<String>,
+    /// With all that have the same shortcut, whatever its case.
+    pub canned_responses: Vec<CannedResponseId>,
+    pub shortcuts: Vec<String>,
     /// With their agents.
     pub sessions: Vec<SessionId>,
     pub challenges: Vec<ChallengeId>,
@@ -35,6 +43,8 @@ pub struct Reads {
     pub visitors: Vec<VisitorId>,
     /// The visitors of `conversations` too.
     pub visitors_of_conversations: bool,
+    /// All conversations of these visitors, and who was merged into them.
+    pub histories: Vec<VisitorId>,
     pub mails: Vec<MailId>,
     /// `slug:…` and `email:…` words whose being taken matters.
     pub words: Vec<String>,
@@ -61,15 +71,18 @@ pub fn role_word(tenant: TenantId, name: &str) -> String {
 impl Command {
     /// What the state must hold before this command is decided. The tenant and the idempotency key are always read.
     #[must_use]
+    #[expect(clippy::too_many_lines, reason = "a table: an arm a command, and none may be missing")]
     pub fn reads(&self) -> Reads {
         let mut reads = Reads::default();
         if let Actor::Agent(agent) = self.actor {
             reads.agents.push(agent);
         }
+        // Whether visitors may still write is theirs, not the conversation's.
+        let visitor = matches!(self.actor, Actor::Visitor(_));
         let email = |agent: &NewAgent| agent.email_hmac.as_deref().map(|hmac| email_word(self.tenant, hmac));
         match &self.kind {
             K::CreateTenant { slug, .. } => reads.words.push(slug_word(slug)),
-            K::UpdateTenant(_) | K::CreateToken { .. } | K::CreateChatbot { .. } => {}
+            K::UpdateTenant(_) | K::CreateToken { .. } => {}
             K::CreateAgent(agent) => {
                 reads.agents.push(agent.agent_id);
                 reads.roles.extend(agent.details.custom_role);
@@ -119,23 +132,92 @@ impl Command {
                 reads.chats_of = Some(*agent_id);
             }
             K::RefreshSession { session_id, .. } | K::CloseSession { session_id } => reads.sessions.push(*session_id),
-            K::UpdateChatbot { chatbot_id, .. } => reads.chatbots.push(*chatbot_id),
-            K::StartSession { chatbot_id, .. } => {
+            K::CreateChatbot(made) => reads.groups.extend(made.default_group_id),
+            K::UpdateChatbot(change) => {
+                reads.chatbots.push(change.chatbot_id);
+                reads.groups.extend(change.default_group_id.flatten());
+            }
+            K::RotateChatbot { chatbot_id, .. } => reads.chatbots.push(*chatbot_id),
+            // The roster has all groups: names are unique, and the default is one of them.
+            K::CreateGroup(_) | K::UpdateGroup(_) | K::ChangeMembers(_) => reads.roster = true,
+            K::CreateTag(made) => reads.tag_names.push(made.name.clone()),
+            K::UpdateTag(change) => {
+                reads.tags.push(change.tag_id);
+                reads.tag_names.extend(change.name.clone());
+            }
+            K::CreateCannedResponse(made) => {
+                reads.shortcuts.push(made.shortcut.clone());
+                reads.groups.extend(made.group_id);
+            }
+            K::UpdateCannedResponse(change) => {
+                reads.canned_responses.push(change.canned_response_id);
+                reads.shortcuts.extend(change.shortcut.clone());
+                reads.groups.extend(change.group_id.flatten());
+            }
+            K::Delete(resource) | K::Restore(resource) => match resource {
+                Resource::Group(_) => reads.roster = true,
+                Resource::Tag(id) => reads.tags.push(*id),
+                Resource::CannedResponse(id) => reads.canned_responses.push(*id),
+                Resource::Chatbot(id) => reads.chatbots.push(*id),
+            },
+            K::StartSession { chatbot_id, visitor, group_id, .. } => {
                 reads.chatbots.push(*chatbot_id);
+                reads.visitors.push(visitor.visitor_id);
+                reads.groups.extend(group_id);
                 reads.roster = true;
             }
-            K::PostNote { conversation_id, .. } | K::Rate { conversation_id, .. } | K::Tag { conversation_id, .. } => {
-                reads.conversations.push(*conversation_id)
+            K::IdentifyVisitor { source, target } => {
+                reads.visitors.extend([*source, target.visitor_id]);
+                reads.histories.push(*source);
             }
-            K::PostMessage { conversation_id, .. }
-            | K::Take { conversation_id }
+            K::UpdateVisitor { visitor_id, .. }
+            | K::TrackVisitor { visitor_id, .. }
+            | K::UnblockVisitor { visitor_id } => reads.visitors.push(*visitor_id),
+            K::BlockVisitor { visitor_id } | K::EraseVisitor { visitor_id } => {
+                reads.visitors.push(*visitor_id);
+                reads.histories.push(*visitor_id);
+                reads.roster = true;
+            }
+            K::ExpireStandby { conversation_id, .. } => {
+                reads.conversations.push(*conversation_id);
+                reads.roster = true;
+            }
+            K::PostNote { conversation_id, .. }
+            | K::Rate { conversation_id, .. }
+            | K::Tag { conversation_id, .. }
+            | K::Snooze { conversation_id, .. }
+            | K::Read { conversation_id, .. } => {
+                reads.conversations.push(*conversation_id);
+                reads.visitors_of_conversations = visitor;
+            }
+            K::UpdateConversation { conversation_id, group_id, .. } => {
+                reads.conversations.push(*conversation_id);
+                reads.groups.extend(group_id.flatten());
+                reads.roster = true;
+            }
+            K::Transfer { conversation_id, to, .. } => {
+                reads.conversations.push(*conversation_id);
+                reads.roster = true;
+                if let TransferTo::Group(group) = to {
+                    reads.groups.push(*group);
+                }
+            }
+            K::PostMessage { conversation_id, .. } => {
+                reads.conversations.push(*conversation_id);
+                reads.visitors_of_conversations = true;
+                reads.roster = true;
+            }
+            K::Take { conversation_id }
             | K::Unassign { conversation_id }
             | K::Resolve { conversation_id }
             | K::Reopen { conversation_id }
             | K::Close { conversation_id }
+            | K::MarkStale { conversation_id }
+            | K::TimerDue { conversation_id, .. }
             | K::Assign { conversation_id, .. }
             | K::RequestAgentMails { conversation_id, .. } => {
                 reads.conversations.push(*conversation_id);
+                reads.visitors_of_conversations = visitor;
                 reads.roster = true;
             }
             K::RequestWelcome { conversation_id, .. } => {

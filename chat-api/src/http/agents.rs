@@ -1,8 +1,9 @@
 //! Agents: `/v1/agents`. A removed one stays, for the history and to be restored, and can't sign in.
 
-use super::extract::{Id, Nothing, Params, Write, page_size, require};
-use super::page::{Page, after_id};
+use super::extract::{Id, Nothing, Params, Write, require};
+use super::page::Page;
 use super::problem::{Outcome, Problem};
+use super::resource::{self, ListParams};
 use super::roles::parse_role;
 use super::tenants::MAX_CONCURRENT_CHATS;
 use super::write::{self, Sealer, command};
@@ -152,34 +153,15 @@ async fn create(
     Ok((StatusCode::CREATED, view(&app, &caller, id)?))
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct ListParams {
-    pub(super) limit: Option<usize>,
-    pub(super) cursor: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct AgentParams {
-    limit: Option<usize>,
-    cursor: Option<String>,
-    deleted: Option<bool>,
-}
-
-/// The living agents; with `deleted=true` the removed ones too.
+/// The living agents; with `deleted=true` the removed ones.
 async fn list(
     State(app): State<Arc<App>>,
     caller: AgentCaller,
-    Params(params): Params<AgentParams>,
+    Params(params): Params<ListParams>,
 ) -> Outcome<Json<Page<AgentView>>> {
-    let limit = page_size(params.limit)?;
-    let mut agents = app.pool.read(|connection| read::agents(connection, caller.tenant))?;
-    let all = params.deleted.unwrap_or(false);
-    agents.retain(|agent| all || agent.deleted_at.is_none());
-    let after = after_id(params.cursor.as_deref())?;
-    let page = Page::by_id(agents, after, limit, |agent| agent.id.0);
-    Ok(Json(page.try_map(|agent| shown(&app, &caller, &agent))?))
+    let agents = app.pool.read(|connection| read::agents(connection, caller.tenant))?;
+    let key = |agent: &Agent| (agent.id.0, agent.deleted_at);
+    Ok(Json(resource::page(&params, agents, key, |agent| shown(&app, &caller, agent))?))
 }
 
 async fn show(State(app): State<Arc<App>>, caller: AgentCaller, Id(id): Id<AgentId>) -> Outcome<Json<AgentView>> {

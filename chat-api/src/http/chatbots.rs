@@ -1,22 +1,24 @@
-//! Chatbots: `/v1/chatbots`. The API key is public; the identity secret is shown once.
+//! Chatbots: `/v1/chatbots`. The API key is public; the identity secret is shown when it's made, and never again.
 
-use super::agents::ListParams;
 use super::check;
-use super::extract::{Id, Params, Write, page_size};
-use super::page::{Page, after_id};
+use super::extract::{Id, Nothing, Params, Write};
+use super::page::Page;
 use super::problem::{Outcome, Problem};
-use super::write::{self, command};
+use super::resource::{self, ListParams, made_id};
 use crate::app::App;
-use crate::auth::{AgentCaller, tokens};
+use crate::auth::{AgentCaller, identity, tokens};
 use crate::core::CommandKind;
+use crate::core::state::Chatbot;
 use crate::store::read;
-use crate::view::ChatbotView;
+use crate::view::{ChatbotStatusView, ChatbotView};
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use ingest::id::{ChatbotId, TenantId};
+use ingest::id::{ChatbotId, GroupId, TenantId};
+use ingest::payload::{ChatbotCreated, ChatbotUpdated, Resource, present};
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use std::sync::Arc;
 
 /// First words unless the tenant has its own.
@@ -25,12 +27,29 @@ const GREETING: &str = "Hi! How can we help?";
 const WAITING_TEXT: &str = "An agent will join shortly.";
 
 pub(super) fn routes() -> Router<Arc<App>> {
-    Router::new().route("/v1/chatbots", post(create).get(list)).route("/v1/chatbots/{id}", get(show).patch(change))
+    Router::new()
+        .route("/v1/chatbots", post(create).get(list))
+        .route("/v1/chatbots/{id}", get(show).patch(change).delete(delete))
+        .route("/v1/chatbots/{id}/restore", post(restore))
+        .route("/v1/chatbots/{id}/rotate-key", post(rotate_key))
+        .route("/v1/chatbots/{id}/status", get(status))
 }
 
-fn view(app: &App, tenant: TenantId, id: ChatbotId) -> Outcome<ChatbotView> {
-    let chatbot = app.pool.read(|connection| read::chatbot(connection, tenant, id))?;
-    chatbot.as_ref().map(ChatbotView::from).ok_or_else(|| Problem::not_found("chatbot"))
+fn chatbot(app: &App, tenant: TenantId, id: ChatbotId) -> Outcome<Chatbot> {
+    let found = app.pool.read(|connection| read::chatbot(connection, tenant, id))?;
+    found.ok_or_else(|| Problem::not_found("chatbot"))
+}
+
+fn view(app: &App, tenant: TenantId, id: ChatbotId) -> Outcome<Json<ChatbotView>> {
+    Ok(Json(ChatbotView::from(&chatbot(app, tenant, id)?)))
+}
+
+fn group(id: &str) -> Outcome<GroupId> {
+    id.parse().map_err(|_| Problem::not_found("group").at("defaultGroupId"))
+}
+
+fn theme(object: &Map<String, Value>) -> Outcome<Map<String, Value>> {
+    check::metadata("theme", object).map(|_| object.clone())
 }
 
 #[derive(Deserialize)]
@@ -41,11 +60,15 @@ struct Create {
     allowed_origins: Vec<String>,
     greeting: Option<String>,
     waiting_text: Option<String>,
+    #[serde(default)]
+    theme: Map<String, Value>,
+    default_group_id: Option<String>,
 }
 
+/// A chatbot with the secret that was just made.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Created {
+struct WithSecret {
     #[serde(flatten)]
     chatbot: ChatbotView,
     /// Not in the answer to a repeat: it's shown once.
@@ -57,23 +80,24 @@ async fn create(
     State(app): State<Arc<App>>,
     caller: AgentCaller,
     write: Write<Create>,
-) -> Outcome<(StatusCode, Json<Created>)> {
+) -> Outcome<(StatusCode, Json<WithSecret>)> {
     let body = &write.body;
     let chatbot_id = ChatbotId::fresh();
-    let kind = CommandKind::CreateChatbot {
+    let made = ChatbotCreated {
         chatbot_id,
         name: check::name("name", &body.name)?,
         api_key: tokens::new_chatbot_key()?,
         allowed_origins: check::origins("allowedOrigins", &body.allowed_origins)?,
         greeting: check::text("greeting", body.greeting.as_deref().unwrap_or(GREETING))?,
         waiting_text: check::text("waitingText", body.waiting_text.as_deref().unwrap_or(WAITING_TEXT))?,
+        theme: theme(&body.theme)?,
+        default_group_id: body.default_group_id.as_deref().map(group).transpose()?,
     };
-    let request = write.request(&app, caller.sender());
-    let answer = write::submit(&app, command(caller.tenant, caller.actor(), request, kind)).await?;
-    let repeated = answer.repeated.and_then(|record| record.resource).map(ChatbotId);
-    let chatbot = view(&app, caller.tenant, repeated.unwrap_or(chatbot_id))?;
-    let identity_secret = repeated.is_none().then(|| app.key_file.lookup("identity", chatbot_id.bytes()));
-    Ok((StatusCode::CREATED, Json(Created { chatbot, identity_secret })))
+    let repeated = resource::submit(&app, &caller, &write, CommandKind::CreateChatbot(made)).await?;
+    let fresh = repeated.is_none();
+    let chatbot = chatbot(&app, caller.tenant, ChatbotId(made_id(repeated, chatbot_id.0)))?;
+    let identity_secret = fresh.then(|| identity::secret(&app.key_file, chatbot.id, chatbot.secret_version));
+    Ok((StatusCode::CREATED, Json(WithSecret { chatbot: ChatbotView::from(&chatbot), identity_secret })))
 }
 
 async fn list(
@@ -81,15 +105,17 @@ async fn list(
     caller: AgentCaller,
     Params(params): Params<ListParams>,
 ) -> Outcome<Json<Page<ChatbotView>>> {
-    let limit = page_size(params.limit)?;
     let chatbots = app.pool.read(|connection| read::chatbots(connection, caller.tenant))?;
-    let after = after_id(params.cursor.as_deref())?;
-    let page = Page::by_id(chatbots, after, limit, |chatbot| chatbot.id.0);
-    Ok(Json(page.try_map(|chatbot| Outcome::Ok(ChatbotView::from(&chatbot)))?))
+    Ok(Json(resource::page(
+        &params,
+        chatbots,
+        |chatbot| (chatbot.id.0, chatbot.deleted_at),
+        |chatbot| Ok(ChatbotView::from(chatbot)),
+    )?))
 }
 
 async fn show(State(app): State<Arc<App>>, caller: AgentCaller, Id(id): Id<ChatbotId>) -> Outcome<Json<ChatbotView>> {
-    Ok(Json(view(&app, caller.tenant, id)?))
+    view(&app, caller.tenant, id)
 }
 
 #[derive(Deserialize)]
@@ -99,6 +125,10 @@ struct Change {
     allowed_origins: Option<Vec<String>>,
     greeting: Option<String>,
     waiting_text: Option<String>,
+    theme: Option<Map<String, Value>>,
+    /// `null` takes it away.
+    #[serde(default, deserialize_with = "present")]
+    default_group_id: Option<Option<String>>,
 }
 
 async fn change(
@@ -108,18 +138,89 @@ async fn change(
     write: Write<Change>,
 ) -> Outcome<Json<ChatbotView>> {
     let body = &write.body;
-    let kind = CommandKind::UpdateChatbot {
+    let origins = body.allowed_origins.as_deref();
+    let change = ChatbotUpdated {
         chatbot_id,
         name: body.name.as_deref().map(|name| check::name("name", name)).transpose()?,
-        allowed_origins: body
-            .allowed_origins
-            .as_deref()
-            .map(|list| check::origins("allowedOrigins", list))
-            .transpose()?,
+        allowed_origins: origins.map(|list| check::origins("allowedOrigins", list)).transpose()?,
         greeting: body.greeting.as_deref().map(|text| check::text("greeting", text)).transpose()?,
         waiting_text: body.waiting_text.as_deref().map(|text| check::text("waitingText", text)).transpose()?,
+        theme: body.theme.as_ref().map(theme).transpose()?,
+        default_group_id: match &body.default_group_id {
+            Some(Some(id)) => Some(Some(group(id)?)),
+            Some(None) => Some(None),
+            None => None,
+        },
     };
-    let request = write.request(&app, caller.sender());
-    write::submit(&app, command(caller.tenant, caller.actor(), request, kind)).await?;
-    Ok(Json(view(&app, caller.tenant, chatbot_id)?))
+    resource::submit(&app, &caller, &write, CommandKind::UpdateChatbot(change)).await?;
+    view(&app, caller.tenant, chatbot_id)
+}
+
+/// Its key and its sessions stop working.
+async fn delete(
+    State(app): State<Arc<App>>,
+    caller: AgentCaller,
+    Id(id): Id<ChatbotId>,
+    write: Write<Nothing>,
+) -> Outcome<Json<ChatbotView>> {
+    resource::submit(&app, &caller, &write, CommandKind::Delete(Resource::Chatbot(id))).await?;
+    view(&app, caller.tenant, id)
+}
+
+async fn restore(
+    State(app): State<Arc<App>>,
+    caller: AgentCaller,
+    Id(id): Id<ChatbotId>,
+    write: Write<Nothing>,
+) -> Outcome<Json<ChatbotView>> {
+    resource::submit(&app, &caller, &write, CommandKind::Restore(Resource::Chatbot(id))).await?;
+    view(&app, caller.tenant, id)
+}
+
+/// What is replaced.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+enum Rotated {
+    #[default]
+    ApiKey,
+    IdentitySecret,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Rotate {
+    #[serde(default)]
+    what: Rotated,
+}
+
+async fn rotate_key(
+    State(app): State<Arc<App>>,
+    caller: AgentCaller,
+    Id(chatbot_id): Id<ChatbotId>,
+    write: Write<Rotate>,
+) -> Outcome<Json<WithSecret>> {
+    let secret = write.body.what == Rotated::IdentitySecret;
+    let api_key = if secret { None } else { Some(tokens::new_chatbot_key()?) };
+    let kind = CommandKind::RotateChatbot { chatbot_id, api_key };
+    let repeated = resource::submit(&app, &caller, &write, kind).await?;
+    let chatbot = chatbot(&app, caller.tenant, chatbot_id)?;
+    let identity_secret =
+        (secret && repeated.is_none()).then(|| identity::secret(&app.key_file, chatbot.id, chatbot.secret_version));
+    Ok(Json(WithSecret { chatbot: ChatbotView::from(&chatbot), identity_secret }))
+}
+
+async fn status(
+    State(app): State<Arc<App>>,
+    caller: AgentCaller,
+    Id(id): Id<ChatbotId>,
+) -> Outcome<Json<ChatbotStatusView>> {
+    let chatbot = chatbot(&app, caller.tenant, id)?;
+    let requests = app.activity.requests(id);
+    Ok(Json(ChatbotStatusView {
+        last_seen: requests.last.max(chatbot.last_session_at),
+        sessions: chatbot.sessions,
+        errors: requests.errors,
+        requests: requests.count,
+        since: app.activity.since,
+    }))
 }

@@ -302,6 +302,45 @@ pub fn tags(field: &str, list: &[String]) -> Outcome<Vec<String>> {
     list.iter().map(|tag| name(field, tag)).collect()
 }
 
+/// Skills: short words, trimmed, each once.
+///
+/// # Errors
+/// 422.
+pub fn skills(field: &str, list: &[String], max: usize) -> Outcome<Vec<String>> {
+    if list.len() > max {
+        return Err(Problem::invalid(field, format!("'{field}' has at most {max} entries")));
+    }
+    let mut skills = list.iter().map(|skill| name(field, skill)).collect::<Outcome<Vec<_>>>()?;
+    skills.sort();
+    skills.dedup();
+    Ok(skills)
+}
+
+/// The tenant's own id of a visitor: 1 to 200 characters, taken as they are.
+///
+/// # Errors
+/// 422.
+pub fn user_id(field: &str, text: &str) -> Outcome<()> {
+    if (1..=NAME_CHARS_MAX).contains(&text.chars().count()) && !text.chars().any(char::is_control) {
+        Ok(())
+    } else {
+        Err(Problem::invalid(field, format!("'{field}' has 1 to {NAME_CHARS_MAX} characters")))
+    }
+}
+
+/// Where a visitor is: at most 2,000 characters, none of them a control character. It's shown, never followed.
+///
+/// # Errors
+/// 422.
+pub fn page_url(field: &str, text: &str) -> Outcome<String> {
+    let text = text.trim();
+    if (1..=TEXT_CHARS_MAX).contains(&text.chars().count()) && !text.chars().any(char::is_control) {
+        Ok(text.to_owned())
+    } else {
+        Err(Problem::invalid(field, format!("'{field}' has 1 to {TEXT_CHARS_MAX} characters, no control characters")))
+    }
+}
+
 /// The sender's own id for an event.
 ///
 /// # Errors

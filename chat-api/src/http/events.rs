@@ -11,7 +11,7 @@ use crate::core::state::Conversation;
 use crate::view::{EventView, visitor_may_see};
 use axum::http::StatusCode;
 use ingest::event::{Actor, RequestKey};
-use ingest::id::TenantId;
+use ingest::id::{FileId, TenantId};
 use ingest::sqlite::EmbeddedLog;
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -35,6 +35,7 @@ pub enum Kind {
 }
 
 /// What is to be posted, as it was sent.
+#[derive(Clone, Copy)]
 pub struct Posted<'a> {
     /// Message or note.
     pub kind: Kind,
@@ -44,6 +45,8 @@ pub struct Posted<'a> {
     pub client_id: Option<&'a str>,
     /// The sender's JSON object.
     pub metadata: Option<&'a Map<String, Value>>,
+    /// The file that it brings.
+    pub file: Option<FileId>,
 }
 
 /// Who posts.
@@ -129,7 +132,7 @@ pub async fn post<T>(
     let kind = match posted.kind {
         Kind::Message => {
             let metadata = sealer.seal_option(metadata.as_deref())?;
-            let message = NewMessage { content, content_chars, client_id, metadata };
+            let message = NewMessage { content, content_chars, client_id, metadata, file_id: posted.file };
             CommandKind::PostMessage { conversation_id, message }
         }
         Kind::Note => CommandKind::PostNote { conversation_id, content, client_id },
@@ -155,7 +158,9 @@ fn request<T>(
 ) -> Option<RequestKey> {
     let Some(client_id) = posted.client_id else { return write.request(app, author.sender.clone()) };
     let note = if posted.kind == Kind::Note { "note" } else { "message" };
-    let said = [&chat.id.to_string(), note, metadata.unwrap_or_default(), posted.content].join("\n");
+    // A visitor's session moves on from a closed conversation, and a repeat with it.
+    let place = if matches!(author.actor, Actor::Visitor(_)) { String::new() } else { chat.id.to_string() };
+    let said = [&place, note, metadata.unwrap_or_default(), posted.content].join("\n");
     let body = app.key_file.lookup("request", said.as_bytes());
     Some(RequestKey { sender: author.sender.clone(), key: format!("c:{client_id}"), body })
 }

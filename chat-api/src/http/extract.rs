@@ -4,6 +4,8 @@ use super::problem::{Outcome, Problem};
 use crate::app::App;
 use crate::auth::tokens::bearer;
 use crate::auth::{AgentCaller, VisitorCaller, caller};
+use crate::limits::{BucketKey, Limit};
+use crate::live::Person;
 use axum::body::Bytes;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{ConnectInfo, FromRequest, FromRequestParts, OptionalFromRequestParts, Path, Query, Request};
@@ -236,8 +238,16 @@ impl FromRequestParts<Arc<App>> for AgentCaller {
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
         let token = bearer(&parts.headers)
             .ok_or_else(|| Problem::unauthorized("send an agent's access token as 'Authorization: Bearer …'"))?;
-        Ok(caller::agent(app, token)?)
+        agent(app, token)
     }
+}
+
+/// An agent who doesn't call too often; the request is a sign of life.
+fn agent(app: &App, token: &str) -> Outcome<AgentCaller> {
+    let caller = caller::agent(app, token)?;
+    app.limiter.take(Limit::Agent, BucketKey::id(*caller.agent.bytes()))?;
+    app.presence.seen(caller.tenant, Person::Agent(caller.agent));
+    Ok(caller)
 }
 
 impl FromRequestParts<Arc<App>> for VisitorCaller {
@@ -258,7 +268,7 @@ impl OptionalFromRequestParts<Arc<App>> for AgentCaller {
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Option<Self>, Problem> {
         match bearer(&parts.headers) {
-            Some(token) => Ok(Some(caller::agent(app, token)?)),
+            Some(token) => Ok(Some(agent(app, token)?)),
             None => Ok(None),
         }
     }

@@ -1,25 +1,24 @@
-//! What surrounds every route: metrics and a log line, security headers, CORS, time-outs, panics.
+//! What surrounds every route: metrics and a log line, security headers, CORS, limits by address, time-outs, panics.
 
 use super::extract::origin;
 use super::problem::Problem;
 use super::reports::V0Error;
 use crate::app::App;
 use crate::auth::caller;
+use crate::limits::{BucketKey, ClientIp, Limit};
 use crate::store::read;
 use axum::body::Body;
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use std::any::Any;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-/// A request that takes longer has lost its caller; its work may still be done, and its key says so.
-const REQUEST_TIME_MAX: Duration = Duration::from_secs(30);
 /// Seconds for which a browser may remember a preflight's answer.
 const PREFLIGHT_LIFE_S: &str = "600";
-const ALLOW_HEADERS: &str = "authorization, content-type, idempotency-key, x-chatbot-key";
+const ALLOW_HEADERS: &str = "authorization, content-type, idempotency-key, last-event-id, x-chatbot-key";
 const ALLOW_METHODS: &str = "GET, POST, PUT, PATCH, DELETE";
 const EXPOSE_HEADERS: &str = "x-session-token, retry-after";
 /// Answers of the API are data: nothing in them may run or be framed. Pages bring their own policy.
@@ -60,7 +59,7 @@ fn method_label(method: &Method) -> &'static str {
 }
 
 /// Adds the headers that keep browsers from guessing, framing and telling.
-pub async fn security(request: Request, next: Next) -> Response {
+pub async fn security(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     let headers = response.headers_mut();
     for (name, value) in [
@@ -69,8 +68,14 @@ pub async fn security(request: Request, next: Next) -> Response {
         (header::REFERRER_POLICY, "no-referrer"),
         (header::CONTENT_SECURITY_POLICY, POLICY),
         (header::CACHE_CONTROL, "no-store"),
+        // No page of another site may load an answer as an image or a script; reading it is up to CORS.
+        (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
     ] {
         headers.entry(name).or_insert(HeaderValue::from_static(value));
+    }
+    if app.config.public_url.starts_with("https://") {
+        let value = HeaderValue::from_static("max-age=31536000");
+        headers.entry(header::STRICT_TRANSPORT_SECURITY).or_insert(value);
     }
     response
 }
@@ -119,12 +124,42 @@ pub fn allow_origin(headers: &mut HeaderMap, origin: &str) {
     headers.append(header::VARY, HeaderValue::from_static("origin"));
 }
 
-/// Gives up on a request that takes too long.
-pub async fn time_limit(request: Request, next: Next) -> Response {
-    match tokio::time::timeout(REQUEST_TIME_MAX, next.run(request)).await {
+/// Finds out where a request comes from, and holds what is public and costly to its address.
+pub async fn limit(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
+    let client = ClientIp::find(request.extensions(), request.headers(), &app.config.trusted_proxies);
+    if let (Some(address), Some(limit)) = (client.0, limit_of(&request))
+        && let Err(refusal) = app.limiter.take(limit, BucketKey::ip(address))
+    {
+        return Problem::from(refusal).into_response();
+    }
+    request.extensions_mut().insert(client);
+    next.run(request).await
+}
+
+/// The limit by address of a route that needs no credential. Visitors' sessions have theirs in the widget's gate.
+fn limit_of(request: &Request) -> Option<Limit> {
+    if request.method() != Method::POST {
+        return None;
+    }
+    match request.extensions().get::<MatchedPath>()?.as_str() {
+        "/v1/tenants" => Some(Limit::SignUpIp),
+        "/v1/auth/login"
+        | "/v1/auth/otp"
+        | "/v1/auth/otp/verify"
+        | "/v1/auth/password/forgot"
+        | "/v1/auth/password/reset"
+        | "/v1/invitations/accept" => Some(Limit::LoginIp),
+        _ => None,
+    }
+}
+
+/// Gives up on a request that takes too long; its work may still be done, and its key says so.
+pub async fn time_limit(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let max = app.config.request_time_max;
+    match tokio::time::timeout(max, next.run(request)).await {
         Ok(response) => response,
         Err(_) => {
-            let detail = format!("the request took longer than {} s", REQUEST_TIME_MAX.as_secs());
+            let detail = format!("the request took longer than {} s", max.as_secs_f64());
             Problem::new(StatusCode::SERVICE_UNAVAILABLE, "timed_out", detail).retry_after(1).into_response()
         }
     }

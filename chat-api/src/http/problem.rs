@@ -7,6 +7,7 @@ use crate::auth::passwords::PasswordError;
 use crate::auth::tokens::TokenError;
 use crate::auth::{AuthError, OperatorRefusal};
 use crate::core::Rejection;
+use crate::limits::TooOften;
 use crate::view::ViewError;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -186,6 +187,13 @@ impl From<OperatorRefusal> for Problem {
 impl IntoResponse for OperatorRefusal {
     fn into_response(self) -> Response {
         Problem::from(self).into_response()
+    }
+}
+
+impl From<TooOften> for Problem {
+    fn from(refusal: TooOften) -> Self {
+        let problem = Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", refusal.to_string());
+        problem.retry_after(refusal.retry_after_s)
     }
 }
 

@@ -1,9 +1,10 @@
 //! Custom roles and what they can hold: `/v1/roles`, `/v1/permissions`.
 
 use super::check;
-use super::extract::{Id, Nothing, Params, Write, page_size};
-use super::page::{Page, after_id};
+use super::extract::{Id, Nothing, Params, Write};
+use super::page::Page;
 use super::problem::{Outcome, Problem};
+use super::resource::{self, ListParams};
 use super::write::{self, command};
 use crate::app::App;
 use crate::auth::AgentCaller;
@@ -74,25 +75,14 @@ async fn create(
     Ok((StatusCode::CREATED, view(&app, caller.tenant, id)?))
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ListParams {
-    limit: Option<usize>,
-    cursor: Option<String>,
-    deleted: Option<bool>,
-}
-
+/// The living roles; with `deleted=true` the deleted ones.
 async fn list(
     State(app): State<Arc<App>>,
     caller: AgentCaller,
     Params(params): Params<ListParams>,
 ) -> Outcome<Json<Page<RoleView>>> {
-    let limit = page_size(params.limit)?;
-    let mut roles = app.pool.read(|connection| read::roles(connection, caller.tenant))?;
-    let all = params.deleted.unwrap_or(false);
-    roles.retain(|role| all || role.deleted_at.is_none());
-    let page = Page::by_id(roles, after_id(params.cursor.as_deref())?, limit, |role| role.id.0);
-    Ok(Json(page.try_map(|role| Outcome::Ok(RoleView::from(&role)))?))
+    let roles = app.pool.read(|connection| read::roles(connection, caller.tenant))?;
+    Ok(Json(resource::page(&params, roles, |role| (role.id.0, role.deleted_at), |role| Ok(RoleView::from(role)))?))
 }
 
 async fn show(State(app): State<Arc<App>>, caller: AgentCaller, Id(id): Id<RoleId>) -> Outcome<Json<RoleView>> {

@@ -10,6 +10,7 @@ use crate::core::CommandKind;
 use crate::core::command::NewSession;
 use crate::core::state::{Agent, Session};
 use crate::import::email_hmac;
+use crate::limits::{BucketKey, Limit};
 use crate::store::read;
 use crate::view::{AgentView, TenantView};
 use axum::extract::State;
@@ -140,6 +141,8 @@ async fn log_in(State(app): State<Arc<App>>, ip: ClientIp, write: Write<LogIn>) 
 /// The living agents with an address, one a tenant; a few at most.
 pub(super) fn candidates(app: &App, email: &str, tenant: Option<&str>) -> Outcome<Vec<Agent>> {
     let hmac = email_hmac(&app.key_file, email);
+    // Also for an address that nobody has: a limit must not tell.
+    app.limiter.take(Limit::LoginAccount, BucketKey::text(&hmac))?;
     let (mut agents, tenant_id) = app.pool.read(|connection| {
         let tenant_id = match tenant {
             None => None,

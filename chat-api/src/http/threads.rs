@@ -13,7 +13,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use axum::{Json, Router};
-use ingest::id::{TenantId, ThreadId};
+use ingest::id::ThreadId;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::sync::Arc;
@@ -22,11 +22,11 @@ pub(super) fn routes() -> Router<Arc<App>> {
     Router::new().route("/v1/threads/{id}/events", get(list).post(post_event))
 }
 
-fn conversation(app: &App, tenant: TenantId, thread: ThreadId) -> Outcome<Conversation> {
+fn conversation(app: &App, caller: &AgentCaller, thread: ThreadId) -> Outcome<Conversation> {
     let unknown = || Problem::not_found("thread");
     let id = app.pool.read(|connection| read::conversation_of_thread(connection, thread))?.ok_or_else(unknown)?;
-    // Another tenant's thread is as unknown as one that never was, down to the words.
-    write::conversation(app, tenant, id).map_err(|problem| if problem.is("not_found") { unknown() } else { problem })
+    // A thread that isn't for the caller is as unknown as one that never was, down to the words.
+    write::visible(app, caller, id).map_err(|problem| if problem.is("not_found") { unknown() } else { problem })
 }
 
 #[derive(Serialize)]
@@ -43,7 +43,7 @@ async fn list(
     Params(params): Params<EventParams>,
 ) -> Outcome<Json<Events>> {
     let limit = page_size(params.limit)?;
-    let chat = conversation(&app, caller.tenant, thread)?;
+    let chat = conversation(&app, &caller, thread)?;
     let items = events::page(&app, &chat, params.after.unwrap_or(0), limit, false)?;
     Ok(Json(Events { items, last_seq: events::last_seq(&app, &chat, false)? }))
 }
@@ -64,7 +64,7 @@ async fn post_event(
     Id(thread): Id<ThreadId>,
     write: Write<PostEvent>,
 ) -> Outcome<Response> {
-    let chat = conversation(&app, caller.tenant, thread)?;
+    let chat = conversation(&app, &caller, thread)?;
     let body = &write.body;
     let kind = match body.r#type.as_str() {
         "message" => Kind::Message,
@@ -75,7 +75,7 @@ async fn post_event(
         return Err(Problem::invalid("authorType", "you write as 'agent'"));
     }
     let (client_id, metadata) = (body.client_id.as_deref(), body.metadata.as_ref());
-    let posted = Posted { kind, content: &body.content, client_id, metadata };
+    let posted = Posted { kind, content: &body.content, client_id, metadata, file: None };
     let author = Author { tenant: caller.tenant, actor: caller.actor(), sender: caller.sender() };
     let (status, event) = events::post(&app, author, &chat, &write, posted).await?;
     Ok((status, Json(event)).into_response())

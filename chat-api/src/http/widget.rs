@@ -3,69 +3,107 @@
 //! Every route here passes [`gate`] first: it finds the chatbot, checks `Origin` against its list, answers with CORS
 //! headers, and renews a session token that nears its end.
 
+use super::actions::Read;
 use super::extract::{Nothing, Params, Write, origin, page_size};
 use super::problem::{Outcome, Problem};
 use super::write::{self, Sealer, command};
-use super::{check, events, layers};
+use super::{check, events, layers, sessions};
 use crate::app::App;
-use crate::auth::tokens::{self, bearer};
+use crate::auth::tokens::bearer;
 use crate::auth::{VisitorCaller, caller};
 use crate::core::CommandKind;
-use crate::core::command::{NewMessage, NewVisitor};
 use crate::core::state::{Chatbot, Conversation, Status};
-use crate::store::read;
+use crate::limits::{BucketKey, ClientIp, Limit, TooOften};
+use crate::live::Person;
+use crate::store::read as stored;
 use crate::view::{ConversationView, EventView};
-use axum::extract::{ConnectInfo, Request, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
-use axum::{Extension, Json, Router};
-use ingest::id::{ChatbotId, ConversationId, GroupId, TenantId, ThreadId, VisitorId};
+use axum::{Json, Router};
+use ingest::id::{ChatbotId, ConversationId, TenantId, VisitorId};
 use ingest::time::Timestamp;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
-use std::net::SocketAddr;
+use serde_json::{Map, Value};
 use std::sync::Arc;
 
-/// Characters kept of a header that tells about the browser.
-const HEADER_CHARS_MAX: usize = 500;
 /// Where a renewed session token is.
 const SESSION_TOKEN: HeaderName = HeaderName::from_static("x-session-token");
 
 pub(super) fn routes(app: &Arc<App>) -> Router<Arc<App>> {
     Router::new()
-        .route("/v1/widget/session", post(start_session))
+        .route("/v1/widget/session", post(sessions::start))
+        .route("/v1/widget/identify", post(sessions::identify))
+        .route("/v1/widget/track", post(track))
         .route("/v1/widget/conversation", get(conversation))
         .route("/v1/widget/conversations", get(conversations))
         .route("/v1/widget/events", post(post_event))
         .route("/v1/widget/rating", post(rate))
         .route("/v1/widget/end", post(end))
+        .route("/v1/widget/read", post(read))
+        .merge(super::live::widget_routes())
         .route_layer(from_fn_with_state(Arc::clone(app), gate))
 }
 
-/// Lets a request through whose chatbot allows its origin.
+/// Lets a request through whose chatbot allows its origin, and whose visitor may still write.
 async fn gate(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
-    let identified = match identify(&app, &mut request) {
-        Ok(identified) => identified,
-        Err(problem) => return problem.into_response(),
-    };
-    let (chatbot, caller) = identified;
     let origin = origin(request.headers()).map(str::to_owned);
+    let (chatbot, caller) = match identify(&app, &mut request) {
+        Ok(identified) => identified,
+        Err(problem) => return readable(&app, problem.into_response(), origin.as_deref()),
+    };
     if let Some(origin) = &origin
         && !chatbot.allowed_origins.contains(origin)
     {
+        app.activity.note(chatbot.id, Timestamp::now(), true);
         let detail = "this chatbot doesn't allow this origin; add it to allowedOrigins";
         return Problem::new(StatusCode::FORBIDDEN, "origin_not_allowed", detail).into_response();
     }
-    let mut response = next.run(request).await;
-    if let Some(caller) = caller {
+    let blocked = caller.as_ref().is_some_and(|caller| caller.blocked);
+    let mut response = match hold(&app, ClientIp::of(request.extensions()), chatbot.id, caller.as_ref()) {
+        Ok(()) if blocked && request.method() != Method::GET => {
+            Problem::new(StatusCode::FORBIDDEN, "visitor_blocked", "this visitor is blocked").into_response()
+        }
+        Ok(()) => next.run(request).await,
+        Err(refusal) => Problem::from(refusal).into_response(),
+    };
+    let failed = response.status().is_client_error() || response.status().is_server_error();
+    app.activity.note(chatbot.id, Timestamp::now(), failed);
+    if let Some(caller) = caller.filter(|caller| !caller.blocked) {
         renew(&app, &caller, response.headers_mut());
     }
     if let Some(origin) = origin {
         layers::allow_origin(response.headers_mut(), &origin);
     }
     response
+}
+
+/// A page must see that its token ended, and the chatbot isn't known then: any that allows the origin will do.
+fn readable(app: &App, mut response: Response, origin: Option<&str>) -> Response {
+    if let Some(origin) = origin
+        && app.pool.read(|connection| stored::any_chatbot_allows(connection, origin)).unwrap_or(false)
+    {
+        layers::allow_origin(response.headers_mut(), origin);
+    }
+    response
+}
+
+/// Holds a visitor to their limit, and without one a new session to those of its address and its chatbot.
+pub(super) fn hold(
+    app: &App,
+    client: ClientIp,
+    chatbot: ChatbotId,
+    caller: Option<&VisitorCaller>,
+) -> Result<(), TooOften> {
+    if let Some(caller) = caller {
+        return app.limiter.take(Limit::Visitor, BucketKey::id(*caller.visitor.bytes()));
+    }
+    if let Some(address) = client.0 {
+        app.limiter.take(Limit::SessionIp, BucketKey::ip(address))?;
+    }
+    app.limiter.take(Limit::SessionChatbot, BucketKey::id(*chatbot.bytes()))
 }
 
 /// Whose request it is: a chatbot's by its key for a new session, a visitor's by their token for all else.
@@ -75,7 +113,7 @@ fn identify(app: &App, request: &mut Request) -> Outcome<(Chatbot, Option<Visito
         let key = key.ok_or_else(|| Problem::unauthorized("send the chatbot's key as 'X-Chatbot-Key'"))?;
         let unknown =
             || Problem::new(StatusCode::UNAUTHORIZED, "invalid_chatbot_key", "there is no chatbot with this key");
-        let chatbot = app.pool.read(|connection| read::chatbot_by_key(connection, key))?.ok_or_else(unknown)?;
+        let chatbot = app.pool.read(|connection| stored::chatbot_by_key(connection, key))?.ok_or_else(unknown)?;
         request.extensions_mut().insert(Arc::new(chatbot.clone()));
         return Ok((chatbot, None));
     }
@@ -84,149 +122,38 @@ fn identify(app: &App, request: &mut Request) -> Outcome<(Chatbot, Option<Visito
     let caller = caller::visitor(app, token)?;
     let chatbot = app
         .pool
-        .read(|connection| read::chatbot(connection, caller.tenant, caller.chatbot))?
+        .read(|connection| stored::chatbot(connection, caller.tenant, caller.chatbot))?
         .ok_or_else(|| Problem::unauthorized("the chatbot of this session is gone"))?;
+    app.presence.seen(caller.tenant, Person::Visitor(caller.visitor));
     request.extensions_mut().insert(caller.clone());
     Ok((chatbot, Some(caller)))
 }
 
-/// Under a quarter of its life, a token is followed by a fresh one.
+/// Under a quarter of its life, a token is followed by a fresh one of the same person.
 fn renew(app: &App, caller: &VisitorCaller, headers: &mut HeaderMap) {
-    let now = Timestamp::now();
-    if caller.expires_at.since(now) >= tokens::VISITOR_TOKEN_LIFE_S * 1_000 / 4 {
+    let left = caller.expires_at.since(Timestamp::now());
+    if left >= caller.expires_at.since(caller.issued_at) / 4 || headers.contains_key(SESSION_TOKEN) {
         return;
     }
-    let signed =
-        tokens::sign_visitor(&app.key_file, caller.tenant, caller.visitor, caller.conversation, caller.chatbot, now);
-    match signed.map(|(token, _)| HeaderValue::from_str(&token)) {
-        Ok(Ok(value)) => drop(headers.insert(SESSION_TOKEN, value)),
-        // The old one still holds for hours; the next request tries again.
-        _ => tracing::warn!("failed to renew a session token"),
+    match sessions::sign(app, caller.tenant, caller.subject, caller.conversation, caller.chatbot) {
+        Ok((token, _)) => set_token(headers, &token),
+        // The old one still holds for a while; the next request tries again.
+        Err(_) => tracing::warn!("failed to renew a session token"),
     }
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct StartSession {
-    name: Option<String>,
-    email: Option<String>,
-    phone: Option<String>,
-    group_id: Option<String>,
-    initial_message: Option<String>,
-    metadata: Option<Map<String, Value>>,
+/// The header with a fresh token for one of the visitor's conversations.
+fn session_token(app: &App, caller: &VisitorCaller, id: ConversationId) -> Outcome<(HeaderName, HeaderValue)> {
+    let (token, _) = sessions::sign(app, caller.tenant, caller.subject, id, caller.chatbot)?;
+    let value = HeaderValue::from_str(&token).map_err(|error| Problem::internal(&error))?;
+    Ok((SESSION_TOKEN, value))
 }
 
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Session {
-    session_token: String,
-    expires_at: String,
-    visitor_id: VisitorId,
-    conversation_id: ConversationId,
-    thread_id: ThreadId,
-    status: Status,
-    queue_position: Option<u64>,
-    realtime: Value,
-}
-
-async fn start_session(
-    State(app): State<Arc<App>>,
-    Extension(chatbot): Extension<Arc<Chatbot>>,
-    address: Option<Extension<ConnectInfo<SocketAddr>>>,
-    headers: HeaderMap,
-    write: Write<StartSession>,
-) -> Outcome<(StatusCode, Json<Session>)> {
-    write.public_key()?;
-    let address = address.map(|Extension(ConnectInfo(address))| address.ip().to_string());
-    let browser = browser(&headers, address, write.body.metadata.as_ref())?;
-    let (visitor, conversation_id) = (VisitorId::fresh(), ConversationId::fresh());
-    let body = &write.body;
-    let sealer = Sealer::for_new(&app, visitor)?;
-    let new = new_visitor(&sealer, visitor, body, &browser)?;
-    let message = body.initial_message.as_deref().map(|text| message(&sealer, "initialMessage", text)).transpose()?;
-    let unknown_group = || Problem::not_found("group").at("groupId");
-    let group_id: Option<GroupId> =
-        body.group_id.as_deref().map(|id| id.parse().map_err(|_| unknown_group())).transpose()?;
-    let kind = CommandKind::StartSession { visitor: new, conversation_id, chatbot_id: chatbot.id, group_id, message };
-    let request = write.request(&app, format!("chatbot:{}", chatbot.id));
-    let command = command(chatbot.tenant, ingest::event::Actor::Visitor(visitor), request, kind);
-    let answer = write::submit(&app, sealer.submission(command)).await?;
-    let chat = match answer.repeated {
-        Some(record) => first_conversation(&app, record.resource.map(VisitorId))?,
-        None => answer.conversation.map(|chat| *chat),
-    };
-    let chat = chat.ok_or_else(|| Problem::internal(&"a session that was just started isn't there"))?;
-    Ok((StatusCode::CREATED, Json(session(&app, chatbot.id, &chat)?)))
-}
-
-/// The conversation that came with a visitor.
-fn first_conversation(app: &App, visitor: Option<VisitorId>) -> Outcome<Option<Conversation>> {
-    let Some(visitor) = visitor else { return Ok(None) };
-    let chats = app.pool.read(|connection| read::conversations_of(connection, visitor))?;
-    Ok(chats.into_iter().min_by_key(|chat| (chat.created_at, chat.id)))
-}
-
-fn session(app: &App, chatbot: ChatbotId, chat: &Conversation) -> Outcome<Session> {
-    let now = Timestamp::now();
-    let (session_token, expires_at) =
-        tokens::sign_visitor(&app.key_file, chat.tenant, chat.visitor, chat.id, chatbot, now)?;
-    let view = app.views.conversation(chat, true)?;
-    Ok(Session {
-        session_token,
-        expires_at: expires_at.to_string(),
-        visitor_id: chat.visitor,
-        conversation_id: chat.id,
-        thread_id: chat.thread().id,
-        status: chat.status,
-        queue_position: view.queue_position,
-        realtime: json!({ "url": realtime_url(&app.config.public_url) }),
-    })
-}
-
-fn realtime_url(public_url: &str) -> String {
-    let base = public_url.trim_end_matches('/');
-    let base = match base.split_once("://") {
-        Some(("https", rest)) => format!("wss://{rest}"),
-        Some((_, rest)) => format!("ws://{rest}"),
-        None => format!("ws://{base}"),
-    };
-    format!("{base}/v1/realtime")
-}
-
-/// What is known of the browser, with the page's own metadata, as JSON.
-fn browser(headers: &HeaderMap, address: Option<String>, metadata: Option<&Map<String, Value>>) -> Outcome<String> {
-    if let Some(metadata) = metadata {
-        check::metadata("metadata", metadata)?;
+/// Hands a session token to the page.
+pub(super) fn set_token(headers: &mut HeaderMap, token: &str) {
+    if let Ok(value) = HeaderValue::from_str(token) {
+        headers.insert(SESSION_TOKEN, value);
     }
-    let header = |name: HeaderName| {
-        let text = headers.get(name).and_then(|value| value.to_str().ok());
-        text.map(|text| text.chars().take(HEADER_CHARS_MAX).collect::<String>())
-    };
-    let about = json!({
-        "userAgent": header(header::USER_AGENT), "referrer": header(header::REFERER), "ipAddress": address,
-        "metadata": metadata,
-    });
-    Ok(about.to_string())
-}
-
-fn new_visitor(sealer: &Sealer, id: VisitorId, body: &StartSession, browser: &str) -> Outcome<NewVisitor> {
-    let name = check::optional_name("name", body.name.as_deref())?;
-    let email = check::optional_email("email", body.email.as_deref())?;
-    let phone = check::optional_name("phone", body.phone.as_deref())?;
-    Ok(NewVisitor {
-        visitor_id: id,
-        readable_id: pipelines::readable_id(&id.to_string()),
-        name: sealer.seal_option(name.as_deref())?,
-        email: sealer.seal_option(email.as_deref())?,
-        phone: sealer.seal_option(phone.as_deref())?,
-        metadata: Some(sealer.seal(browser)?),
-        external_id: None,
-    })
-}
-
-fn message(sealer: &Sealer, field: &str, text: &str) -> Outcome<NewMessage> {
-    let content_chars = check::content(field, text)?;
-    Ok(NewMessage { content: sealer.seal(text)?, content_chars, client_id: None, metadata: None })
 }
 
 /// A visitor's view: neither notes nor their numbers show.
@@ -236,7 +163,7 @@ fn view(app: &App, chat: &Conversation) -> Outcome<ConversationView> {
     Ok(view)
 }
 
-fn own_view(app: &App, tenant: TenantId, id: ConversationId) -> Outcome<Json<ConversationView>> {
+pub(super) fn own_view(app: &App, tenant: TenantId, id: ConversationId) -> Outcome<Json<ConversationView>> {
     Ok(Json(view(app, &write::conversation(app, tenant, id)?)?))
 }
 
@@ -261,11 +188,23 @@ async fn conversation(
     Ok(Json(Opened { conversation, events, last_seq }))
 }
 
-async fn conversations(State(app): State<Arc<App>>, caller: VisitorCaller) -> Outcome<Json<Value>> {
-    let chats = app.pool.read(|connection| read::conversations_of(connection, caller.visitor))?;
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Conversations {
+    items: Vec<ConversationView>,
+    unread_total: u64,
+}
+
+async fn conversations(State(app): State<Arc<App>>, caller: VisitorCaller) -> Outcome<Json<Conversations>> {
+    let chats = if caller.is_limited() {
+        vec![write::conversation(&app, caller.tenant, caller.conversation)?]
+    } else {
+        app.pool.read(|connection| stored::conversations_of(connection, caller.visitor))?
+    };
     let items = chats.iter().filter(|chat| chat.tenant == caller.tenant).map(|chat| view(&app, chat));
     let items = items.collect::<Outcome<Vec<_>>>()?;
-    Ok(Json(json!({ "items": items })))
+    let unread_total = items.iter().map(|item| item.unread_count).sum();
+    Ok(Json(Conversations { items, unread_total }))
 }
 
 #[derive(Deserialize)]
@@ -287,11 +226,48 @@ async fn post_event(State(app): State<Arc<App>>, caller: VisitorCaller, write: W
         content: &body.content,
         client_id: body.client_id.as_deref(),
         metadata: body.metadata.as_ref(),
+        file: None,
     };
-    let author = events::Author { tenant: caller.tenant, actor: caller.actor(), sender: caller.sender() };
-    let chat = write::conversation(&app, caller.tenant, caller.conversation)?;
-    let (status, event) = events::post(&app, author, &chat, &write, posted).await?;
-    Ok((status, Json(event)).into_response())
+    say(&app, &caller, &write, posted).await
+}
+
+/// Posts to the visitor's conversation. A closed one is read-only: then it goes to the one that they went on to, which
+/// is started if there is none, and the session token moves on with it.
+async fn say<T>(app: &App, caller: &VisitorCaller, write: &Write<T>, posted: events::Posted<'_>) -> Outcome<Response> {
+    let mut chat = newest(app, caller)?;
+    let (status, event) = loop {
+        let author = events::Author { tenant: caller.tenant, actor: caller.actor(), sender: caller.sender() };
+        match events::post(app, author, &chat, write, posted).await {
+            // Another tab was faster; each round is one conversation further.
+            Err(problem) if problem.is("conversation_continued") => chat = newest(app, caller)?,
+            outcome => break outcome?,
+        }
+    };
+    if event.conversation_id == caller.conversation {
+        return Ok((status, Json(event)).into_response());
+    }
+    let token = session_token(app, caller, event.conversation_id)?;
+    Ok((status, [token], Json(event)).into_response())
+}
+
+/// The conversation of the session, or the last one that the visitor went on to since it was closed.
+fn newest(app: &App, caller: &VisitorCaller) -> Outcome<Conversation> {
+    let mut chat = write::conversation(app, caller.tenant, caller.conversation)?;
+    while let Some(next) = chat.continued_in.filter(|_| chat.status == Status::Closed) {
+        chat = write::conversation(app, caller.tenant, next)?;
+    }
+    Ok(chat)
+}
+
+async fn read(
+    State(app): State<Arc<App>>,
+    caller: VisitorCaller,
+    write: Write<Read>,
+) -> Outcome<Json<ConversationView>> {
+    let kind = CommandKind::Read { conversation_id: caller.conversation, seq: write.body.seq };
+    let request = write.request(&app, caller.sender());
+    write::submit(&app, command(caller.tenant, caller.actor(), request, kind)).await?;
+    own_view(&app, caller.tenant, caller.conversation)
 }
 
 #[derive(Deserialize)]
@@ -332,13 +308,38 @@ async fn end(
     own_view(&app, caller.tenant, caller.conversation)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Track {
+    name: String,
+    page: Option<String>,
+    properties: Option<Map<String, Value>>,
+}
 
-    #[test]
-    fn the_realtime_url_follows_the_public_one() {
-        assert_eq!(realtime_url("https://chat.example/"), "wss://chat.example/v1/realtime");
-        assert_eq!(realtime_url("http://127.0.0.1:8080"), "ws://127.0.0.1:8080/v1/realtime");
-    }
+/// What was tracked, as it was stored.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Tracked {
+    visitor_id: VisitorId,
+    name: String,
+    page: Option<String>,
+    properties: Option<Map<String, Value>>,
+}
+
+/// Something that the visitor did on the page: for the agents, and their page from here on.
+async fn track(State(app): State<Arc<App>>, caller: VisitorCaller, write: Write<Track>) -> Outcome<Json<Tracked>> {
+    let Track { name, page, properties } = &write.body;
+    let name = check::name("name", name)?;
+    let page = page.as_deref().map(|page| check::page_url("page", page)).transpose()?;
+    let object = properties.as_ref().map(|object| check::metadata("properties", object)).transpose()?;
+    let sealer = Sealer::for_known(&app, caller.visitor)?;
+    let kind = CommandKind::TrackVisitor {
+        visitor_id: caller.visitor,
+        name: sealer.seal(&name)?,
+        page: sealer.seal_option(page.as_deref())?,
+        properties: sealer.seal_option(object.as_deref())?,
+    };
+    let request = write.request(&app, caller.sender());
+    write::submit(&app, command(caller.tenant, caller.actor(), request, kind)).await?;
+    Ok(Json(Tracked { visitor_id: caller.visitor, name, page, properties: properties.clone() }))
 }

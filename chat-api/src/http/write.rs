@@ -2,6 +2,7 @@
 
 use super::problem::{Outcome, Problem};
 use crate::app::App;
+use crate::auth::AgentCaller;
 use crate::core::state::{Conversation, RequestRecord};
 use crate::core::{Command, CommandKind};
 use crate::domain::{Answer, Submission};
@@ -104,4 +105,13 @@ pub fn conversation(app: &App, tenant: TenantId, id: ConversationId) -> Outcome<
     app.pool
         .read(|connection| read::conversation(connection, tenant, id))?
         .ok_or_else(|| Problem::not_found("conversation"))
+}
+
+/// A conversation that an agent may see; to others it doesn't exist.
+///
+/// # Errors
+/// 404.
+pub fn visible(app: &App, caller: &AgentCaller, id: ConversationId) -> Outcome<Conversation> {
+    let chat = conversation(app, caller.tenant, id)?;
+    if caller.may_see(&chat) { Ok(chat) } else { Err(Problem::not_found("conversation")) }
 }

@@ -46,7 +46,8 @@ pub fn export(pool: &ReadPool, views: &Views, chat: &Conversation) -> Result<Opt
                         messages.push(Line { at, from: message.author_type, text });
                     }
                 }
-                Payload::ConversationResolved(_) => resolved = true,
+                // Nobody resolved what ran out: it would count for an agent where it's imported.
+                Payload::ConversationResolved(done) if done.reason.is_none() => resolved = true,
                 _ => {}
             }
         }
@@ -65,7 +66,8 @@ pub fn export(pool: &ReadPool, views: &Views, chat: &Conversation) -> Result<Opt
     let visitor = match visitor {
         Some(found) => {
             let (name, email) = (views.open(found.name.as_ref())?, views.open(found.email.as_ref())?);
-            party(found.external_id, found.id.to_string(), name, email)
+            let external_id = views.open(found.external_ref.as_ref())?.or(found.external_id);
+            party(external_id, found.id.to_string(), name, email)
         }
         None => Party { id: chat.visitor.to_string(), name: None, email: None },
     };

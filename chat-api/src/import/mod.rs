@@ -242,9 +242,11 @@ impl Importer {
             readable_id: pipelines::readable_id(&visitor_id.to_string()),
             name: seal(&key, &transcript.visitor.name)?,
             email: seal(&key, &transcript.visitor.email)?,
+            email_hmac: transcript.visitor.email.as_deref().map(|email| email_hmac(&self.key_file, email)),
             phone: None,
             metadata: None,
-            external_id: Some(transcript.visitor.id),
+            external_ref: seal(&key, &Some(transcript.visitor.id))?,
+            user_id: None,
         };
         let agent = match transcript.agent {
             Some(party) => {

@@ -1,12 +1,12 @@
 //! History from the log: pages of a conversation as frames, for subscriptions that are behind.
 
-use super::credential::Person;
+use super::credential::{Credential, Person};
 use super::frames;
 use crate::core::state::Conversation;
 use crate::store::read;
 use crate::view::{ViewError, Views, visitor_may_see};
 use axum::extract::ws::Utf8Bytes;
-use ingest::id::{ConversationId, TenantId};
+use ingest::id::ConversationId;
 use ingest::sqlite::{EmbeddedLog, ReadPool};
 use std::sync::Arc;
 use tokio::sync::Semaphore;
@@ -79,18 +79,10 @@ fn page(
     Ok(page)
 }
 
-/// The conversation, if it's the tenant's and, for a visitor, their own.
-pub(super) fn find(
-    pool: &ReadPool,
-    tenant: TenantId,
-    id: ConversationId,
-    reader: Person,
-) -> rusqlite::Result<Option<Conversation>> {
-    let found = pool.read(|connection| read::conversation(connection, tenant, id))?;
-    Ok(found.filter(|chat| match reader {
-        Person::Agent(_) => true,
-        Person::Visitor(visitor) => chat.visitor == visitor,
-    }))
+/// The conversation, if the reader may see it.
+pub(super) fn find(pool: &ReadPool, id: ConversationId, reader: &Credential) -> rusqlite::Result<Option<Conversation>> {
+    let found = pool.read(|connection| read::conversation(connection, reader.tenant(), id))?;
+    Ok(found.filter(|chat| reader.may_see(chat)))
 }
 
 /// The last `seq` that the reader will get when they have everything.

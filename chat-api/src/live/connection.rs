@@ -3,46 +3,29 @@
 //! One task, one loop ([`Connection::step`]): write what is queued, then one page of history if a subscription is
 //! behind, then wait. So a long history holds up neither live events nor the client's frames.
 
-use super::catch_up;
 use super::credential::Credential;
-use super::frames::{self, ClientFrame, Close};
-use super::outbox::{Item, Outbox};
-use super::socket::auth_close;
-use super::subscriptions::Subscriptions;
+use super::feed::{Feed, Frame};
+use super::frames::{self, ClientFrame, Close, INBOX};
+use super::outbox::Outbox;
+use super::socket::{auth_close, instant_of};
 use super::wire::{Incoming, Wire};
 use crate::app::App;
-use crate::view::ViewError;
 use axum::extract::ws::Utf8Bytes;
 use futures_util::FutureExt as _;
-use ingest::time::Timestamp;
-use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 
 /// Malformed frames, and frames over the rate, after which a socket is closed.
 const STRIKES_MAX: u32 = 10;
 /// Pings without an answer after which the peer counts as gone.
 const PINGS_UNANSWERED_MAX: u32 = 2;
-/// Queued frames written before anything else gets its turn.
-const FRAMES_IN_ONE_GO: usize = 256;
-/// Tries to read a page of history.
-const READ_TRIES: u32 = 3;
-/// Between them.
-const READ_PAUSE: Duration = Duration::from_millis(300);
-/// The topic that agents may subscribe to.
-const INBOX: &str = "inbox";
 
 /// An authenticated socket.
 pub(super) struct Connection {
     app: Arc<App>,
     wire: Wire,
-    outbox: Arc<Outbox>,
-    credential: Credential,
+    feed: Feed,
     expires: Instant,
-    subscriptions: Subscriptions,
-    /// Subscriptions that read the log; each gets a page in turn.
-    behind: VecDeque<u32>,
     next_ping: Instant,
     pings_unanswered: u32,
     strikes: u32,
@@ -51,19 +34,14 @@ pub(super) struct Connection {
 
 impl Connection {
     pub(super) fn new(app: Arc<App>, wire: Wire, outbox: Arc<Outbox>, credential: Credential) -> Self {
-        let subscriptions =
-            Subscriptions::new(Arc::clone(&app.live), Arc::clone(&outbox), credential.tenant(), credential.person());
         let limits = &app.live.limits;
         Self {
             expires: instant_of(credential.expires_at()),
             next_ping: Instant::now() + limits.ping_every,
             allowance: Allowance::new(limits.frames_burst, limits.frames_per_s),
+            feed: Feed::new(Arc::clone(&app), outbox, credential),
             app,
             wire,
-            outbox,
-            credential,
-            subscriptions,
-            behind: VecDeque::new(),
             pings_unanswered: 0,
             strikes: 0,
         }
@@ -86,14 +64,15 @@ impl Connection {
     async fn step(&mut self) -> Result<(), Close> {
         self.write_queued().await?;
         self.keep_time().await?;
-        let incoming = if let Some(id) = self.behind.pop_front() {
+        let incoming = if self.feed.is_behind() {
             // On the heap: most sockets are rarely behind, and each would hold the room for it.
-            Box::pin(self.catch_up(id)).await?;
+            let frames = Box::pin(self.feed.catch_up()).await?;
+            self.write(frames).await?;
             self.wire.next().now_or_never()
         } else {
             tokio::select! {
                 incoming = self.wire.next() => Some(incoming),
-                () = self.outbox.ready() => None,
+                () = self.feed.outbox.ready() => None,
                 () = sleep_until(self.next_ping.min(self.expires)) => None,
             }
         };
@@ -104,31 +83,18 @@ impl Connection {
     }
 
     async fn write_queued(&mut self) -> Result<(), Close> {
-        let mut written = false;
-        for _ in 0..FRAMES_IN_ONE_GO {
-            match self.outbox.pop() {
-                Some(Item::Event { subscription, seq, frame }) => {
-                    if !self.subscriptions.advance(subscription, seq) {
-                        continue;
-                    }
-                    self.wire.feed(frame).await?;
-                }
-                Some(Item::Frame(frame)) => self.wire.feed(frame).await?,
-                Some(Item::CatchUp { subscription }) => {
-                    self.behind.push_back(subscription);
-                    continue;
-                }
-                None => break,
-            }
-            written = true;
+        let frames = self.feed.queued()?;
+        self.write(frames).await
+    }
+
+    async fn write(&mut self, frames: Vec<Frame>) -> Result<(), Close> {
+        if frames.is_empty() {
+            return Ok(());
         }
-        if written {
-            self.wire.flush().await?;
+        for frame in frames {
+            self.wire.feed(frame.text).await?;
         }
-        match self.outbox.ending() {
-            Some(ending) => Err(ending.into()),
-            None => Ok(()),
-        }
+        self.wire.flush().await
     }
 
     async fn keep_time(&mut self) -> Result<(), Close> {
@@ -147,37 +113,9 @@ impl Connection {
         Ok(())
     }
 
-    /// Writes one page of history; at its end the hub takes over.
-    async fn catch_up(&mut self, id: u32) -> Result<(), Close> {
-        let Some(subscription) = self.subscriptions.get(id) else { return Ok(()) };
-        let mut tries = 1;
-        let page = loop {
-            let app = &self.app;
-            let (conversation, reader) = (subscription.conversation, self.subscriptions.person());
-            match app.live.historian.page(&app.pool, &app.views, conversation, subscription.sent, reader).await {
-                Ok(page) => break page,
-                Err(error) if tries == READ_TRIES => return Err(unreadable(&error)),
-                Err(_) => {
-                    tries += 1;
-                    sleep(READ_PAUSE).await;
-                }
-            }
-        };
-        for (seq, frame) in page.events {
-            if self.subscriptions.advance(id, seq) {
-                self.wire.feed(frame).await?;
-            }
-        }
-        self.wire.flush().await?;
-        self.subscriptions.advance(id, page.last);
-        if page.full || !self.subscriptions.go_live(subscription, page.last) {
-            self.behind.push_back(id);
-        }
-        Ok(())
-    }
-
     async fn receive(&mut self, incoming: Incoming) -> Result<(), Close> {
         self.pings_unanswered = 0;
+        self.app.presence.heard(self.feed.credential.tenant(), self.feed.credential.person());
         if !self.allowance.take() {
             return self.strike(frames::error("rate_limited")).await;
         }
@@ -201,11 +139,11 @@ impl Connection {
             }
             ClientFrame::Unsubscribe { conversation_id: Some(id), topic: None } => {
                 // Also for one that isn't there: the client gets what it wants.
-                let _was_open = id.parse().is_ok_and(|conversation| self.subscriptions.close(conversation));
+                let _was_open = id.parse().is_ok_and(|conversation| self.feed.subscriptions.close(conversation));
                 self.wire.send(frames::unsubscribed(Some(&id), None)).await
             }
             ClientFrame::Unsubscribe { conversation_id: None, topic: Some(topic) } if topic == INBOX => {
-                self.subscriptions.close_inbox();
+                self.feed.subscriptions.close_inbox();
                 self.wire.send(frames::unsubscribed(None, Some(INBOX))).await
             }
             ClientFrame::Subscribe { .. } | ClientFrame::Unsubscribe { .. } => {
@@ -226,11 +164,11 @@ impl Connection {
     /// A later auth frame puts the end off, so that a client with a fresh token needn't come back.
     async fn renew(&mut self, token: &str) -> Result<(), Close> {
         let credential = Credential::verify(&self.app, token).map_err(|error| auth_close(&error))?;
-        if !credential.renews(&self.credential) {
+        if !credential.renews(&self.feed.credential) {
             return Err(Close::Unauthorized);
         }
         self.expires = instant_of(credential.expires_at());
-        self.credential = credential;
+        self.feed.credential = credential;
         self.wire.send(frames::ready()).await
     }
 
@@ -238,60 +176,36 @@ impl Connection {
         let Ok(conversation) = text.parse() else {
             return self.wire.send(frames::error_about("not_found", text)).await;
         };
-        let limit = self.app.live.limits.subscriptions_max;
-        if self.subscriptions.len() >= limit && !self.subscriptions.contains(conversation) {
+        let (open, limit) = (&self.feed.subscriptions, self.app.live.limits.subscriptions_max);
+        if open.len() >= limit && !open.contains(conversation) {
             return self.wire.send(frames::error_about("too_many_subscriptions", text)).await;
         }
-        let id = self.subscriptions.open(conversation);
-        let (tenant, reader) = (self.credential.tenant(), self.subscriptions.person());
-        let pool = &self.app.pool;
-        let found = catch_up::find(pool, tenant, conversation, reader).map_err(|error| unreadable(&error.into()))?;
-        let Some(chat) = found else {
-            self.subscriptions.close(conversation);
-            return self.wire.send(frames::error_about("not_found", text)).await;
-        };
-        let last_seq = catch_up::last_seq(pool, &chat, reader).map_err(|error| unreadable(&error))?;
-        // A client can't have more than there is; one that says so gets what comes next.
-        let after = after.map_or(chat.last_seq, |after| after.min(chat.last_seq));
-        self.subscriptions.advance(id, after);
-        self.wire.send(frames::subscribed(conversation, last_seq)).await?;
-        let Some(subscription) = self.subscriptions.get(id) else { return Ok(()) };
-        if after < chat.last_seq || !self.subscriptions.go_live(subscription, after) {
-            self.behind.push_back(id);
+        match self.feed.subscribe(conversation, after)? {
+            Some(frames) => self.write(frames).await,
+            None => self.wire.send(frames::error_about("not_found", text)).await,
         }
-        Ok(())
     }
 
     async fn subscribe_inbox(&mut self) -> Result<(), Close> {
-        if !self.subscriptions.person().is_agent() {
+        let Some(agent) = self.feed.credential.inbox_reader() else {
             return self.wire.send(frames::error("forbidden")).await;
-        }
-        self.subscriptions.open_inbox();
+        };
+        self.feed.subscriptions.open_inbox(agent.clone());
         self.wire.send(frames::subscribed_topic(INBOX)).await
     }
 
     async fn typing(&mut self, text: &str) -> Result<(), Close> {
-        let conversation = text.parse().ok().filter(|conversation| self.subscriptions.contains(*conversation));
+        let conversation = text.parse().ok().filter(|conversation| self.feed.subscriptions.contains(*conversation));
         let Some(conversation) = conversation else {
             return self.wire.send(frames::error_about("not_found", text)).await;
         };
-        if !self.credential.may_reply() {
+        if !self.feed.credential.may_reply() {
             return self.wire.send(frames::error_about("forbidden", text)).await;
         }
-        self.app.live.typing(&self.app.views, self.credential.tenant(), conversation, self.subscriptions.person());
+        let (tenant, person) = (self.feed.tenant(), self.feed.credential.person());
+        self.app.live.typing(&self.app.views, tenant, conversation, person);
         Ok(())
     }
-}
-
-fn unreadable(error: &ViewError) -> Close {
-    tracing::warn!(%error, "failed to read for a socket; its client resumes");
-    Close::Internal
-}
-
-/// When the wall clock will show `at`, on the clock that sleeps.
-fn instant_of(at: Timestamp) -> Instant {
-    let left = u64::try_from(at.since(Timestamp::now())).unwrap_or(0);
-    Instant::now() + Duration::from_millis(left)
 }
 
 /// A token bucket for the client's frames.

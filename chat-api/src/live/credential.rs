@@ -2,7 +2,9 @@
 
 use super::seats::Owner;
 use crate::app::App;
+use crate::auth::AgentCaller;
 use crate::auth::caller::{self, AuthError, Caller};
+use crate::core::state::Conversation;
 use axum::http::{HeaderMap, Uri, header};
 use ingest::id::{AgentId, TenantId, VisitorId};
 use ingest::payload::Permission;
@@ -28,10 +30,19 @@ impl Person {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Credential(Caller);
 
+impl From<Caller> for Credential {
+    fn from(caller: Caller) -> Self {
+        Self(caller)
+    }
+}
+
 impl Credential {
-    /// Verifies what an auth frame carries.
+    /// Verifies what an auth frame carries. A blocked visitor gets no socket.
     pub(super) fn verify(app: &App, token: &str) -> Result<Self, AuthError> {
-        caller::chat(app, token).map(Self)
+        match caller::chat(app, token)? {
+            Caller::Visitor(visitor) if visitor.blocked => Err(AuthError::Invalid),
+            caller => Ok(Self(caller)),
+        }
     }
 
     pub(super) fn tenant(&self) -> TenantId {
@@ -64,6 +75,36 @@ impl Credential {
         }
     }
 
+    /// The same one with the rights of now.
+    pub(super) fn now(&self, app: &App) -> Result<Self, AuthError> {
+        match &self.0 {
+            Caller::Agent(agent) => Ok(Self(Caller::Agent(caller::agent_now(app, agent)?))),
+            Caller::Visitor(visitor) => Ok(Self(Caller::Visitor(visitor.clone()))),
+        }
+    }
+
+    /// The agent, if it's one who may read conversations.
+    pub(super) fn inbox_reader(&self) -> Option<&AgentCaller> {
+        match &self.0 {
+            Caller::Agent(agent)
+                if agent.may(Permission::ConversationsRead) || agent.may(Permission::ConversationsReadAll) =>
+            {
+                Some(agent)
+            }
+            _ => None,
+        }
+    }
+
+    /// A conversation is for the agents who may see it, and for its visitor.
+    pub(super) fn may_see(&self, chat: &Conversation) -> bool {
+        match &self.0 {
+            Caller::Agent(agent) => agent.may_see(chat),
+            Caller::Visitor(visitor) => {
+                (chat.tenant, chat.visitor) == (visitor.tenant, visitor.visitor) && visitor.opens(chat.id)
+            }
+        }
+    }
+
     /// May write, so may be seen typing.
     pub(super) fn may_reply(&self) -> bool {
         match &self.0 {
@@ -79,7 +120,9 @@ impl Credential {
                 (new.tenant, new.agent, new.session, new.permissions)
                     == (old.tenant, old.agent, old.session, old.permissions)
             }
-            (Caller::Visitor(new), Caller::Visitor(old)) => (new.tenant, new.visitor) == (old.tenant, old.visitor),
+            (Caller::Visitor(new), Caller::Visitor(old)) => {
+                (new.tenant, new.visitor, new.subject) == (old.tenant, old.visitor, old.subject)
+            }
             _ => false,
         }
     }

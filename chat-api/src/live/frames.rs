@@ -6,6 +6,9 @@ use axum::extract::ws::{CloseCode, CloseFrame, Utf8Bytes};
 use ingest::id::ConversationId;
 use serde::{Deserialize, Serialize};
 
+/// The topic that agents may subscribe to.
+pub(super) const INBOX: &str = "inbox";
+
 /// What a client may send.
 #[derive(Debug, PartialEq, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case", rename_all_fields = "camelCase", deny_unknown_fields)]
@@ -46,6 +49,10 @@ enum ServerFrame<'a> {
     ConversationUpdated { conversation: &'a ConversationView },
     #[serde(rename = "typing")]
     Typing { conversation_id: ConversationId, author_type: &'a str, author: Author<'a> },
+    #[serde(rename = "presence")]
+    Presence { conversation_id: ConversationId, author_type: &'a str, author: Author<'a>, status: &'a str },
+    #[serde(rename = "queue")]
+    Queue { conversation_id: ConversationId, position: Option<u64>, eta_seconds: Option<u64> },
     #[serde(rename = "error")]
     Error {
         code: &'a str,
@@ -95,11 +102,26 @@ pub(super) fn conversation_updated(conversation: &ConversationView) -> Utf8Bytes
 }
 
 pub(super) fn typing(conversation_id: ConversationId, person: Person, name: Option<&str>) -> Utf8Bytes {
-    let (author_type, id) = match person {
-        Person::Agent(id) => ("agent", id.to_string()),
-        Person::Visitor(id) => ("visitor", id.to_string()),
-    };
-    text(&ServerFrame::Typing { conversation_id, author_type, author: Author { id, name } })
+    let (author_type, author) = author(person, name);
+    text(&ServerFrame::Typing { conversation_id, author_type, author })
+}
+
+fn author(person: Person, name: Option<&str>) -> (&'static str, Author<'_>) {
+    match person {
+        Person::Agent(id) => ("agent", Author { id: id.to_string(), name }),
+        Person::Visitor(id) => ("visitor", Author { id: id.to_string(), name }),
+    }
+}
+
+/// `status` is `online`, `away` or `offline`.
+pub(super) fn presence(conversation_id: ConversationId, person: Person, name: Option<&str>, status: &str) -> Utf8Bytes {
+    let (author_type, author) = author(person, name);
+    text(&ServerFrame::Presence { conversation_id, author_type, author, status })
+}
+
+/// The place in the queue from 1; `None` when the conversation waits no longer.
+pub(super) fn queue(conversation_id: ConversationId, position: Option<u64>, eta_seconds: Option<u64>) -> Utf8Bytes {
+    text(&ServerFrame::Queue { conversation_id, position, eta_seconds })
 }
 
 pub(super) fn error(code: &str) -> Utf8Bytes {
@@ -165,6 +187,22 @@ impl Close {
         (self != Self::Gone).then(|| CloseFrame { code, reason: Utf8Bytes::from_static(reason) })
     }
 
+    /// The code in the last frame of an event stream.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Gone => "gone",
+            Self::GoingAway => "going_away",
+            Self::Protocol | Self::Malformed => "malformed",
+            Self::TooBig => "too_big",
+            Self::Internal => "internal",
+            Self::Busy => "too_many_sockets",
+            Self::Unauthorized => "unauthorized",
+            Self::Ended => "token_ended",
+            Self::Origin => "origin_not_allowed",
+            Self::Slow => "too_slow",
+        }
+    }
+
     /// For metrics and the log.
     pub(super) fn code(self) -> CloseCode {
         self.words().0
@@ -208,6 +246,16 @@ mod tests {
         );
         assert_eq!(subscribed_topic("inbox").as_str(), r#"{"type":"subscribed","topic":"inbox"}"#);
         let (id, agent) = (ConversationId::fresh(), ingest::id::AgentId::fresh());
+        assert_eq!(
+            queue(id, Some(3), None).as_str(),
+            format!(r#"{{"type":"queue","conversationId":"{id}","position":3,"etaSeconds":null}}"#)
+        );
+        assert_eq!(
+            presence(id, Person::Agent(agent), None, "away").as_str(),
+            format!(
+                r#"{{"type":"presence","conversationId":"{id}","authorType":"agent","author":{{"id":"{agent}","name":null}},"status":"away"}}"#
+            )
+        );
         assert_eq!(
             subscribed(id, 7).as_str(),
             format!(r#"{{"type":"subscribed","conversationId":"{id}","lastSeq":7}}"#)

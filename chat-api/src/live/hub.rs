@@ -7,6 +7,7 @@ use super::catch_up::Historian;
 use super::credential::Person;
 use super::frames;
 use super::inbox::Inbox;
+use super::queue::Queue;
 use super::seats::Seats;
 use super::topics::Topics;
 use crate::view::{Views, visitor_may_see};
@@ -33,6 +34,8 @@ pub struct Limits {
     pub sockets_max: usize,
     /// Sockets of a tenant.
     pub sockets_per_tenant_max: usize,
+    /// Sockets from an address; an IPv6 /64 is one.
+    pub sockets_per_ip_max: usize,
     /// Sockets of an agent or a visitor: tabs and devices.
     pub sockets_per_person_max: usize,
     /// Subscriptions of a socket.
@@ -60,6 +63,7 @@ impl Default for Limits {
         Self {
             sockets_max: 20_000,
             sockets_per_tenant_max: 10_000,
+            sockets_per_ip_max: 1_000,
             sockets_per_person_max: 64,
             subscriptions_max: 50,
             queue_frames_max: 256,
@@ -81,7 +85,10 @@ pub struct LiveHub {
     pub(super) seats: Arc<Seats>,
     pub(super) topics: Topics,
     pub(super) inbox: Inbox,
+    pub(super) queue: Queue,
     pub(super) historian: Historian,
+    /// The server stops and waits no longer: sockets that are left are dropped.
+    pub(super) abandoned: CancellationToken,
 }
 
 impl LiveHub {
@@ -104,7 +111,7 @@ impl LiveHub {
     }
 
     /// Follows the log from `from` on. On `cancel` it pushes what is committed by then, closes every socket (1001) and
-    /// returns when they are gone, or after [`Limits::shutdown_timeout`].
+    /// returns when they are gone; after [`Limits::shutdown_timeout`] those that are left are dropped without a word.
     pub async fn run(
         self: Arc<Self>,
         reader: Arc<dyn LogReader>,
@@ -113,18 +120,29 @@ impl LiveHub {
         from: Offset,
         cancel: CancellationToken,
     ) {
-        let following = self.follow(reader.as_ref(), &views, from, &cancel);
+        let following = self.follow(reader.as_ref(), &views, &pool, from, &cancel);
         tokio::select! {
             () = following => {}
-            () = self.inbox.run(Arc::clone(&views), pool) => {}
+            () = self.inbox.run(Arc::clone(&views), pool.clone()) => {}
+            () = self.queue.run(Arc::clone(&views), pool.clone()) => {}
         }
         self.seats.stop();
         if tokio::time::timeout(self.limits.shutdown_timeout, self.seats.emptied()).await.is_err() {
-            tracing::warn!(sockets = self.sockets(), "failed to close all sockets in time; their clients resume");
+            // Peers that don't read. A write would hold them longer than the server lives.
+            tracing::warn!(sockets = self.sockets(), "closing sockets whose peers don't read; they resume");
+            self.abandoned.cancel();
+            self.seats.emptied().await;
         }
     }
 
-    async fn follow(&self, reader: &dyn LogReader, views: &Views, from: Offset, cancel: &CancellationToken) {
+    async fn follow(
+        &self,
+        reader: &dyn LogReader,
+        views: &Views,
+        pool: &ReadPool,
+        from: Offset,
+        cancel: &CancellationToken,
+    ) {
         let mut end = reader.watch_end();
         let mut next = from;
         let mut pause = RETRY_PAUSE_MIN;
@@ -147,7 +165,7 @@ impl LiveHub {
                         continue;
                     };
                     next = last.offset + 1;
-                    self.publish_all(&records, views);
+                    self.publish_all(&records, views, pool);
                     // The sockets that share this thread write before the next batch.
                     tokio::task::yield_now().await;
                 }
@@ -163,27 +181,54 @@ impl LiveHub {
         }
     }
 
-    fn publish_all(&self, records: &[Arc<Record>], views: &Views) {
-        let pushes: u64 = records.iter().map(|record| self.publish(&record.event, views)).sum();
+    fn publish_all(&self, records: &[Arc<Record>], views: &Views, pool: &ReadPool) {
+        let pushes: u64 = records.iter().map(|record| self.publish(&record.event, views, pool)).sum();
         if pushes > 0 {
             metrics::counter!("parlance_pushes_total").increment(pushes);
         }
     }
 
-    fn publish(&self, event: &Event, views: &Views) -> u64 {
-        views.forget(event);
+    fn publish(&self, event: &Event, views: &Views, pool: &ReadPool) -> u64 {
+        views.note(event);
         self.end_sockets(event);
+        match &event.payload {
+            Payload::AgentUpdated(change) => self.seats.review_person(event.tenant, Person::Agent(change.agent_id)),
+            Payload::AgentStatusChanged(change) => self.show_agent(views, pool, event.tenant, change.agent_id),
+            // Who is in which group.
+            Payload::GroupMembersChanged(_) | Payload::ResourceDeleted(_) | Payload::ResourceRestored(_) => {
+                self.seats.review_agents(event.tenant);
+            }
+            Payload::VisitorBlocked(change) => {
+                self.seats.end_person(event.tenant, Person::Visitor(change.visitor_id));
+            }
+            // They come back as who they are now.
+            Payload::VisitorMerged(merged) => {
+                self.seats.end_person(event.tenant, Person::Visitor(merged.source_visitor_id));
+            }
+            Payload::VisitorErased(erased) => {
+                self.seats.end_person(event.tenant, Person::Visitor(erased.visitor_id));
+            }
+            _ => {}
+        }
         let Some(conversation) = event.conversation else { return 0 };
         if event.origin != Origin::Live {
             return 0;
         }
         self.inbox.mark(event.tenant, conversation);
         let key = (event.tenant, conversation);
-        if !self.topics.advance(key, event.seq, visitor_may_see(event)) {
-            return 0;
+        let mut pushes = 0;
+        if self.topics.advance(key, event.seq, visitor_may_see(event)) {
+            // Agents and visitors see the same JSON of an event that both may see, so it's made once for all.
+            pushes = self.topics.deliver(key, event.seq, render(event, views).as_ref());
         }
-        // Agents and visitors see the same JSON of an event that both may see, so it's made once for all.
-        self.topics.deliver(key, event.seq, render(event, views).as_ref())
+        if moves(&event.payload) {
+            self.topics.review(key);
+            self.queue.mark(event.tenant);
+        }
+        if let Payload::AgentAssigned(_) = event.payload {
+            self.show_agent_of(views, pool, key);
+        }
+        pushes
     }
 
     /// Ends the sockets of sessions that an event has ended.
@@ -222,6 +267,18 @@ impl LiveHub {
         });
         self.topics.relay_typing(key, person, &frames::typing(conversation, person, name.as_deref()));
     }
+}
+
+/// Whether an event may have changed who sees its conversation.
+fn moves(payload: &Payload) -> bool {
+    !matches!(
+        payload,
+        Payload::MessagePosted(_)
+            | Payload::NotePosted(_)
+            | Payload::ConversationTagged(_)
+            | Payload::ConversationRated(_)
+            | Payload::ConversationResolved(_)
+    )
 }
 
 /// The frame of an event; `None` when it can't be made now, and whoever needs it reads the log later.

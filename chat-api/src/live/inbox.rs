@@ -5,6 +5,8 @@
 
 use super::frames;
 use super::outbox::{Item, Outbox};
+use crate::auth::AgentCaller;
+use crate::core::state::Conversation;
 use crate::store::read;
 use crate::view::{ViewError, Views};
 use axum::extract::ws::Utf8Bytes;
@@ -24,9 +26,15 @@ const RETRY_PAUSE: Duration = Duration::from_secs(1);
 /// Conversations rendered before other blocking work gets its turn.
 const CHUNK: usize = 64;
 
+/// A socket, and what its agent may see.
+struct Watcher {
+    outbox: Arc<Outbox>,
+    agent: AgentCaller,
+}
+
 #[derive(Default)]
 struct State {
-    listeners: HashMap<TenantId, Vec<Arc<Outbox>>>,
+    listeners: HashMap<TenantId, Vec<Watcher>>,
     changed: HashSet<(TenantId, ConversationId)>,
 }
 
@@ -42,12 +50,13 @@ impl Inbox {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// From now on the socket gets every change; once however often it asks.
-    pub(super) fn add(&self, tenant: TenantId, outbox: &Arc<Outbox>) {
+    /// From now on the socket gets every change that its agent may see; once however often it asks.
+    pub(super) fn add(&self, agent: AgentCaller, outbox: &Arc<Outbox>) {
         let mut state = self.lock();
-        let listeners = state.listeners.entry(tenant).or_default();
-        if !listeners.iter().any(|listener| listener.id == outbox.id) {
-            listeners.push(Arc::clone(outbox));
+        let listeners = state.listeners.entry(agent.tenant).or_default();
+        match listeners.iter_mut().find(|listener| listener.outbox.id == outbox.id) {
+            Some(listener) => listener.agent = agent,
+            None => listeners.push(Watcher { outbox: Arc::clone(outbox), agent }),
         }
     }
 
@@ -55,7 +64,7 @@ impl Inbox {
     pub(super) fn remove(&self, tenant: TenantId, outbox: u64) {
         let mut state = self.lock();
         let Some(listeners) = state.listeners.get_mut(&tenant) else { return };
-        listeners.retain(|listener| listener.id != outbox);
+        listeners.retain(|listener| listener.outbox.id != outbox);
         if listeners.is_empty() {
             state.listeners.remove(&tenant);
         }
@@ -106,9 +115,10 @@ impl Inbox {
         };
         let state = self.lock();
         let mut pushes = 0;
-        for (tenant, frame) in frames {
-            for listener in state.listeners.get(&tenant).into_iter().flatten() {
-                listener.push(Item::Frame(frame.clone()));
+        for (chat, frame) in frames {
+            let listeners = state.listeners.get(&chat.tenant).into_iter().flatten();
+            for listener in listeners.filter(|listener| listener.agent.may_see(&chat)) {
+                listener.outbox.push(Item::Frame(frame.clone()));
                 pushes += 1;
             }
         }
@@ -121,11 +131,12 @@ fn render(
     chunk: &[(TenantId, ConversationId)],
     views: &Views,
     pool: &ReadPool,
-) -> Result<Vec<(TenantId, Utf8Bytes)>, ViewError> {
+) -> Result<Vec<(Conversation, Utf8Bytes)>, ViewError> {
     let mut frames = Vec::with_capacity(chunk.len());
     for (tenant, id) in chunk {
         if let Some(chat) = pool.read(|connection| read::conversation(connection, *tenant, *id))? {
-            frames.push((*tenant, frames::conversation_updated(&views.conversation(&chat, false)?)));
+            let frame = frames::conversation_updated(&views.conversation(&chat, false)?);
+            frames.push((chat, frame));
         }
     }
     Ok(frames)

@@ -4,7 +4,9 @@
 //! - [`topics`]: who listens to which conversation and how far each has got. [`inbox`]: the agents' list, coalesced.
 //! - [`outbox`]: what waits to be written to one socket. [`seats`]: open sockets, by person and session.
 //! - [`socket`]: the WebSocket route and its first frame. Start at [`realtime`]. [`connection`]: all that follows.
-//! - [`subscriptions`]: what one socket listens to. [`wire`]: its writes, reads and farewell.
+//! - [`subscriptions`]: what one socket listens to. [`wire`]: its writes, reads and farewell. [`feed`]: what it gets;
+//!   [`sse`]: the same as server-sent events.
+//! - [`presence`]: who is there, for the other side. [`queue`]: places, for visitors who wait.
 //! - [`catch_up`]: history from the log. [`frames`]: the JSON of both directions. [`credential`]: who is calling.
 //!
 //! The log is the buffer. A subscription is *behind* until it has read the log up to where the hub is, then *live*; a
@@ -13,12 +15,16 @@
 mod catch_up;
 mod connection;
 mod credential;
+mod feed;
 mod frames;
 pub mod hub;
 mod inbox;
 mod outbox;
+mod presence;
+mod queue;
 mod seats;
 pub mod socket;
+mod sse;
 mod subscriptions;
 mod topics;
 mod wire;
@@ -26,3 +32,4 @@ mod wire;
 pub use credential::Person;
 pub use hub::{Limits, LiveHub};
 pub use socket::realtime;
+pub use sse::stream;

@@ -21,13 +21,15 @@ pub(super) enum Item {
     Frame(Utf8Bytes),
     /// The subscription fell behind: read the log from its last sent `seq` on.
     CatchUp { subscription: u32 },
+    /// What its person may see has changed: look again, at one subscription or, with new rights, at all.
+    Review { subscription: Option<u32> },
 }
 
 impl Item {
     fn bytes(&self) -> usize {
         match self {
             Self::Event { frame, .. } | Self::Frame(frame) => frame.len(),
-            Self::CatchUp { .. } => 0,
+            Self::CatchUp { .. } | Self::Review { .. } => 0,
         }
     }
 }

@@ -2,9 +2,11 @@
 
 use super::credential::Person;
 use super::hub::Limits;
-use super::outbox::{Ending, Outbox};
+use super::outbox::{Ending, Item, Outbox};
+use crate::limits::client::network;
 use ingest::id::{RoleId, SessionId, TenantId};
 use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
@@ -27,6 +29,7 @@ pub(super) struct Owner {
 struct Taken {
     all: HashMap<u64, Arc<Outbox>>,
     owned: usize,
+    networks: HashMap<Ipv6Addr, usize>,
     tenants: HashMap<TenantId, usize>,
     persons: HashMap<(TenantId, Person), Vec<Arc<Outbox>>>,
     sessions: HashMap<SessionId, Vec<Arc<Outbox>>>,
@@ -46,6 +49,7 @@ pub(super) struct Seat {
     seats: Arc<Seats>,
     pub(super) outbox: Arc<Outbox>,
     owner: Option<Owner>,
+    network: Option<Ipv6Addr>,
 }
 
 impl Seats {
@@ -54,16 +58,24 @@ impl Seats {
     }
 
     /// A place for a socket that hasn't said yet whose it is. A quarter of all places may be such.
-    pub(super) fn take(self: &Arc<Self>, limits: &Limits) -> Result<Seat, NoRoom> {
+    pub(super) fn take(self: &Arc<Self>, limits: &Limits, client: Option<IpAddr>) -> Result<Seat, NoRoom> {
+        let network = client.map(network);
         let mut taken = self.lock();
+        let neighbours = network.and_then(|network| taken.networks.get(&network)).copied().unwrap_or(0);
+        if neighbours >= limits.sockets_per_ip_max {
+            return Err(NoRoom);
+        }
         let unknown = taken.all.len() - taken.owned;
         if taken.stopping || taken.all.len() >= limits.sockets_max || unknown >= limits.sockets_max.div_ceil(4) {
             return Err(NoRoom);
         }
         let outbox = Arc::new(Outbox::new(limits));
         taken.all.insert(outbox.id, Arc::clone(&outbox));
+        if let Some(network) = network {
+            *taken.networks.entry(network).or_default() += 1;
+        }
         metrics::gauge!("parlance_sockets").increment(1);
-        Ok(Seat { seats: Arc::clone(self), outbox, owner: None })
+        Ok(Seat { seats: Arc::clone(self), outbox, owner: None, network })
     }
 
     /// Ends the sockets of a closed session.
@@ -78,6 +90,20 @@ impl Seats {
         if let Some(outboxes) = self.lock().persons.get(&(tenant, person)) {
             outboxes.iter().for_each(|outbox| outbox.end(Ending::Revoked));
         }
+    }
+
+    /// What a person may see has changed.
+    pub(super) fn review_person(&self, tenant: TenantId, person: Person) {
+        for outbox in self.lock().persons.get(&(tenant, person)).into_iter().flatten() {
+            outbox.push(Item::Review { subscription: None });
+        }
+    }
+
+    /// What the agents of a tenant may see has changed.
+    pub(super) fn review_agents(&self, tenant: TenantId) {
+        let taken = self.lock();
+        let agents = taken.persons.iter().filter(|((of, person), _)| *of == tenant && person.is_agent());
+        agents.flat_map(|(_, outboxes)| outboxes).for_each(|outbox| outbox.push(Item::Review { subscription: None }));
     }
 
     /// Ends the sockets of everyone who has a custom role that changed.
@@ -145,9 +171,20 @@ impl Drop for Seat {
                 }
             }
         }
+        fn give_back<K: std::hash::Hash + Eq>(counts: &mut HashMap<K, usize>, key: K) {
+            if let Some(count) = counts.get_mut(&key) {
+                *count -= 1;
+                if *count == 0 {
+                    counts.remove(&key);
+                }
+            }
+        }
         let id = self.outbox.id;
         let mut taken = self.seats.lock();
         taken.all.remove(&id);
+        if let Some(network) = self.network {
+            give_back(&mut taken.networks, network);
+        }
         if let Some(owner) = self.owner {
             taken.owned -= 1;
             leave(&mut taken.persons, (owner.tenant, owner.person), id);
@@ -157,12 +194,7 @@ impl Drop for Seat {
             if let Some(role) = owner.role {
                 leave(&mut taken.roles, role, id);
             }
-            if let Some(count) = taken.tenants.get_mut(&owner.tenant) {
-                *count -= 1;
-                if *count == 0 {
-                    taken.tenants.remove(&owner.tenant);
-                }
-            }
+            give_back(&mut taken.tenants, owner.tenant);
         }
         let empty = taken.all.is_empty();
         drop(taken);
@@ -188,18 +220,31 @@ mod tests {
         let owner = |person| Owner { tenant, person, session: Some(SessionId::fresh()), role };
         let (ada, bob) = (Person::Agent(AgentId::fresh()), Person::Agent(AgentId::fresh()));
         let take = |who| {
-            let mut seat = seats.take(&limits)?;
+            let mut seat = seats.take(&limits, None)?;
             seat.own(owner(who), &limits).map(|()| seat)
         };
         let held: Vec<_> = [ada, ada, bob].into_iter().map(|who| take(who).expect("room")).collect();
         assert_eq!(take(ada).err(), Some(NoRoom), "two a person");
         assert_eq!(take(bob).err(), Some(NoRoom), "three a tenant");
-        let unknown: Vec<_> = (0..2).map(|_| seats.take(&limits).expect("room")).collect();
-        assert_eq!(seats.take(&limits).err(), Some(NoRoom), "a quarter may be unknown");
+        let unknown: Vec<_> = (0..2).map(|_| seats.take(&limits, None).expect("room")).collect();
+        assert_eq!(seats.take(&limits, None).err(), Some(NoRoom), "a quarter may be unknown");
         drop((held, unknown));
         assert_eq!(seats.count(), 0);
         assert!(take(ada).is_ok());
         assert!(seats.lock().sessions.is_empty() && seats.lock().roles.is_empty());
+    }
+
+    #[test]
+    fn an_address_has_so_many_sockets_and_a_64_is_one_address() {
+        let limits = Limits { sockets_per_ip_max: 2, ..Limits::default() };
+        let seats = Arc::new(Seats::default());
+        let take = |address: &str| seats.take(&limits, Some(address.parse().expect("an address")));
+        let held = [take("2001:db8::1").expect("room"), take("2001:db8::2").expect("room")];
+        assert_eq!(take("2001:db8::3").err(), Some(NoRoom));
+        assert!(take("2001:db8:0:1::3").is_ok() && take("1.2.3.4").is_ok());
+        drop(held);
+        assert!(take("2001:db8::3").is_ok());
+        assert!(seats.lock().networks.is_empty());
     }
 
     impl std::fmt::Debug for Seat {

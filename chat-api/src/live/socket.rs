@@ -7,12 +7,16 @@ use super::seats::{NoRoom, Seat};
 use super::wire::{Incoming, Wire};
 use crate::app::App;
 use crate::auth::AuthError;
+use crate::http::problem::Problem;
+use crate::limits::ClientIp;
 use axum::extract::State;
 use axum::extract::ws::{WebSocket, WebSocketUpgrade};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
+use ingest::time::Timestamp;
 use std::sync::Arc;
-use tokio::time::timeout;
+use std::time::Duration;
+use tokio::time::{Instant, timeout};
 
 /// The largest client frame; larger ones end the socket with 1009.
 pub const FRAME_BYTES_MAX: usize = 64 * 1024;
@@ -24,21 +28,31 @@ const WRITE_BUFFER_BYTES: usize = 8 * 1024;
 const WRITE_BUFFER_BYTES_MAX: usize = 2 * 1024 * 1024;
 
 /// `GET /v1/realtime`. The token comes in the first frame: browsers can't set headers here, and URLs end up in logs.
-pub async fn realtime(State(app): State<Arc<App>>, headers: HeaderMap, upgrade: WebSocketUpgrade) -> Response {
-    let Ok(seat) = app.live.seats.take(&app.live.limits) else { return no_room() };
+pub async fn realtime(
+    State(app): State<Arc<App>>,
+    client: ClientIp,
+    headers: HeaderMap,
+    upgrade: WebSocketUpgrade,
+) -> Response {
+    let Ok(seat) = app.live.seats.take(&app.live.limits, client.0) else { return no_room().into_response() };
     upgrade
         .read_buffer_size(READ_BUFFER_BYTES)
         .write_buffer_size(WRITE_BUFFER_BYTES)
         .max_write_buffer_size(WRITE_BUFFER_BYTES_MAX)
         .max_message_size(FRAME_BYTES_MAX)
         .max_frame_size(FRAME_BYTES_MAX)
-        .on_upgrade(move |socket| run(app, headers, socket, seat))
+        .on_upgrade(move |socket| async move {
+            let hub = Arc::clone(&app.live);
+            tokio::select! {
+                () = run(app, headers, socket, seat) => {}
+                () = hub.abandoned.cancelled() => {}
+            }
+        })
 }
 
-fn no_room() -> Response {
-    let problem = r#"{"status":503,"title":"Service Unavailable","code":"too_many_sockets","detail":"this server takes no more sockets now; try again later"}"#;
-    let headers = [(header::CONTENT_TYPE, "application/problem+json"), (header::RETRY_AFTER, "5")];
-    (StatusCode::SERVICE_UNAVAILABLE, headers, problem).into_response()
+pub(super) fn no_room() -> Problem {
+    let detail = "no more sockets are taken now, in all or from your address; try again later";
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_sockets", detail).retry_after(5)
 }
 
 async fn run(app: Arc<App>, headers: HeaderMap, socket: WebSocket, mut seat: Seat) {
@@ -48,7 +62,7 @@ async fn run(app: Arc<App>, headers: HeaderMap, socket: WebSocket, mut seat: Sea
     drop(headers);
     let (wire, close) = match authenticated {
         Ok(credential) => {
-            let mut connection = Connection::new(app, wire, Arc::clone(&seat.outbox), credential);
+            let mut connection = Connection::new(Arc::clone(&app), wire, Arc::clone(&seat.outbox), credential);
             let close = connection.serve().await;
             (connection.into_wire(), close)
         }
@@ -59,7 +73,6 @@ async fn run(app: Arc<App>, headers: HeaderMap, socket: WebSocket, mut seat: Sea
     }
     tracing::debug!(socket = seat.outbox.id, code = close.code(), "socket closes");
     Box::pin(wire.close(close)).await;
-    drop(seat);
 }
 
 async fn authenticate(app: &App, headers: &HeaderMap, wire: &mut Wire, seat: &mut Seat) -> Result<Credential, Close> {
@@ -85,6 +98,7 @@ async fn authenticate(app: &App, headers: &HeaderMap, wire: &mut Wire, seat: &mu
     seat.own(credential.owner(), limits).map_err(|NoRoom| Close::Busy)?;
     // Again, now that the hub knows whose socket this is: it didn't hear of a session that was closed in between.
     let credential = Credential::verify(app, &token).map_err(|error| auth_close(&error))?;
+    app.presence.heard(credential.tenant(), credential.person());
     wire.send(frames::ready()).await?;
     Ok(credential)
 }
@@ -98,4 +112,10 @@ pub(super) fn auth_close(error: &AuthError) -> Close {
             Close::Internal
         }
     }
+}
+
+/// When the wall clock will show `at`, on the clock that sleeps.
+pub(super) fn instant_of(at: Timestamp) -> Instant {
+    let left = u64::try_from(at.since(Timestamp::now())).unwrap_or(0);
+    Instant::now() + Duration::from_millis(left)
 }

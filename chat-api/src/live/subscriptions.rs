@@ -4,6 +4,7 @@ use super::LiveHub;
 use super::credential::Person;
 use super::outbox::Outbox;
 use super::topics::{Key, Listener};
+use crate::auth::AgentCaller;
 use ingest::id::{ConversationId, TenantId};
 use std::sync::Arc;
 
@@ -69,7 +70,7 @@ impl Subscriptions {
     pub(super) fn close(&mut self, conversation: ConversationId) -> bool {
         let Some(at) = self.open.iter().position(|open| open.conversation == conversation) else { return false };
         let closed = self.open.swap_remove(at);
-        self.hub.topics.remove(self.key(conversation), self.outbox.id, closed.id);
+        self.end(closed);
         true
     }
 
@@ -89,10 +90,31 @@ impl Subscriptions {
         self.hub.topics.go_live(self.key(subscription.conversation), self.outbox.id, subscription.id, sent)
     }
 
-    /// Watches the tenant's inbox.
-    pub(super) fn open_inbox(&mut self) {
+    /// Tells a visitor their place in the queue, while there is one.
+    pub(super) fn wait(&self, conversation: ConversationId) {
+        self.hub.queue.remove(self.tenant, conversation, self.outbox.id);
+        self.hub.queue.add(self.tenant, conversation, &self.outbox);
+    }
+
+    fn end(&self, closed: Subscription) {
+        self.hub.topics.remove(self.key(closed.conversation), self.outbox.id, closed.id);
+        self.hub.queue.remove(self.tenant, closed.conversation, self.outbox.id);
+    }
+
+    /// Watches what this agent may see of the tenant's inbox.
+    pub(super) fn open_inbox(&mut self, agent: AgentCaller) {
         self.inbox = true;
-        self.hub.inbox.add(self.tenant, &self.outbox);
+        self.hub.inbox.add(agent, &self.outbox);
+    }
+
+    /// Whether it watches the inbox.
+    pub(super) fn has_inbox(&self) -> bool {
+        self.inbox
+    }
+
+    /// All of them.
+    pub(super) fn ids(&self) -> Vec<u32> {
+        self.open.iter().map(|open| open.id).collect()
     }
 
     /// Watches it no more.
@@ -107,7 +129,7 @@ impl Drop for Subscriptions {
     fn drop(&mut self) {
         self.close_inbox();
         for open in std::mem::take(&mut self.open) {
-            self.hub.topics.remove(self.key(open.conversation), self.outbox.id, open.id);
+            self.end(open);
         }
     }
 }

@@ -52,6 +52,14 @@ struct Topic {
     typed: Vec<(Person, Instant)>,
 }
 
+impl Topic {
+    /// The agents who listen, or the visitors.
+    fn audience(&self, agents: bool) -> impl Iterator<Item = &Listener> {
+        let listeners = self.subscribers.iter().map(|subscriber| &subscriber.listener);
+        listeners.filter(move |listener| listener.person.is_agent() == agents)
+    }
+}
+
 /// All topics of the process.
 #[derive(Default)]
 pub(super) struct Topics(Mutex<HashMap<Key, Topic>>);
@@ -128,6 +136,15 @@ impl Topics {
         pushes
     }
 
+    /// Who may see the conversation may have changed: every subscriber looks again, after what is queued.
+    pub(super) fn review(&self, key: Key) {
+        let topics = self.lock();
+        for subscriber in topics.get(&key).into_iter().flat_map(|topic| &topic.subscribers) {
+            let listener = &subscriber.listener;
+            listener.outbox.push(Item::Review { subscription: Some(listener.subscription) });
+        }
+    }
+
     /// Whether typing by `person` is to be relayed now: somebody else listens, and it wasn't just relayed.
     pub(super) fn may_type(&self, key: Key, person: Person) -> bool {
         let mut topics = self.lock();
@@ -142,6 +159,19 @@ impl Topics {
         }
         topic.typed.push((person, now));
         true
+    }
+
+    /// Whether agents, or visitors, listen.
+    pub(super) fn has(&self, key: Key, agents: bool) -> bool {
+        let topics = self.lock();
+        topics.get(&key).is_some_and(|topic| topic.audience(agents).next().is_some())
+    }
+
+    /// Queues a frame that nobody misses for the agents, or for the visitors.
+    pub(super) fn relay_to(&self, key: Key, agents: bool, frame: &Utf8Bytes) {
+        let topics = self.lock();
+        let audience = topics.get(&key).into_iter().flat_map(|topic| topic.audience(agents));
+        audience.for_each(|listener| listener.outbox.push_droppable(frame.clone()));
     }
 
     /// Queues a typing frame for everyone but `person`.
@@ -195,6 +225,7 @@ mod tests {
                 Item::Event { seq, .. } => seq.to_string(),
                 Item::Frame(_) => "frame".to_owned(),
                 Item::CatchUp { .. } => "behind".to_owned(),
+                Item::Review { .. } => "review".to_owned(),
             });
         }
         words.join(" ")

@@ -6,11 +6,13 @@
 use ring::digest::{Context, SHA256};
 use rusqlite::Connection;
 
-const HASHED: [&str; 12] = [
+const HASHED: [&str; 15] = [
     "tenants",
     "agents",
     "roles",
     "groups",
+    "tags",
+    "canned_responses",
     "sessions",
     "challenges",
     "invitations",
@@ -18,6 +20,7 @@ const HASHED: [&str; 12] = [
     "tokens",
     "visitors",
     "conversations",
+    "files",
     "mails",
 ];
 

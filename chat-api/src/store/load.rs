@@ -3,10 +3,12 @@
 //! What is in memory already wins over its row: it may hold changes that aren't written yet.
 
 use crate::core::reads::{Reads, email_word, role_word};
-use crate::core::state::{Key, State, Status};
+use crate::core::state::{Key, Roster, State, Status, name_key};
 use ingest::event::{Event, RequestKey};
-use ingest::id::{AgentId, ChallengeId, ConversationId, InvitationId, TenantId};
-use ingest::payload::Payload;
+use ingest::id::{
+    AgentId, CannedResponseId, ChallengeId, ConversationId, GroupId, InvitationId, TagId, TenantId, VisitorId,
+};
+use ingest::payload::{Payload, Resource};
 use rusqlite::{Connection, OptionalExtension as _, Params};
 use serde::de::DeserializeOwned;
 use std::collections::hash_map::Entry;
@@ -54,14 +56,17 @@ loaders! {
     load_tenant: tenants from "tenants" by TenantId;
     load_agent: agents from "agents" by AgentId;
     load_role: roles from "roles" by ingest::id::RoleId;
-    load_group: groups from "groups" by ingest::id::GroupId;
+    load_group: groups from "groups" by GroupId;
+    load_tag: tags from "tags" by TagId;
+    load_canned_response: canned_responses from "canned_responses" by CannedResponseId;
     load_session: sessions from "sessions" by ingest::id::SessionId;
     load_challenge: challenges from "challenges" by ChallengeId;
     load_invitation: invitations from "invitations" by InvitationId;
     load_chatbot: chatbots from "chatbots" by ingest::id::ChatbotId;
     load_token: tokens from "tokens" by ingest::id::TokenId;
-    load_visitor: visitors from "visitors" by ingest::id::VisitorId;
+    load_visitor: visitors from "visitors" by VisitorId;
     load_conversation: conversations from "conversations" by ConversationId;
+    load_file: files from "files" by ingest::id::FileId;
     load_mail: mails from "mails" by ingest::id::MailId;
 }
 
@@ -92,6 +97,7 @@ pub fn load(
     reads.chatbots.iter().try_for_each(|id| load_chatbot(connection, state, *id))?;
     reads.visitors.iter().try_for_each(|id| load_visitor(connection, state, *id))?;
     reads.mails.iter().try_for_each(|id| load_mail(connection, state, *id))?;
+    load_words(connection, state, tenant, reads)?;
     for id in &reads.conversations {
         load_conversation(connection, state, *id)?;
         if reads.visitors_of_conversations
@@ -100,6 +106,7 @@ pub fn load(
             load_visitor(connection, state, visitor)?;
         }
     }
+    reads.histories.iter().try_for_each(|id| load_history(connection, state, *id))?;
     reads.words.iter().try_for_each(|word| load_word(connection, state, word))?;
     if let Some(agent) = reads.challenges_of {
         let sql = "SELECT id FROM challenges WHERE agent = ?1 ORDER BY id DESC LIMIT ?2";
@@ -117,6 +124,30 @@ pub fn load(
         load_chats(connection, state, agent)?;
     }
     if reads.queue_heads { load_queue_heads(connection, state, tenant) } else { Ok(()) }
+}
+
+/// Tags and canned responses, with those whose name is the same or wanted.
+fn load_words(connection: &Connection, state: &mut State, tenant: TenantId, reads: &Reads) -> rusqlite::Result<()> {
+    reads.tags.iter().try_for_each(|id| load_tag(connection, state, *id))?;
+    reads.canned_responses.iter().try_for_each(|id| load_canned_response(connection, state, *id))?;
+    let own = reads.tags.iter().filter_map(|id| state.tags.get(id)).map(|tag| name_key(&tag.name));
+    let names: Vec<String> = own.chain(reads.tag_names.iter().map(|name| name_key(name))).collect();
+    for name in names {
+        let sql = "SELECT id FROM tags WHERE tenant = ?1 AND name_key = ?2";
+        for id in ids(connection, sql, (tenant.bytes(), name))? {
+            load_tag(connection, state, TagId(id))?;
+        }
+    }
+    let responses = reads.canned_responses.iter().filter_map(|id| state.canned_responses.get(id));
+    let own = responses.map(|response| name_key(&response.shortcut));
+    let shortcuts: Vec<String> = own.chain(reads.shortcuts.iter().map(|name| name_key(name))).collect();
+    for shortcut in shortcuts {
+        let sql = "SELECT id FROM canned_responses WHERE tenant = ?1 AND name_key = ?2";
+        for id in ids(connection, sql, (tenant.bytes(), shortcut))? {
+            load_canned_response(connection, state, CannedResponseId(id))?;
+        }
+    }
+    Ok(())
 }
 
 /// An agent with the custom role that says what it may do.
@@ -186,35 +217,48 @@ fn load_roster(connection: &Connection, state: &mut State, tenant: TenantId) -> 
         load_agent_with_role(connection, state, AgentId(id))?;
     }
     for id in ids(connection, "SELECT id FROM groups WHERE tenant = ?1", [tenant.bytes()])? {
-        load_group(connection, state, ingest::id::GroupId(id))?;
+        load_group(connection, state, GroupId(id))?;
     }
-    let mut roster = crate::core::state::Roster {
-        // Agents added earlier in this batch have no row yet.
+    // What was added earlier in this batch has no row yet.
+    let mut roster = Roster {
         agents: state.agents.values().filter(|agent| agent.tenant == tenant).map(|agent| agent.id).collect(),
-        ..Default::default()
+        groups: state.groups.values().filter(|group| group.tenant == tenant).map(|group| group.id).collect(),
+        ..Roster::default()
     };
-    let sql = "SELECT queue_rank, id FROM conversations WHERE tenant = ?1 AND queue_rank IS NOT NULL";
+    let sql = "SELECT queue_rank, id, group_id FROM conversations WHERE tenant = ?1 AND queue_rank IS NOT NULL";
     let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query([tenant.bytes()])?;
     while let Some(row) = rows.next()? {
-        roster.queue.insert(row.get(0)?, ConversationId(Uuid::from_bytes(row.get(1)?)));
+        let group: Option<[u8; 16]> = row.get(2)?;
+        let group = group.map(|id| GroupId(Uuid::from_bytes(id)));
+        roster.queue.insert(group, row.get(0)?, ConversationId(Uuid::from_bytes(row.get(1)?)));
     }
     state.rosters.insert(tenant, roster);
     Ok(())
 }
 
-/// The longest waiting conversations, as many as free slots: more can't be assigned now.
+/// Of each group the longest waiting conversations, as many as free slots: more can't be assigned now.
 fn load_queue_heads(connection: &Connection, state: &mut State, tenant: TenantId) -> rusqlite::Result<()> {
-    let Some(roster) = state.rosters.get(&tenant) else { return Ok(()) };
-    let agents = roster.agents.iter().filter_map(|id| state.agents.get(id)).filter(|agent| state.is_available(agent));
-    let free: u32 = agents.map(|agent| agent.max_concurrent_chats.saturating_sub(agent.active_chats)).sum();
-    let heads: Vec<ConversationId> = roster.queue.values().take(free as usize).copied().collect();
-    heads.into_iter().try_for_each(|id| load_conversation(connection, state, id))
+    for (_, id) in state.queue_heads(tenant).into_values().flatten() {
+        load_conversation(connection, state, id)?;
+        if let Some(visitor) = state.conversations.get(&id).map(|found| found.visitor) {
+            load_visitor(connection, state, visitor)?;
+        }
+    }
+    Ok(())
 }
 
 fn load_chats(connection: &Connection, state: &mut State, agent: AgentId) -> rusqlite::Result<()> {
     let sql = "SELECT id FROM conversations WHERE agent = ?1 AND status = 'active'";
     let chats = ids(connection, sql, [agent.bytes()])?;
+    chats.into_iter().try_for_each(|id| load_conversation(connection, state, ConversationId(id)))
+}
+
+/// All conversations of a visitor, and who was merged into them.
+fn load_history(connection: &Connection, state: &mut State, visitor: VisitorId) -> rusqlite::Result<()> {
+    let merged = ids(connection, "SELECT id FROM visitors WHERE merged_into = ?1", [visitor.bytes()])?;
+    merged.into_iter().try_for_each(|id| load_visitor(connection, state, VisitorId(id)))?;
+    let chats = ids(connection, "SELECT id FROM conversations WHERE visitor = ?1", [visitor.bytes()])?;
     chats.into_iter().try_for_each(|id| load_conversation(connection, state, ConversationId(id)))
 }
 
@@ -236,12 +280,22 @@ fn load_word(connection: &Connection, state: &mut State, word: &str) -> rusqlite
     Ok(())
 }
 
-/// Loads what `apply` changes for `event`, when replaying without a command.
+fn load_resource(connection: &Connection, state: &mut State, resource: Resource) -> rusqlite::Result<()> {
+    match resource {
+        Resource::Group(id) => load_group(connection, state, id),
+        Resource::Tag(id) => load_tag(connection, state, id),
+        Resource::CannedResponse(id) => load_canned_response(connection, state, id),
+        Resource::Chatbot(id) => load_chatbot(connection, state, id),
+    }
+}
+
+/// Loads what `apply` changes for `event`, whether or not a command has named it.
 ///
 /// # Errors
 /// SQLite's.
 pub fn load_for_apply(connection: &Connection, state: &mut State, event: &Event) -> rusqlite::Result<()> {
     if let Some(conversation) = event.conversation {
+        load_tenant(connection, state, event.tenant)?;
         load_conversation(connection, state, conversation)?;
         let holder = state.conversations.get(&conversation).filter(|chat| chat.status == Status::Active);
         if let Some(holder) = holder.and_then(|chat| chat.agent) {
@@ -266,13 +320,44 @@ pub fn load_for_apply(connection: &Connection, state: &mut State, event: &Event)
         Payload::ChallengeFailed(change) => load_challenge(connection, state, change.challenge_id),
         Payload::ChallengeUsed(change) => load_challenge(connection, state, change.challenge_id),
         Payload::InvitationAccepted(change) => load_invitation(connection, state, change.invitation_id),
-        Payload::AgentAssigned(assigned) => load_agent(connection, state, assigned.agent_id),
+        Payload::AgentAssigned(assigned) => {
+            load_agent(connection, state, assigned.agent_id)?;
+            if let Some(group) = assigned.group_id {
+                load_group(connection, state, group)?;
+            }
+            let visitor = event.conversation.and_then(|id| state.conversations.get(&id)).map(|found| found.visitor);
+            visitor.map_or(Ok(()), |visitor| load_visitor(connection, state, visitor))
+        }
         Payload::AgentUnassigned(unassigned) => load_agent(connection, state, unassigned.agent_id),
         Payload::SessionRefreshed(change) => load_session(connection, state, change.session_id),
         Payload::SessionClosed(change) => load_session(connection, state, change.session_id),
+        Payload::ConversationStarted(made) => {
+            made.continues.map_or(Ok(()), |closed| load_conversation(connection, state, closed))?;
+            made.chatbot_id.map_or(Ok(()), |chatbot| load_chatbot(connection, state, chatbot))
+        }
         Payload::ChatbotUpdated(change) => load_chatbot(connection, state, change.chatbot_id),
+        Payload::ChatbotRotated(change) => load_chatbot(connection, state, change.chatbot_id),
+        Payload::GroupUpdated(change) => load_group(connection, state, change.group_id),
+        Payload::GroupMembersChanged(change) => load_group(connection, state, change.group_id),
+        Payload::TagUpdated(change) => load_tag(connection, state, change.tag_id),
+        Payload::CannedResponseUpdated(change) => load_canned_response(connection, state, change.canned_response_id),
+        Payload::ResourceDeleted(change) => load_resource(connection, state, change.0),
+        Payload::ResourceRestored(change) => load_resource(connection, state, change.0),
+        Payload::ConversationRead(read) => load_conversation(connection, state, read.conversation_id),
         Payload::VisitorUpdated(change) => load_visitor(connection, state, change.visitor_id),
-        Payload::MailRequested(made) => load_visitor(connection, state, ingest::id::VisitorId(made.person_id.0)),
+        Payload::VisitorTracked(tracked) => load_visitor(connection, state, tracked.visitor_id),
+        Payload::VisitorBlocked(change) => load_visitor(connection, state, change.visitor_id),
+        Payload::VisitorUnblocked(change) => load_visitor(connection, state, change.visitor_id),
+        Payload::VisitorErased(erased) => {
+            load_visitor(connection, state, erased.visitor_id)?;
+            erased.merged.iter().try_for_each(|id| load_visitor(connection, state, *id))
+        }
+        Payload::VisitorMerged(merged) => {
+            load_visitor(connection, state, merged.source_visitor_id)?;
+            load_visitor(connection, state, merged.target_visitor_id)?;
+            merged.conversations.iter().try_for_each(|id| load_conversation(connection, state, *id))
+        }
+        Payload::MailRequested(made) => load_visitor(connection, state, VisitorId(made.person_id.0)),
         Payload::MailSent(done) => load_mail(connection, state, done.mail_id),
         Payload::MailFailed(done) => load_mail(connection, state, done.mail_id),
         _ => Ok(()),
@@ -289,6 +374,8 @@ pub fn load_key(connection: &Connection, state: &mut State, key: &Key) -> rusqli
         Key::Agent(id) => load_agent(connection, state, *id),
         Key::Role(id) => load_role(connection, state, *id),
         Key::Group(id) => load_group(connection, state, *id),
+        Key::Tag(id) => load_tag(connection, state, *id),
+        Key::CannedResponse(id) => load_canned_response(connection, state, *id),
         Key::Session(id) => load_session(connection, state, *id),
         Key::Challenge(id) => load_challenge(connection, state, *id),
         Key::Invitation(id) => load_invitation(connection, state, *id),
@@ -296,6 +383,7 @@ pub fn load_key(connection: &Connection, state: &mut State, key: &Key) -> rusqli
         Key::Token(id) => load_token(connection, state, *id),
         Key::Visitor(id) => load_visitor(connection, state, *id),
         Key::Conversation(id) => load_conversation(connection, state, *id),
+        Key::File(id) => load_file(connection, state, *id),
         Key::Mail(id) => load_mail(connection, state, *id),
         Key::Request(..) => Ok(()),
     }

@@ -2,23 +2,28 @@
 //!
 //! Each entity is a row: its key, the columns that queries go by, and the entity itself as JSON in `body`, with every
 //! personal text sealed. [`load`] brings rows into a [`State`](crate::core::State) for the writer, [`save`] writes what
-//! changed, [`read`] answers the API from the read-only pool, [`hash`] sums all of it up.
+//! changed, [`read`] and [`inbox`] answer the API from the read-only pool, [`hash`] sums all of it up. What is kept of
+//! persons beside the log, so that erasing can take it away, is in [`persons`].
 
 pub mod hash;
+pub mod inbox;
 pub mod load;
+pub mod persons;
 pub mod read;
 pub mod save;
 
 use rusqlite::Connection;
 
 /// Every table of the state; `rebuild` empties and refills them. `requests` is pruned by age and so not hashed.
-/// `threads` is an index over conversations, and hashed as part of them; `audit` is one over the log, whose hash chain
-/// covers it.
-pub const TABLES: [&str; 15] = [
+/// `threads`, `timers` and `conversation_tags` are indexes over conversations, and hashed as part of them; `audit` is one
+/// over the log, whose hash chain covers it.
+pub const TABLES: [&str; 20] = [
     "tenants",
     "agents",
     "roles",
     "groups",
+    "tags",
+    "canned_responses",
     "sessions",
     "challenges",
     "invitations",
@@ -27,6 +32,9 @@ pub const TABLES: [&str; 15] = [
     "visitors",
     "conversations",
     "threads",
+    "timers",
+    "conversation_tags",
+    "files",
     "mails",
     "requests",
     "audit",
@@ -45,8 +53,14 @@ pub fn create_tables(connection: &Connection) -> rusqlite::Result<()> {
          CREATE INDEX IF NOT EXISTS agents_email ON agents (email_hmac, tenant) WHERE email_hmac IS NOT NULL;
          CREATE TABLE IF NOT EXISTS roles (id BLOB PRIMARY KEY, tenant BLOB NOT NULL, name TEXT, body TEXT NOT NULL) WITHOUT ROWID, STRICT;
          CREATE INDEX IF NOT EXISTS roles_tenant ON roles (tenant, name);
-         CREATE TABLE IF NOT EXISTS groups (id BLOB PRIMARY KEY, tenant BLOB NOT NULL, body TEXT NOT NULL) WITHOUT ROWID, STRICT;
+         CREATE TABLE IF NOT EXISTS groups (
+             id BLOB PRIMARY KEY, tenant BLOB NOT NULL, is_default INTEGER NOT NULL, deleted INTEGER NOT NULL, body TEXT NOT NULL
+         ) WITHOUT ROWID, STRICT;
          CREATE INDEX IF NOT EXISTS groups_tenant ON groups (tenant);
+         CREATE TABLE IF NOT EXISTS tags (id BLOB PRIMARY KEY, tenant BLOB NOT NULL, name_key TEXT NOT NULL, body TEXT NOT NULL) WITHOUT ROWID, STRICT;
+         CREATE INDEX IF NOT EXISTS tags_name ON tags (tenant, name_key);
+         CREATE TABLE IF NOT EXISTS canned_responses (id BLOB PRIMARY KEY, tenant BLOB NOT NULL, name_key TEXT NOT NULL, body TEXT NOT NULL) WITHOUT ROWID, STRICT;
+         CREATE INDEX IF NOT EXISTS canned_responses_name ON canned_responses (tenant, name_key);
          CREATE TABLE IF NOT EXISTS sessions (id BLOB PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID, STRICT;
          CREATE TABLE IF NOT EXISTS challenges (id BLOB PRIMARY KEY, agent BLOB NOT NULL, body TEXT NOT NULL) WITHOUT ROWID, STRICT;
          CREATE INDEX IF NOT EXISTS challenges_agent ON challenges (agent, id);
@@ -58,23 +72,48 @@ pub fn create_tables(connection: &Connection) -> rusqlite::Result<()> {
          CREATE INDEX IF NOT EXISTS chatbots_tenant ON chatbots (tenant);
          CREATE TABLE IF NOT EXISTS tokens (id BLOB PRIMARY KEY, tenant BLOB NOT NULL, sha256 TEXT NOT NULL UNIQUE, body TEXT NOT NULL) WITHOUT ROWID, STRICT;
          CREATE INDEX IF NOT EXISTS tokens_tenant ON tokens (tenant);
-         CREATE TABLE IF NOT EXISTS visitors (id BLOB PRIMARY KEY, tenant BLOB NOT NULL, body TEXT NOT NULL) WITHOUT ROWID, STRICT;
+         CREATE TABLE IF NOT EXISTS visitors (
+             id BLOB PRIMARY KEY, tenant BLOB NOT NULL, readable_id TEXT NOT NULL, merged_into BLOB, erased INTEGER NOT NULL,
+             created_at INTEGER NOT NULL, body TEXT NOT NULL
+         ) WITHOUT ROWID, STRICT;
+         CREATE INDEX IF NOT EXISTS visitors_created ON visitors (tenant, created_at, id) WHERE merged_into IS NULL AND NOT erased;
+         CREATE INDEX IF NOT EXISTS visitors_erased ON visitors (id) WHERE erased;
+         CREATE INDEX IF NOT EXISTS visitors_readable ON visitors (tenant, readable_id);
+         CREATE INDEX IF NOT EXISTS visitors_merged ON visitors (merged_into) WHERE merged_into IS NOT NULL;
          CREATE TABLE IF NOT EXISTS conversations (
              id BLOB PRIMARY KEY, tenant BLOB NOT NULL, visitor BLOB NOT NULL, status TEXT NOT NULL, agent BLOB,
-             queue_rank INTEGER, updated_at INTEGER NOT NULL, body TEXT NOT NULL
+             queue_rank INTEGER, updated_at INTEGER NOT NULL, body TEXT NOT NULL,
+             group_id BLOB, created_at INTEGER NOT NULL
          ) STRICT;
-         CREATE INDEX IF NOT EXISTS conversations_status ON conversations (tenant, status, updated_at);
+         CREATE INDEX IF NOT EXISTS conversations_assignee ON conversations (tenant, agent, updated_at, id);
+         CREATE INDEX IF NOT EXISTS conversations_group ON conversations (tenant, group_id, updated_at, id);
+         CREATE INDEX IF NOT EXISTS conversations_created ON conversations (tenant, created_at, id);
+         CREATE TABLE IF NOT EXISTS conversation_tags (
+             tenant BLOB NOT NULL, tag TEXT NOT NULL, updated_at INTEGER NOT NULL, id BLOB NOT NULL,
+             PRIMARY KEY (tenant, tag, updated_at, id)
+         ) WITHOUT ROWID, STRICT;
+         CREATE INDEX IF NOT EXISTS conversation_tags_id ON conversation_tags (id);
+         CREATE TABLE IF NOT EXISTS timers (
+             id BLOB NOT NULL, kind TEXT NOT NULL, tenant BLOB NOT NULL, due_at INTEGER NOT NULL, PRIMARY KEY (id, kind)
+         ) WITHOUT ROWID, STRICT;
+         CREATE INDEX IF NOT EXISTS timers_due ON timers (due_at);
+         CREATE TABLE IF NOT EXISTS files (id BLOB PRIMARY KEY, tenant BLOB NOT NULL, visitor BLOB NOT NULL, body TEXT NOT NULL) WITHOUT ROWID, STRICT;
+         CREATE INDEX IF NOT EXISTS files_visitor ON files (visitor);
+         CREATE INDEX IF NOT EXISTS conversations_status ON conversations (tenant, status, updated_at, id);
          CREATE INDEX IF NOT EXISTS conversations_visitor ON conversations (visitor);
-         CREATE INDEX IF NOT EXISTS conversations_queue ON conversations (tenant, queue_rank) WHERE queue_rank IS NOT NULL;
+         CREATE INDEX IF NOT EXISTS conversations_queue ON conversations (tenant, group_id, queue_rank) WHERE queue_rank IS NOT NULL;
+         CREATE INDEX IF NOT EXISTS conversations_open ON conversations (tenant, visitor) WHERE status = 'active' OR queue_rank IS NOT NULL;
          CREATE INDEX IF NOT EXISTS conversations_agent ON conversations (agent) WHERE status = 'active';
          CREATE TABLE IF NOT EXISTS threads (id BLOB PRIMARY KEY, conversation BLOB NOT NULL) WITHOUT ROWID, STRICT;
-         CREATE TABLE IF NOT EXISTS mails (id BLOB PRIMARY KEY, tenant BLOB NOT NULL, status TEXT NOT NULL, body TEXT NOT NULL) WITHOUT ROWID, STRICT;
+         CREATE TABLE IF NOT EXISTS mails (id BLOB PRIMARY KEY, tenant BLOB NOT NULL, person BLOB NOT NULL, status TEXT NOT NULL, body TEXT NOT NULL) WITHOUT ROWID, STRICT;
+         CREATE INDEX IF NOT EXISTS mails_person ON mails (person);
          CREATE INDEX IF NOT EXISTS mails_pending ON mails (status) WHERE status = 'pending';
          CREATE TABLE IF NOT EXISTS requests (
              sender TEXT NOT NULL, key TEXT NOT NULL, at INTEGER NOT NULL, body TEXT NOT NULL, PRIMARY KEY (sender, key)
          ) WITHOUT ROWID, STRICT;
          CREATE INDEX IF NOT EXISTS requests_at ON requests (at);",
-    )
+    )?;
+    persons::create_tables(connection)
 }
 
 /// Empties every table of the state; part of `rebuild`.

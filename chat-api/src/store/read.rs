@@ -2,13 +2,14 @@
 
 use super::load::{body, parse};
 use crate::core::state::{
-    Agent, AuditEntry, Challenge, Chatbot, Conversation, CustomRole, Group, Invitation, Mail, Session, Status, Tenant,
-    Token, Visitor,
+    Agent, AuditEntry, CannedResponse, Challenge, Chatbot, Conversation, CustomRole, Group, Invitation, Mail, Session,
+    StoredFile, Tag, Tenant, TimerKind, Token, Visitor,
 };
 use ingest::id::{
-    AgentId, ChallengeId, ChatbotId, ConversationId, GroupId, InvitationId, MailId, RoleId, SessionId, TenantId,
-    ThreadId, VisitorId,
+    AgentId, CannedResponseId, ChallengeId, ChatbotId, ConversationId, FileId, GroupId, InvitationId, MailId, PersonId,
+    RoleId, SessionId, TagId, TenantId, ThreadId, VisitorId,
 };
+use ingest::time::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, Params};
 use serde::de::DeserializeOwned;
 use std::collections::BTreeSet;
@@ -141,14 +142,53 @@ pub fn groups(connection: &Connection, tenant: TenantId) -> rusqlite::Result<Vec
     list(connection, "SELECT body FROM groups WHERE tenant = ?1 ORDER BY id", [tenant.bytes()])
 }
 
-/// The living groups that an agent is in.
+/// The groups whose conversations an agent works on: the living ones they are in, and deleted ones whose conversations
+/// have come to the default group that they are in, or, without a default, to everyone.
 ///
 /// # Errors
 /// SQLite's.
 pub fn groups_of(connection: &Connection, tenant: TenantId, agent: AgentId) -> rusqlite::Result<BTreeSet<GroupId>> {
     let groups = groups(connection, tenant)?;
-    let own = groups.into_iter().filter(|group| group.deleted_at.is_none() && group.members.contains(&agent));
-    Ok(own.map(|group| group.id).collect())
+    let default = groups.iter().find(|group| group.is_default && group.deleted_at.is_none());
+    let inherits = default.is_none_or(|group| group.members.contains(&agent));
+    let own = |group: &&Group| match group.deleted_at {
+        None => group.members.contains(&agent),
+        Some(_) => inherits,
+    };
+    Ok(groups.iter().filter(own).map(|group| group.id).collect())
+}
+
+/// A tag of the tenant.
+///
+/// # Errors
+/// SQLite's.
+pub fn tag(connection: &Connection, tenant: TenantId, id: TagId) -> Found<Tag> {
+    body(connection, "SELECT body FROM tags WHERE id = ?1 AND tenant = ?2", (id.bytes(), tenant.bytes()))
+}
+
+/// All tags of the tenant, by id.
+///
+/// # Errors
+/// SQLite's.
+pub fn tags(connection: &Connection, tenant: TenantId) -> rusqlite::Result<Vec<Tag>> {
+    list(connection, "SELECT body FROM tags WHERE tenant = ?1 ORDER BY id", [tenant.bytes()])
+}
+
+/// A canned response of the tenant.
+///
+/// # Errors
+/// SQLite's.
+pub fn canned_response(connection: &Connection, tenant: TenantId, id: CannedResponseId) -> Found<CannedResponse> {
+    let sql = "SELECT body FROM canned_responses WHERE id = ?1 AND tenant = ?2";
+    body(connection, sql, (id.bytes(), tenant.bytes()))
+}
+
+/// All canned responses of the tenant, by id.
+///
+/// # Errors
+/// SQLite's.
+pub fn canned_responses(connection: &Connection, tenant: TenantId) -> rusqlite::Result<Vec<CannedResponse>> {
+    list(connection, "SELECT body FROM canned_responses WHERE tenant = ?1 ORDER BY id", [tenant.bytes()])
 }
 
 /// A signed-in session.
@@ -167,12 +207,13 @@ pub fn chatbot(connection: &Connection, tenant: TenantId, id: ChatbotId) -> Foun
     body(connection, "SELECT body FROM chatbots WHERE id = ?1 AND tenant = ?2", (id.bytes(), tenant.bytes()))
 }
 
-/// A chatbot by its public key.
+/// A living chatbot by its public key.
 ///
 /// # Errors
 /// SQLite's.
 pub fn chatbot_by_key(connection: &Connection, api_key: &str) -> Found<Chatbot> {
-    body(connection, "SELECT body FROM chatbots WHERE api_key = ?1", [api_key])
+    let found: Option<Chatbot> = body(connection, "SELECT body FROM chatbots WHERE api_key = ?1", [api_key])?;
+    Ok(found.filter(|chatbot| chatbot.deleted_at.is_none()))
 }
 
 /// All chatbots of the tenant, by id.
@@ -207,6 +248,48 @@ pub fn visitor(connection: &Connection, tenant: TenantId, id: VisitorId) -> Foun
     body(connection, "SELECT body FROM visitors WHERE id = ?1 AND tenant = ?2", (id.bytes(), tenant.bytes()))
 }
 
+/// The tenant's visitors who are neither merged nor erased, newest first, from `before` (exclusive: time and id) on.
+///
+/// # Errors
+/// SQLite's.
+pub fn visitors(
+    connection: &Connection,
+    tenant: TenantId,
+    before: Option<(i64, Uuid)>,
+    limit: usize,
+) -> rusqlite::Result<Vec<Visitor>> {
+    let (at, id) = before.map_or((i64::MAX, [0xff; 16]), |(at, id)| (at, *id.as_bytes()));
+    let sql = "SELECT body FROM visitors
+         WHERE tenant = ?1 AND merged_into IS NULL AND NOT erased AND (created_at, id) < (?2, ?3)
+         ORDER BY created_at DESC, id DESC LIMIT ?4";
+    list(connection, sql, (tenant.bytes(), at, id, limit.cast_signed()))
+}
+
+/// The tenant's visitors with this readable id, or with an address that has this HMAC, newest first; 200 at most.
+///
+/// # Errors
+/// SQLite's.
+pub fn visitors_named(
+    connection: &Connection,
+    tenant: TenantId,
+    readable_id: &str,
+    email_hmac: &str,
+) -> rusqlite::Result<Vec<Visitor>> {
+    let sql = "SELECT body FROM visitors
+         WHERE tenant = ?1 AND merged_into IS NULL AND NOT erased AND (readable_id = ?2
+             OR id IN (SELECT visitor FROM visitor_emails WHERE tenant = ?1 AND email_hmac = ?3))
+         ORDER BY created_at DESC, id DESC LIMIT 200";
+    list(connection, sql, (tenant.bytes(), readable_id, email_hmac))
+}
+
+/// Who was merged into a visitor, by id.
+///
+/// # Errors
+/// SQLite's.
+pub fn merged_into(connection: &Connection, visitor: VisitorId) -> rusqlite::Result<Vec<Visitor>> {
+    list(connection, "SELECT body FROM visitors WHERE merged_into = ?1 ORDER BY id", [visitor.bytes()])
+}
+
 /// A conversation of the tenant.
 ///
 /// # Errors
@@ -222,6 +305,66 @@ pub fn conversation(connection: &Connection, tenant: TenantId, id: ConversationI
 pub fn conversations_of(connection: &Connection, visitor: VisitorId) -> rusqlite::Result<Vec<Conversation>> {
     let sql = "SELECT body FROM conversations WHERE visitor = ?1 ORDER BY updated_at DESC, id DESC LIMIT 200";
     list(connection, sql, [visitor.bytes()])
+}
+
+/// The conversations that an agent is having.
+///
+/// # Errors
+/// SQLite's.
+pub fn active_conversations_of(
+    connection: &Connection,
+    tenant: TenantId,
+    agent: AgentId,
+) -> rusqlite::Result<Vec<Conversation>> {
+    let sql = "SELECT body FROM conversations WHERE agent = ?1 AND status = 'active' AND tenant = ?2";
+    list(connection, sql, (agent.bytes(), tenant.bytes()))
+}
+
+/// The conversation that waits or is talked in, with its tenant and visitor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "ids by their names")]
+pub struct OpenConversation {
+    pub conversation: ConversationId,
+    pub tenant: TenantId,
+    pub visitor: VisitorId,
+    /// Its newest event.
+    pub updated_at: i64,
+}
+
+/// Every conversation of the installation that waits or is talked in.
+///
+/// # Errors
+/// SQLite's.
+pub fn open_conversations(connection: &Connection) -> rusqlite::Result<Vec<OpenConversation>> {
+    let sql =
+        "SELECT id, tenant, visitor, updated_at FROM conversations WHERE status = 'active' OR queue_rank IS NOT NULL";
+    let mut statement = connection.prepare_cached(sql)?;
+    let rows = statement.query_map([], |row| {
+        Ok(OpenConversation {
+            conversation: ConversationId(Uuid::from_bytes(row.get(0)?)),
+            tenant: TenantId(Uuid::from_bytes(row.get(1)?)),
+            visitor: VisitorId(Uuid::from_bytes(row.get(2)?)),
+            updated_at: row.get(3)?,
+        })
+    })?;
+    rows.collect()
+}
+
+/// A page of a visitor's conversations, newest change first, from `before` (exclusive: time and id) on.
+///
+/// # Errors
+/// SQLite's.
+pub fn conversations_with(
+    connection: &Connection,
+    tenant: TenantId,
+    visitor: VisitorId,
+    before: Option<(i64, ConversationId)>,
+    limit: usize,
+) -> rusqlite::Result<Vec<Conversation>> {
+    let (at, id) = before.map_or((i64::MAX, [0xff; 16]), |(at, id)| (at, *id.bytes()));
+    let sql = "SELECT body FROM conversations WHERE visitor = ?1 AND tenant = ?2 AND (updated_at, id) < (?3, ?4)
+         ORDER BY updated_at DESC, id DESC LIMIT ?5";
+    list(connection, sql, (visitor.bytes(), tenant.bytes(), at, id, limit.cast_signed()))
 }
 
 /// The conversation of a thread, whoever's it is: read it with the tenant next.
@@ -242,35 +385,84 @@ pub fn conversation_of_thread(connection: &Connection, thread: ThreadId) -> Foun
 /// SQLite's.
 pub fn any_chatbot_allows(connection: &Connection, origin: &str) -> rusqlite::Result<bool> {
     let sql = "SELECT EXISTS (SELECT 1 FROM chatbots, json_each(chatbots.body, '$.allowed_origins') AS allowed
-         WHERE allowed.value = ?1)";
+         WHERE allowed.value = ?1 AND json_extract(chatbots.body, '$.deleted_at') IS NULL)";
     connection.prepare_cached(sql)?.query_row([origin], |row| row.get(0))
 }
 
-/// Conversations of the tenant in one status, newest change first, from `before` (exclusive: time and id) on.
-///
-/// # Errors
-/// SQLite's.
-pub fn conversations(
+/// The groups whose conversations wait in one line, the serving one first: where deleted groups' conversations have
+/// come to it, those too.
+fn line_of(
     connection: &Connection,
     tenant: TenantId,
-    status: Status,
-    before: Option<(i64, ConversationId)>,
-    limit: usize,
-) -> rusqlite::Result<Vec<Conversation>> {
-    let (at, id) = before.map_or((i64::MAX, [0xff; 16]), |(at, id)| (at, *id.bytes()));
-    let sql = "SELECT body FROM conversations WHERE tenant = ?1 AND status = ?2 AND (updated_at, id) < (?3, ?4)
-         ORDER BY updated_at DESC, id DESC LIMIT ?5";
-    list(connection, sql, (tenant.bytes(), status.as_str(), at, id, limit.cast_signed()))
+    group: Option<GroupId>,
+) -> rusqlite::Result<Vec<Option<[u8; 16]>>> {
+    let own = group.map(|id| *id.bytes());
+    let sql = "SELECT id, is_default, deleted FROM groups WHERE tenant = ?1 AND (is_default OR deleted OR id = ?2)";
+    let mut statement = connection.prepare_cached(sql)?;
+    let rows = statement.query_map((tenant.bytes(), own), |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+    let rows: Vec<([u8; 16], bool, bool)> = rows.collect::<rusqlite::Result<_>>()?;
+    let default = rows.iter().find(|(_, is_default, deleted)| *is_default && !deleted).map(|(id, ..)| *id);
+    let lives = |id: &[u8; 16]| rows.iter().any(|(row, _, deleted)| row == id && !deleted);
+    let serving = own.and_then(|id| if lives(&id) { Some(id) } else { default });
+    let mut line = vec![serving];
+    if serving == default {
+        line.extend(rows.iter().filter(|(_, _, deleted)| *deleted).map(|(id, ..)| Some(*id)));
+    }
+    Ok(line)
 }
 
-/// How many of the tenant's waiting conversations are served up to and with this rank: the position from 1.
+/// The group that serves a conversation of `group`: that one while it lives, else the default; none without one.
 ///
 /// # Errors
 /// SQLite's.
-pub fn queue_position(connection: &Connection, tenant: TenantId, rank: i64) -> rusqlite::Result<u64> {
-    let sql = "SELECT count(*) FROM conversations WHERE tenant = ?1 AND queue_rank <= ?2";
-    let count = connection.prepare_cached(sql)?.query_row((tenant.bytes(), rank), |row| row.get::<_, i64>(0))?;
-    Ok(count.cast_unsigned())
+pub fn serving_group(
+    connection: &Connection,
+    tenant: TenantId,
+    group: Option<GroupId>,
+) -> rusqlite::Result<Option<GroupId>> {
+    let line = line_of(connection, tenant, group)?;
+    Ok(line.first().copied().flatten().map(|id| GroupId(Uuid::from_bytes(id))))
+}
+
+/// How many of those that wait for the same agents are served up to and with this rank: the position from 1.
+///
+/// # Errors
+/// SQLite's.
+pub fn queue_position(
+    connection: &Connection,
+    tenant: TenantId,
+    group: Option<GroupId>,
+    rank: i64,
+) -> rusqlite::Result<u64> {
+    let sql = "SELECT count(*) FROM conversations WHERE tenant = ?1 AND group_id IS ?2 AND queue_rank <= ?3";
+    let mut statement = connection.prepare_cached(sql)?;
+    let line = line_of(connection, tenant, group)?.into_iter();
+    let counts = line.map(|group| statement.query_row((tenant.bytes(), group, rank), |row| row.get::<_, i64>(0)));
+    Ok(counts.sum::<rusqlite::Result<i64>>()?.cast_unsigned())
+}
+
+/// The first `max` of those that wait for the same agents as a conversation of `group`, first served first.
+///
+/// # Errors
+/// SQLite's.
+pub fn queue_line(
+    connection: &Connection,
+    tenant: TenantId,
+    group: Option<GroupId>,
+    max: usize,
+) -> rusqlite::Result<Vec<ConversationId>> {
+    let sql = "SELECT queue_rank, id FROM conversations WHERE tenant = ?1 AND group_id IS ?2 AND queue_rank IS NOT NULL
+         ORDER BY queue_rank LIMIT ?3";
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut waiting: Vec<(i64, [u8; 16])> = Vec::new();
+    for group in line_of(connection, tenant, group)? {
+        let rows =
+            statement.query_map((tenant.bytes(), group, max.cast_signed()), |row| Ok((row.get(0)?, row.get(1)?)))?;
+        waiting.extend(rows.collect::<rusqlite::Result<Vec<_>>>()?);
+    }
+    waiting.sort_unstable();
+    waiting.truncate(max);
+    Ok(waiting.into_iter().map(|(_, id)| ConversationId(Uuid::from_bytes(id))).collect())
 }
 
 /// The tenant's waiting conversations, longest first.
@@ -290,10 +482,78 @@ pub fn pending_mails(connection: &Connection, limit: usize) -> rusqlite::Result<
     list(connection, "SELECT body FROM mails WHERE status = 'pending' ORDER BY id LIMIT ?1", [limit.cast_signed()])
 }
 
+/// The mails to a person.
+///
+/// # Errors
+/// SQLite's.
+pub fn mails_to(connection: &Connection, tenant: TenantId, person: PersonId) -> rusqlite::Result<Vec<MailId>> {
+    let mut statement = connection.prepare_cached("SELECT id FROM mails WHERE person = ?1 AND tenant = ?2")?;
+    let rows = statement.query_map((person.bytes(), tenant.bytes()), |row| row.get::<_, [u8; 16]>(0))?;
+    rows.map(|id| id.map(|id| MailId(Uuid::from_bytes(id)))).collect()
+}
+
+/// The mails to people who were erased.
+///
+/// # Errors
+/// SQLite's.
+pub fn mails_to_erased(connection: &Connection) -> rusqlite::Result<Vec<MailId>> {
+    let sql = "SELECT mails.id FROM visitors JOIN mails ON mails.person = visitors.id WHERE visitors.erased";
+    let mut statement = connection.prepare_cached(sql)?;
+    let rows = statement.query_map([], |row| row.get::<_, [u8; 16]>(0))?;
+    rows.map(|id| id.map(|id| MailId(Uuid::from_bytes(id)))).collect()
+}
+
 /// A mail.
 ///
 /// # Errors
 /// SQLite's.
 pub fn mail(connection: &Connection, id: MailId) -> Found<Mail> {
     body(connection, "SELECT body FROM mails WHERE id = ?1", [id.bytes()])
+}
+
+/// A file of the tenant.
+///
+/// # Errors
+/// SQLite's.
+pub fn file(connection: &Connection, tenant: TenantId, id: FileId) -> Found<StoredFile> {
+    body(connection, "SELECT body FROM files WHERE id = ?1 AND tenant = ?2", (id.bytes(), tenant.bytes()))
+}
+
+/// Something that is due.
+#[derive(Debug, Clone, Copy)]
+pub struct DueTimer {
+    /// The tenant.
+    pub tenant: TenantId,
+    /// What it is about.
+    pub conversation: ConversationId,
+    /// What is due.
+    pub kind: TimerKind,
+    /// Since when.
+    pub due_at: Timestamp,
+}
+
+/// Timers that are due at `now`, earliest first, without the first `skip` of them.
+///
+/// # Errors
+/// SQLite's.
+pub fn due_timers(
+    connection: &Connection,
+    now: Timestamp,
+    skip: usize,
+    limit: usize,
+) -> rusqlite::Result<Vec<DueTimer>> {
+    let sql = "SELECT tenant, id, kind, due_at FROM timers WHERE due_at <= ?1 ORDER BY due_at, id LIMIT ?2 OFFSET ?3";
+    let mut statement = connection.prepare_cached(sql)?;
+    let rows = statement.query_map((now.0, limit.cast_signed(), skip.cast_signed()), |row| {
+        let word: String = row.get(2)?;
+        let kind = TimerKind::ALL.into_iter().find(|kind| kind.as_str() == word);
+        let unknown = || rusqlite::Error::InvalidColumnType(2, word.clone(), rusqlite::types::Type::Text);
+        Ok(DueTimer {
+            tenant: TenantId(Uuid::from_bytes(row.get(0)?)),
+            conversation: ConversationId(Uuid::from_bytes(row.get(1)?)),
+            kind: kind.ok_or_else(unknown)?,
+            due_at: Timestamp(row.get(3)?),
+        })
+    })?;
+    rows.collect()
 }

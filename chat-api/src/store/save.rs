@@ -1,6 +1,6 @@
 //! Writes what changed in memory, once a batch.
 
-use crate::core::state::{Conversation, Key, MailStatus, State};
+use crate::core::state::{Conversation, Key, MailStatus, State, TimerKind, name_key};
 use rusqlite::{Connection, ToSql};
 use serde::Serialize;
 
@@ -44,8 +44,19 @@ fn save_one(connection: &Connection, state: &State, key: &Key) -> rusqlite::Resu
             upsert(connection, sql, &[id.bytes(), row.tenant.bytes(), &name, &json(row)])
         }),
         Key::Group(id) => state.groups.get(id).map_or(Ok(()), |row| {
-            let sql = "INSERT INTO groups VALUES (?1, ?2, ?3) ON CONFLICT (id) DO UPDATE SET body = ?3";
-            upsert(connection, sql, &[id.bytes(), row.tenant.bytes(), &json(row)])
+            let sql = "INSERT INTO groups VALUES (?1, ?2, ?3, ?4, ?5)
+                 ON CONFLICT (id) DO UPDATE SET is_default = ?3, deleted = ?4, body = ?5";
+            let deleted = row.deleted_at.is_some();
+            upsert(connection, sql, &[id.bytes(), row.tenant.bytes(), &row.is_default, &deleted, &json(row)])
+        }),
+        Key::Tag(id) => state.tags.get(id).map_or(Ok(()), |row| {
+            let sql = "INSERT INTO tags VALUES (?1, ?2, ?3, ?4) ON CONFLICT (id) DO UPDATE SET name_key = ?3, body = ?4";
+            upsert(connection, sql, &[id.bytes(), row.tenant.bytes(), &name_key(&row.name), &json(row)])
+        }),
+        Key::CannedResponse(id) => state.canned_responses.get(id).map_or(Ok(()), |row| {
+            let sql = "INSERT INTO canned_responses VALUES (?1, ?2, ?3, ?4)
+                 ON CONFLICT (id) DO UPDATE SET name_key = ?3, body = ?4";
+            upsert(connection, sql, &[id.bytes(), row.tenant.bytes(), &name_key(&row.shortcut), &json(row)])
         }),
         Key::Session(id) => state.sessions.get(id).map_or(Ok(()), |row| {
             let sql = "INSERT INTO sessions VALUES (?1, ?2) ON CONFLICT (id) DO UPDATE SET body = ?2";
@@ -68,26 +79,43 @@ fn save_one(connection: &Connection, state: &State, key: &Key) -> rusqlite::Resu
             upsert(connection, sql, &[id.bytes(), row.tenant.bytes(), &row.sha256, &json(row)])
         }),
         Key::Visitor(id) => state.visitors.get(id).map_or(Ok(()), |row| {
-            let sql = "INSERT INTO visitors VALUES (?1, ?2, ?3) ON CONFLICT (id) DO UPDATE SET body = ?3";
-            upsert(connection, sql, &[id.bytes(), row.tenant.bytes(), &json(row)])
+            let sql = "INSERT INTO visitors VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+                 ON CONFLICT (id) DO UPDATE SET merged_into = ?4, erased = ?5, body = ?7";
+            let merged_into = row.merged_into.as_ref().map(ingest::id::VisitorId::bytes);
+            let (tenant, erased) = (row.tenant.bytes(), row.erased_at.is_some());
+            let (readable, created) = (&row.readable_id, row.created_at.0);
+            upsert(connection, sql, &[id.bytes(), tenant, readable, &merged_into, &erased, &created, &json(row)])
         }),
         Key::Conversation(id) => state.conversations.get(id).map_or(Ok(()), |row| {
-            let sql = "INSERT INTO conversations VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
-                 ON CONFLICT (id) DO UPDATE SET status = ?4, agent = ?5, queue_rank = ?6, updated_at = ?7, body = ?8";
+            let sql = "INSERT INTO conversations VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
+                 ON CONFLICT (id) DO UPDATE SET visitor = ?3, status = ?4, agent = ?5, queue_rank = ?6, updated_at = ?7,
+                     body = ?8, group_id = ?9";
             let agent = row.agent.as_ref().map(ingest::id::AgentId::bytes);
             let rank = row.queued.map(|queued| queued.rank);
             let (tenant, visitor, status) = (row.tenant.bytes(), row.visitor.bytes(), row.status.as_str());
-            upsert(connection, sql, &[id.bytes(), tenant, visitor, &status, &agent, &rank, &row.updated_at.0, &json(row)])?;
+            let group = row.group.as_ref().map(ingest::id::GroupId::bytes);
+            let (updated, created, body) = (row.updated_at.0, row.created_at.0, json(row));
+            upsert(
+                connection,
+                sql,
+                &[id.bytes(), tenant, visitor, &status, &agent, &rank, &updated, &body, &group, &created],
+            )?;
+            save_tags(connection, row)?;
+            save_timers(connection, row)?;
             save_threads(connection, row)
         }),
+        Key::File(id) => state.files.get(id).map_or(Ok(()), |row| {
+            let sql = "INSERT INTO files VALUES (?1, ?2, ?3, ?4) ON CONFLICT (id) DO UPDATE SET body = ?4";
+            upsert(connection, sql, &[id.bytes(), row.tenant.bytes(), row.visitor.bytes(), &json(row)])
+        }),
         Key::Mail(id) => state.mails.get(id).map_or(Ok(()), |row| {
-            let sql = "INSERT INTO mails VALUES (?1, ?2, ?3, ?4) ON CONFLICT (id) DO UPDATE SET status = ?3, body = ?4";
+            let sql = "INSERT INTO mails VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT (id) DO UPDATE SET status = ?4, body = ?5";
             let status = match row.status {
                 MailStatus::Pending => "pending",
                 MailStatus::Sent => "sent",
                 MailStatus::Failed => "failed",
             };
-            upsert(connection, sql, &[id.bytes(), row.tenant.bytes(), &status, &json(row)])
+            upsert(connection, sql, &[id.bytes(), row.tenant.bytes(), row.person.bytes(), &status, &json(row)])
         }),
         Key::Request(sender, key) => state.requests.get(&(sender.clone(), key.clone())).map_or(Ok(()), |row| {
             let sql = "INSERT INTO requests VALUES (?1, ?2, ?3, ?4) ON CONFLICT (sender, key) DO UPDATE SET at = ?3, body = ?4";
@@ -102,6 +130,30 @@ fn save_threads(connection: &Connection, conversation: &Conversation) -> rusqlit
     for thread in conversation.threads.iter().rev() {
         if insert.execute((thread.id.bytes(), conversation.id.bytes()))? == 0 {
             break;
+        }
+    }
+    Ok(())
+}
+
+/// The tags' rows carry the time of the last change, so that a tag's newest conversations are read in order.
+fn save_tags(connection: &Connection, conversation: &Conversation) -> rusqlite::Result<()> {
+    let (id, at) = (conversation.id.bytes(), conversation.updated_at.0);
+    connection.prepare_cached("DELETE FROM conversation_tags WHERE id = ?1")?.execute([id])?;
+    let mut insert = connection.prepare_cached("INSERT INTO conversation_tags VALUES (?1, ?2, ?3, ?4)")?;
+    for tag in &conversation.tags {
+        insert.execute((conversation.tenant.bytes(), tag, at, id))?;
+    }
+    Ok(())
+}
+
+fn save_timers(connection: &Connection, conversation: &Conversation) -> rusqlite::Result<()> {
+    for kind in TimerKind::ALL {
+        let (id, word) = (conversation.id.bytes(), kind.as_str());
+        if let Some(due) = conversation.timers.due(kind) {
+            let sql = "INSERT INTO timers VALUES (?1, ?2, ?3, ?4) ON CONFLICT (id, kind) DO UPDATE SET due_at = ?4";
+            upsert(connection, sql, &[id, &word, conversation.tenant.bytes(), &due.0])?;
+        } else {
+            upsert(connection, "DELETE FROM timers WHERE id = ?1 AND kind = ?2", &[id, &word])?;
         }
     }
     Ok(())

@@ -112,7 +112,8 @@ async fn bad_tokens_are_refused() {
     server.call(Call::get("/v1/auth/me")).await.expect(401);
     let keys = &server.app.key_file;
     let (conversation, chatbot) = (ConversationId::fresh(), ChatbotId::fresh());
-    let ghost = tokens::sign_visitor(keys, claims.tenant, VisitorId::fresh(), conversation, chatbot, Timestamp::now());
+    let now = Timestamp::now();
+    let ghost = tokens::sign_visitor(keys, claims.tenant, VisitorId::fresh(), conversation, chatbot, now, 24);
     for token in
         ["", &acme.token, &format!("wst_{}", acme.token), visitor.trim_start_matches("wst_"), &ghost.expect("signs").0]
     {
@@ -134,7 +135,7 @@ async fn an_old_session_token_is_renewed() {
     assert_eq!(fresh.header("x-session-token"), None);
     let then = Timestamp::now().plus_ms(-19 * 3_600_000);
     let keys = &server.app.key_file;
-    let (old, _) = tokens::sign_visitor(keys, claims.tenant, claims.sub, claims.conversation, claims.chatbot, then)
+    let (old, _) = tokens::sign_visitor(keys, claims.tenant, claims.sub, claims.conversation, claims.chatbot, then, 24)
         .expect("signs");
     let reply = server.call(Call::get("/v1/widget/conversation").token(&old)).await;
     let renewed = reply.header("x-session-token").expect("renewed");

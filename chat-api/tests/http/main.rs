@@ -2,16 +2,22 @@
 
 mod accounts;
 mod agents;
+mod assignment;
 mod audit;
 mod bodies;
 mod chat;
+mod configuration;
 mod credentials;
+mod faults;
 mod idempotency;
 mod isolation;
+mod limits;
 mod origins;
 mod reports;
 mod roles;
 mod settings;
+mod visitors;
+mod work;
 
 #[path = "../support/mod.rs"]
 mod support;

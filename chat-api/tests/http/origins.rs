@@ -38,7 +38,11 @@ async fn the_widget_is_for_its_chatbots_origins() {
     }
     let reply = server.call(Call::get("/v1/widget/conversation").token(&token).header("origin", ORIGIN)).await;
     assert_eq!((reply.status.as_u16(), reply.header(ALLOW)), (200, Some(ORIGIN)));
-    // A refusal is readable by the page too.
+    // A refusal is readable by the page too, also when the token doesn't tell whose page it is.
+    let ended = Call::get("/v1/widget/conversation").token("wst_ended");
+    let refused = server.call(ended.clone().header("origin", ORIGIN)).await;
+    assert_eq!((refused.status.as_u16(), refused.header(ALLOW)), (401, Some(ORIGIN)));
+    assert_eq!(server.call(ended.header("origin", "https://evil.example")).await.header(ALLOW), None);
     let bad = Call::post("/v1/widget/events", json!({ "content": "" })).token(&token).header("origin", ORIGIN);
     assert_eq!(server.call(bad).await.header(ALLOW), Some(ORIGIN));
 
@@ -61,7 +65,10 @@ async fn preflights_are_answered_without_credentials() {
     assert_eq!((allowed.status.as_u16(), allowed.header(ALLOW)), (204, Some(ORIGIN)));
     assert!(allowed.header("access-control-allow-headers").is_some_and(|names| names.contains("x-chatbot-key")));
     assert_eq!(preflight("/v1/widget/session", "https://evil.example").await.header(ALLOW), None);
-    assert_eq!(preflight("/v1/conversations", ORIGIN).await.header(ALLOW), None, "not the agents' API");
+    for path in ["/v1/conversations", "/v0/sql", "/v1/realtime"] {
+        assert_eq!(preflight(path, ORIGIN).await.header(ALLOW), None, "the agents' API isn't the widget's");
+        assert_eq!(preflight(path, "https://inbox.example").await.header(ALLOW), Some("https://inbox.example"));
+    }
     for origin in ["https://inbox.example", "http://chat.test"] {
         assert_eq!(preflight("/v1/conversations", origin).await.header(ALLOW), Some(origin));
         let call = Call::get("/v1/conversations").header("origin", origin);

@@ -79,12 +79,17 @@ impl Client {
         self.0.send(Message::text(frame.to_string())).await.unwrap();
     }
 
-    /// The next frame or close; protocol pings are answered on the way.
+    /// The next frame or close but for presence and queue; protocol pings are answered on the way.
     pub async fn next(&mut self) -> Came {
         loop {
             let message = tokio::time::timeout(PATIENCE, self.0.next()).await.expect("something in time");
             match message {
-                Some(Ok(Message::Text(text))) => return Came::Frame(serde_json::from_str(&text).unwrap()),
+                Some(Ok(Message::Text(text))) => {
+                    let frame: Value = serde_json::from_str(&text).unwrap();
+                    if frame["type"] != "presence" && frame["type"] != "queue" {
+                        return Came::Frame(frame);
+                    }
+                }
                 Some(Ok(Message::Close(Some(frame)))) => return Came::Closed(frame.code.into()),
                 Some(Ok(Message::Close(None)) | Err(_)) | None => return Came::Closed(1006),
                 Some(Ok(_)) => {}
@@ -108,10 +113,31 @@ impl Client {
         (event["seq"].as_u64().unwrap(), event["content"].as_str().unwrap_or_default().to_owned())
     }
 
-    /// Nothing comes for a while.
+    /// The next frame of any kind.
+    pub async fn any(&mut self) -> Value {
+        loop {
+            if let Message::Text(text) = self.0.next().await.unwrap().unwrap() {
+                return serde_json::from_str(&text).unwrap();
+            }
+        }
+    }
+
+    /// The next presence or queue frame; others are passed over.
+    pub async fn aside(&mut self, kind: &str) -> Value {
+        loop {
+            let message = tokio::time::timeout(PATIENCE, self.0.next()).await.expect("something in time");
+            let Some(Ok(Message::Text(text))) = message else { continue };
+            let frame: Value = serde_json::from_str(&text).unwrap();
+            if frame["type"] == kind {
+                return frame;
+            }
+        }
+    }
+
+    /// Nothing comes for a while, but for presence and queue.
     pub async fn silent(&mut self) {
-        if let Ok(message) = tokio::time::timeout(Duration::from_millis(250), self.0.next()).await {
-            panic!("came {message:?}");
+        if let Ok(came) = tokio::time::timeout(Duration::from_millis(250), self.next()).await {
+            panic!("came {came:?}");
         }
     }
 }

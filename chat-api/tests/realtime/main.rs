@@ -1,11 +1,14 @@
 //! Realtime over real sockets on loopback: who gets in, who hears what, and how a socket ends.
 //!
+//! `asides` has what is told and not stored, `stream` server-sent events.
 //! `load` has the stories with many clients: resuming under concurrent writes, slow readers, memory of idle sockets.
 #![allow(clippy::unwrap_used, reason = "tests may panic")]
 
+mod asides;
 mod client;
 mod load;
 mod server;
+mod stream;
 
 use chat_api::auth::tokens;
 use chat_api::core::command::{CommandKind, ImportedConversation, ImportedMessage, NewSession, NewVisitor};
@@ -166,15 +169,7 @@ async fn the_inbox_shows_what_changes_in_the_tenant() {
     let import = ImportedConversation {
         conversation_id: ConversationId::fresh(),
         external_id: "t-1".to_owned(),
-        visitor: NewVisitor {
-            visitor_id: imported,
-            readable_id: "old".to_owned(),
-            name: None,
-            email: None,
-            phone: None,
-            metadata: None,
-            external_id: Some("v-1".to_owned()),
-        },
+        visitor: NewVisitor::anonymous(imported, "old".to_owned()),
         agent: None,
         tags: Vec::new(),
         resolved: true,

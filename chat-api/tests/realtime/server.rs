@@ -1,17 +1,19 @@
 //! A running API on loopback over a temporary data directory, and people for it, made through the writer.
 
 use async_trait::async_trait;
-use chat_api::app::{ApiConfig, App};
+use chat_api::app::{ApiConfig, App, REQUEST_TIME_MAX};
 use chat_api::auth::tokens;
 use chat_api::core::command::{AgentDetails, Command, CommandKind, NewAgent, NewMessage, NewSession, NewVisitor};
 use chat_api::domain::{Answer, ChatDomain, Submission};
+use chat_api::limits::{Limiter, Rates};
 use chat_api::live::{Limits, LiveHub};
+use chat_api::presence::{self, Clock, Presence};
 use chat_api::store;
 use chat_api::view::Views;
 use ingest::event::Actor;
 use ingest::id::{AgentId, ChatbotId, ConversationId, EventId, PersonId, SessionId, TenantId, VisitorId};
 use ingest::log::LogReader;
-use ingest::payload::Role;
+use ingest::payload::{ChatbotCreated, Role};
 use ingest::seal::Sealed;
 use ingest::sqlite::{DataDir, NewPersonKey, PersonKeys};
 use ingest::time::Timestamp;
@@ -19,6 +21,7 @@ use ingest::writer::Writer;
 use sql::{NotFresh, TableDef, TableSnapshot, TablesError, TenantTables};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -46,6 +49,7 @@ pub struct Server {
     pub address: SocketAddr,
     cancel: CancellationToken,
     hub: Option<JoinHandle<()>>,
+    later_ms: Arc<AtomicI64>,
     _data: DataDir,
     _dir: tempfile::TempDir,
 }
@@ -78,26 +82,52 @@ impl Server {
             public_url: format!("http://{address}"),
             operator_token: None,
             allowed_origins: vec!["https://agents.example".to_owned()],
+            request_time_max: REQUEST_TIME_MAX,
+            trusted_proxies: Vec::new(),
             http_address: None,
             pg_address: None,
             flight_address: None,
         };
+        let later_ms = Arc::new(AtomicI64::new(0));
+        let later = Arc::clone(&later_ms);
+        let clock: Clock = Arc::new(move || Timestamp::now().plus_ms(later.load(Ordering::Relaxed)));
         let reports = Arc::new(sql::Reports::new(Arc::new(NoTables), sql::Limits::default()).unwrap());
-        let app = Arc::new(App { config, writer, pool, keys, key_file, views, live, reports, probes: Vec::new() });
+        let app = Arc::new(App {
+            config,
+            writer,
+            pool,
+            keys,
+            key_file,
+            views,
+            activity: chat_api::activity::Activity::default(),
+            live,
+            limiter: Limiter::new(Rates::off()),
+            presence: Arc::new(Presence::new(clock)),
+            remove_mail: Box::new(|_| Ok(())),
+            reports,
+            probes: Vec::new(),
+        });
         let service = chat_api::http::router(Arc::clone(&app));
         let stopped = cancel.clone();
         tokio::spawn(async move {
             let service = service.into_make_service_with_connect_info::<SocketAddr>();
             axum::serve(listener, service).with_graceful_shutdown(stopped.cancelled_owned()).await
         });
+        tokio::spawn(presence::watch(Arc::clone(&app), cancel.clone()));
         let hub = Some(tokio::spawn(following));
-        Self { app, address, cancel, hub, _data: data, _dir: dir }
+        Self { app, address, cancel, hub, later_ms, _data: data, _dir: dir }
     }
 
     /// Stops it and waits until every socket is closed.
     pub async fn stop(mut self) {
         self.cancel.cancel();
         self.hub.take().unwrap().await.unwrap();
+    }
+
+    /// Lets time pass for presence, which then looks who is gone.
+    pub async fn pass(&self, seconds: i64) {
+        self.later_ms.fetch_add(seconds * 1_000, Ordering::Relaxed);
+        presence::tick(&self.app).await;
     }
 
     /// Sends a command that must go through.
@@ -138,14 +168,16 @@ impl Server {
         let kind = CommandKind::CreateTenant { name, slug: slug.to_owned(), time_zone, owner: Some(owner) };
         self.submit(id, Actor::Operator, kind, keys).await;
         let chatbot = ChatbotId::fresh();
-        let kind = CommandKind::CreateChatbot {
+        let kind = CommandKind::CreateChatbot(ChatbotCreated {
             chatbot_id: chatbot,
             name: "shop".to_owned(),
             api_key: format!("pk_{chatbot}"),
             allowed_origins: vec!["https://shop.example".to_owned()],
             greeting: "Hello".to_owned(),
             waiting_text: "One moment".to_owned(),
-        };
+            theme: serde_json::Map::new(),
+            default_group_id: None,
+        });
         self.submit(id, Actor::Agent(owner_id), kind, Vec::new()).await;
         Tenant { id, owner: self.sign_in(id, owner_id).await, chatbot }
     }
@@ -177,26 +209,19 @@ impl Server {
     pub async fn visitor(&self, tenant: &Tenant, name: &str) -> Visitor {
         let (id, conversation) = (VisitorId::fresh(), ConversationId::fresh());
         let (name, keys) = self.seal(id, name);
-        let visitor = NewVisitor {
-            visitor_id: id,
-            readable_id: id.to_string(),
-            name: Some(name),
-            email: None,
-            phone: None,
-            metadata: None,
-            external_id: None,
-        };
+        let visitor = NewVisitor { name: Some(name), ..NewVisitor::anonymous(id, id.to_string()) };
         let kind = CommandKind::StartSession {
             visitor,
             conversation_id: conversation,
             chatbot_id: tenant.chatbot,
             group_id: None,
+            skills: Vec::new(),
             message: None,
         };
         self.submit(tenant.id, Actor::Visitor(id), kind, keys).await;
         let now = Timestamp::now();
         let (token, _) =
-            tokens::sign_visitor(&self.app.key_file, tenant.id, id, conversation, tenant.chatbot, now).unwrap();
+            tokens::sign_visitor(&self.app.key_file, tenant.id, id, conversation, tenant.chatbot, now, 24).unwrap();
         Visitor { tenant: tenant.id, id, conversation, token }
     }
 
@@ -204,7 +229,7 @@ impl Server {
     pub async fn post(&self, visitor: &Visitor, by: Actor, text: &str) -> u64 {
         let (content, keys) = self.seal(visitor.id, text);
         let content_chars = u32::try_from(text.chars().count()).unwrap();
-        let message = NewMessage { content, content_chars, client_id: None, metadata: None };
+        let message = NewMessage { content, content_chars, client_id: None, metadata: None, file_id: None };
         let kind = CommandKind::PostMessage { conversation_id: visitor.conversation, message };
         self.submit(visitor.tenant, by, kind, keys).await.conversation.unwrap().last_seq
     }

@@ -7,19 +7,24 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
 use axum::http::{HeaderMap, Method, Request, StatusCode};
-use chat_api::app::{ApiConfig, App};
+use chat_api::app::{ApiConfig, App, REQUEST_TIME_MAX};
 use chat_api::core::state::Mail;
 use chat_api::domain::ChatDomain;
+use chat_api::limits::{Limiter, Rates};
 use chat_api::live::LiveHub;
+use chat_api::presence::{self, Clock, Presence};
 use chat_api::store;
 use chat_api::view::Views;
+use ingest::event::Event;
 use ingest::payload::MailKind;
 use ingest::sqlite::{DataDir, PersonKeys};
-use ingest::writer::Writer;
+use ingest::time::Timestamp;
+use ingest::writer::{Domain as _, Writer};
 use serde_json::{Value, json};
 use sql::{Limits, NotFresh, Reports, TableDef, TableSnapshot, TablesError, TenantTables};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tower::ServiceExt as _;
@@ -57,6 +62,23 @@ pub struct Server {
     data: DataDir,
     writer: Option<JoinHandle<()>>,
     dir: tempfile::TempDir,
+    later_ms: Arc<AtomicI64>,
+}
+
+/// How a server differs from the others.
+pub struct Setup {
+    /// How often somebody may call; without limits unless they are what is tested.
+    pub rates: Rates,
+    /// More routes.
+    pub more: Router<Arc<App>>,
+    /// For a request.
+    pub request_time_max: Duration,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self { rates: Rates::off(), more: Router::new(), request_time_max: REQUEST_TIME_MAX }
+    }
 }
 
 /// An answer.
@@ -159,6 +181,14 @@ impl Call {
 impl Server {
     /// An empty server.
     pub fn start() -> Self {
+        Self::start_with(Setup::default())
+    }
+
+    /// The same, set up otherwise.
+    pub fn start_with(setup: Setup) -> Self {
+        let later_ms = Arc::new(AtomicI64::new(0));
+        let later = Arc::clone(&later_ms);
+        let clock: Clock = Arc::new(move || Timestamp::now().plus_ms(later.load(Ordering::Relaxed)));
         let dir = tempfile::tempdir().expect("temp dir");
         let data = DataDir::open(&dir.path().join("data"), None, true).expect("data directory");
         let key_file = Arc::new(data.key_file().expect("keys"));
@@ -173,6 +203,8 @@ impl Server {
                 public_url: "http://chat.test".to_owned(),
                 operator_token: Some(OPERATOR.to_owned()),
                 allowed_origins: vec!["https://inbox.example".to_owned()],
+                request_time_max: setup.request_time_max,
+                trusted_proxies: vec!["10.0.0.0/8".parse().expect("a range")],
                 http_address: Some("127.0.0.1:8080".to_owned()),
                 pg_address: None,
                 flight_address: None,
@@ -182,12 +214,16 @@ impl Server {
             keys: Arc::clone(&keys),
             key_file,
             views: Arc::new(Views::new(pool, keys)),
+            activity: chat_api::activity::Activity::default(),
             live: Arc::new(LiveHub::new()),
+            limiter: Limiter::new(setup.rates),
+            presence: Arc::new(Presence::new(clock)),
+            remove_mail: Box::new(|_| Ok(())),
             reports: Arc::new(Reports::new(Arc::new(NoTables), limits).expect("reports")),
             probes: vec![("log", Box::new(|| None))],
         });
-        let router = chat_api::http::router(Arc::clone(&app));
-        Self { app, router, data, writer: Some(handle), dir }
+        let router = chat_api::http::router_with(Arc::clone(&app), setup.more);
+        Self { app, router, data, writer: Some(handle), dir, later_ms }
     }
 
     /// Where its data is.
@@ -202,6 +238,32 @@ impl Server {
             bytes.extend(std::fs::read(self.data_dir().join(file)).expect("a database file"));
         }
         bytes
+    }
+
+    /// The hash of the state that the log gives when it's applied from its beginning.
+    pub fn replayed_state_hash(&self) -> String {
+        let target = rusqlite::Connection::open_in_memory().expect("a database");
+        store::create_tables(&target).expect("tables");
+        let replay = |connection: &rusqlite::Connection| {
+            let mut domain = ChatDomain::default();
+            let mut statement = connection.prepare("SELECT body FROM log ORDER BY \"offset\"")?;
+            let mut rows = statement.query([])?;
+            while let Some(row) = rows.next()? {
+                let event = Event::decode(row.get_ref(0)?.as_str()?).expect("an event");
+                domain.replay(&target, &event)?;
+                // From rows each time: what `apply` needs must be loaded for it.
+                domain.flush(&target)?;
+                domain.discard();
+            }
+            store::hash::state_hash(&target)
+        };
+        self.app.pool.read(replay).expect("a replay")
+    }
+
+    /// Lets time pass for presence, which then looks who is gone.
+    pub async fn pass(&self, seconds: i64) {
+        self.later_ms.fetch_add(seconds * 1_000, Ordering::Relaxed);
+        presence::tick(&self.app).await;
     }
 
     /// Sends a request.

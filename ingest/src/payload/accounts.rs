@@ -1,7 +1,7 @@
 //! What happens to a tenant and its people: sign-up, agents, their sessions, chatbots, tokens.
 
 use super::{Holiday, OpeningHours, PermissionSet, Role, SlaTargets, present};
-use crate::id::{AgentId, ChatbotId, RoleId, SessionId, TokenId};
+use crate::id::{AgentId, RoleId, SessionId, TokenId};
 use crate::seal::Sealed;
 use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -270,71 +270,6 @@ pub struct SessionClosed {
     pub session_id: SessionId,
     /// `logout` or `refresh_reused`.
     pub reason: String,
-}
-
-/// How a group's conversations are given out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum RoutingStrategy {
-    /// Each in turn.
-    RoundRobin,
-    /// Whoever has most free slots; ties go to the longest idle.
-    LeastLoaded,
-    /// The visitor's last agent, else least loaded.
-    Sticky,
-    /// Who has all the skills that were asked for, else the best overlap, else least loaded.
-    Skills,
-}
-
-impl RoutingStrategy {
-    /// The word in the API and the log.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::RoundRobin => "round_robin",
-            Self::LeastLoaded => "least_loaded",
-            Self::Sticky => "sticky",
-            Self::Skills => "skills",
-        }
-    }
-}
-
-/// Fields of `chatbot_created`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct ChatbotCreated {
-    /// The new chatbot.
-    pub chatbot_id: ChatbotId,
-    /// Display name.
-    pub name: String,
-    /// Public key: it stands in web pages.
-    pub api_key: String,
-    /// Origins a browser may come from; empty allows none from browsers.
-    pub allowed_origins: Vec<String>,
-    /// First words of the widget.
-    pub greeting: String,
-    /// Said while no agent has joined.
-    pub waiting_text: String,
-}
-
-/// Fields of `chatbot_updated`; absent ones stay.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct ChatbotUpdated {
-    /// The chatbot.
-    pub chatbot_id: ChatbotId,
-    /// New display name.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub name: Option<String>,
-    /// New list of origins.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub allowed_origins: Option<Vec<String>>,
-    /// New greeting.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub greeting: Option<String>,
-    /// New waiting text.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub waiting_text: Option<String>,
 }
 
 /// What a token may do with a resource.

@@ -1,8 +1,9 @@
 //! What happens in a conversation: messages, the queue, assignment, its end, its rating.
 
-use crate::id::{AgentId, ChatbotId, GroupId, ThreadId, VisitorId};
+use crate::id::{AgentId, ChatbotId, ConversationId, FileId, GroupId, ThreadId, VisitorId};
 use crate::seal::Sealed;
-use serde::{Deserialize, Serialize};
+use crate::time::Timestamp;
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// Fields of `conversation_started`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -26,6 +27,12 @@ pub struct ConversationStarted {
     /// The transcript's id in the system it was imported from, unique a tenant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub external_id: Option<String>,
+    /// Since v2: what the agent should know, for the strategy of that name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub skills: Vec<String>,
+    /// The visitor's closed conversation that it goes on from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub continues: Option<ConversationId>,
 }
 
 /// Who speaks in a message.
@@ -67,9 +74,12 @@ pub struct MessagePosted {
     /// The sender's own id for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_id: Option<String>,
-    /// The sender's JSON object, sealed.
+    /// The sender's JSON object, sealed; for a file, what it is called and holds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata: Option<Sealed>,
+    /// The file that was sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file_id: Option<FileId>,
 }
 
 /// Fields of `note_posted`. The author is the envelope's actor.
@@ -101,6 +111,8 @@ pub enum Trigger {
     AgentAvailable,
     /// A chat ended.
     SlotFreed,
+    /// A person passed it on, to an agent or to a group.
+    Transferred,
     /// A person decided.
     Manual,
 }
@@ -115,6 +127,9 @@ pub struct ConversationQueued {
     pub trigger: Trigger,
     /// Place in the tenant's queue: smaller is served first. Conversations that come back get one below the first.
     pub rank: i64,
+    /// The department it waits in from here on; absent when that stays.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group_id: Option<GroupId>,
 }
 
 /// One agent that was looked at for an assignment, as recorded facts.
@@ -149,11 +164,14 @@ pub struct AgentAssigned {
     pub waited_ms: Option<i64>,
     /// What led to it.
     pub trigger: Trigger,
-    /// `least_loaded` or `manual`.
+    /// The group's routing strategy, `least_loaded` without one, or `manual`.
     pub strategy: String,
     /// At most 20 of the agents that were looked at, the chosen one among them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub candidates: Vec<Candidate>,
+    /// The department that it waited in; none where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group_id: Option<GroupId>,
 }
 
 /// Fields of `agent_unassigned`.
@@ -175,6 +193,9 @@ pub struct ConversationResolved {
     /// Who had it, and gets the credit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent_id: Option<AgentId>,
+    /// Since v2: why its thread closed, unless by `resolved`: `standby_expired`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
 /// Fields of `conversation_reopened`.
@@ -222,4 +243,82 @@ pub struct ConversationTagged {
     /// Taken off.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub remove: Vec<String>,
+}
+
+/// A field that a change can also clear: absent stays, `null` clears.
+fn clearable<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<Option<T>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
+}
+
+/// Fields of `conversation_updated`; absent ones stay, `null` clears.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ConversationUpdated {
+    /// The agents' own words about it, sealed under the visitor's key.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "clearable")]
+    pub notes: Option<Option<Sealed>>,
+    /// The department.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "clearable")]
+    pub group_id: Option<Option<GroupId>>,
+}
+
+/// Fields of `conversation_transferred`. The thread closed with reason `transferred`; who passed it on is the actor.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ConversationTransferred {
+    /// The thread that begins.
+    pub thread_id: ThreadId,
+    /// Who had it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from_agent_id: Option<AgentId>,
+    /// To whom; `agent_assigned` follows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent_id: Option<AgentId>,
+    /// To which department; `conversation_queued` follows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group_id: Option<GroupId>,
+}
+
+/// Why nobody waits for an answer in a conversation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StaleReason {
+    /// A person said so.
+    Manual,
+    /// Nobody wrote for the tenant's `idleMinutes`; the thread closed with it.
+    Idle,
+}
+
+/// Fields of `conversation_stale`. The agent keeps the conversation without its slot until the visitor writes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ConversationStale {
+    /// The active thread; closed when it went idle.
+    pub thread_id: ThreadId,
+    /// Why.
+    pub reason: StaleReason,
+    /// Whose slot is free.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent_id: Option<AgentId>,
+}
+
+/// Fields of `conversation_snoozed`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ConversationSnoozed {
+    /// Out of the way until then; none when it's back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
+}
+
+/// Fields of `conversation_read`: outside of the conversation's `seq`. Who read is the envelope's actor.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ConversationRead {
+    /// The conversation.
+    pub conversation_id: ConversationId,
+    /// The visitor, or the agents together.
+    pub reader: AuthorType,
+    /// Up to and with this event; it only rises.
+    pub seq: u64,
 }

@@ -4,6 +4,7 @@
 //! every version up to the newest and names what is newer. `tests/golden/` holds the bytes of every version.
 
 mod accounts;
+mod configuration;
 mod conversations;
 mod credentials;
 mod mail;
@@ -13,6 +14,7 @@ mod settings;
 mod visitors;
 
 pub use accounts::*;
+pub use configuration::*;
 pub use conversations::*;
 pub use credentials::*;
 pub use mail::*;
@@ -121,29 +123,59 @@ payloads! {
     /// A session ended: sign-out, reuse of a rotated token, a changed password.
     SessionClosed = "session_closed" v 1;
     /// An embeddable widget was made.
-    ChatbotCreated = "chatbot_created" v 1;
+    ChatbotCreated = "chatbot_created" v 2;
     /// A widget's fields changed.
-    ChatbotUpdated = "chatbot_updated" v 1;
+    ChatbotUpdated = "chatbot_updated" v 2;
+    /// A widget's key or its identity secret was replaced.
+    ChatbotRotated = "chatbot_rotated" v 1;
+    /// A department was made.
+    GroupCreated = "group_created" v 1;
+    /// A department's fields changed.
+    GroupUpdated = "group_updated" v 1;
+    /// Agents joined or left a department.
+    GroupMembersChanged = "group_members_changed" v 1;
+    /// A tag was put on the tenant's list.
+    TagCreated = "tag_created" v 1;
+    /// A tag's name or color changed.
+    TagUpdated = "tag_updated" v 1;
+    /// A canned response was made.
+    CannedResponseCreated = "canned_response_created" v 1;
+    /// A canned response's fields changed.
+    CannedResponseUpdated = "canned_response_updated" v 1;
+    /// A group, tag, canned response or chatbot was deleted; it can be restored.
+    ResourceDeleted = "resource_deleted" v 1;
+    /// A deleted one is there again.
+    ResourceRestored = "resource_restored" v 1;
     /// A `/v0` token was made.
     TokenCreated = "token_created" v 1;
     /// A person who writes through a widget was first seen.
-    VisitorCreated = "visitor_created" v 1;
+    VisitorCreated = "visitor_created" v 2;
     /// A visitor's fields changed.
-    VisitorUpdated = "visitor_updated" v 1;
+    VisitorUpdated = "visitor_updated" v 2;
+    /// An anonymous visitor turned out to be a known one.
+    VisitorMerged = "visitor_merged" v 1;
+    /// A visitor did something on the page.
+    VisitorTracked = "visitor_tracked" v 1;
+    /// A visitor can write no more.
+    VisitorBlocked = "visitor_blocked" v 1;
+    /// A blocked visitor can write again.
+    VisitorUnblocked = "visitor_unblocked" v 1;
+    /// A person's texts can't be read any more, by anyone.
+    VisitorErased = "visitor_erased" v 1;
     /// A conversation and its first thread began.
-    ConversationStarted = "conversation_started" v 1;
+    ConversationStarted = "conversation_started" v 2;
     /// A public message.
-    MessagePosted = "message_posted" v 1;
+    MessagePosted = "message_posted" v 2;
     /// A note among agents; visitors never see it.
     NotePosted = "note_posted" v 1;
     /// A conversation entered the queue.
-    ConversationQueued = "conversation_queued" v 1;
+    ConversationQueued = "conversation_queued" v 2;
     /// A conversation got its agent; a new thread began.
-    AgentAssigned = "agent_assigned" v 1;
+    AgentAssigned = "agent_assigned" v 2;
     /// A conversation lost its agent without getting another.
     AgentUnassigned = "agent_unassigned" v 1;
     /// A conversation was resolved; its thread closed.
-    ConversationResolved = "conversation_resolved" v 1;
+    ConversationResolved = "conversation_resolved" v 2;
     /// A resolved conversation goes on in a new thread.
     ConversationReopened = "conversation_reopened" v 1;
     /// A conversation is read-only from here on.
@@ -152,6 +184,16 @@ payloads! {
     ConversationRated = "conversation_rated" v 1;
     /// Tags were put on or taken off.
     ConversationTagged = "conversation_tagged" v 1;
+    /// A conversation's notes or group changed.
+    ConversationUpdated = "conversation_updated" v 1;
+    /// A conversation was passed on; its thread closed and the next began.
+    ConversationTransferred = "conversation_transferred" v 1;
+    /// Nobody waits for an answer any more; the agent's slot is free.
+    ConversationStale = "conversation_stale" v 1;
+    /// A conversation was put aside for a while, or is back.
+    ConversationSnoozed = "conversation_snoozed" v 1;
+    /// Somebody read a conversation up to an event.
+    ConversationRead = "conversation_read" v 1;
     /// An e-mail should be sent; the outbox.
     MailRequested = "mail_requested" v 2;
     /// The mail server took the e-mail, or it lies in the spool.

@@ -7,6 +7,7 @@ use lru::LruCache;
 use rusqlite::{Connection, OptionalExtension as _};
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Keys kept unwrapped in memory; about 200 bytes each.
@@ -70,13 +71,16 @@ pub struct PersonKeys {
     key_file: Arc<KeyFile>,
     cache: Mutex<LruCache<PersonId, Arc<PersonKey>>>,
     pending: Mutex<HashMap<PersonId, Pending>>,
+    /// How often keys were forgotten: a key that was read before must not be kept after.
+    forgotten: AtomicU64,
 }
 
 impl PersonKeys {
     /// Keys of the database behind `pool`, wrapped by `key_file`.
     #[must_use]
     pub fn new(pool: ReadPool, key_file: Arc<KeyFile>) -> Self {
-        Self { pool, key_file, cache: Mutex::new(LruCache::new(CACHED_KEYS_MAX)), pending: Mutex::default() }
+        let cache = Mutex::new(LruCache::new(CACHED_KEYS_MAX));
+        Self { pool, key_file, cache, pending: Mutex::default(), forgotten: AtomicU64::new(0) }
     }
 
     /// The key of a person; `None` when they were erased or never known.
@@ -87,6 +91,7 @@ impl PersonKeys {
         if let Some(key) = self.cache.lock().unwrap_or_else(PoisonError::into_inner).get(&person) {
             return Ok(Some(Arc::clone(key)));
         }
+        let forgotten = self.forgotten.load(Ordering::Acquire);
         let wrapped: Option<Vec<u8>> = self.pool.read(|connection| {
             connection
                 .prepare_cached("SELECT wrapped FROM person_keys WHERE person = ?1")?
@@ -95,8 +100,19 @@ impl PersonKeys {
         })?;
         let Some(wrapped) = wrapped else { return Ok(None) };
         let key = Arc::new(self.key_file.unwrap_key(person, wrapped)?);
-        self.cache.lock().unwrap_or_else(PoisonError::into_inner).put(person, Arc::clone(&key));
+        let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.forgotten.load(Ordering::Acquire) == forgotten {
+            cache.put(person, Arc::clone(&key));
+        }
+        drop(cache);
         Ok(Some(key))
+    }
+
+    /// Forgets keys that were destroyed; call it after the commit that took them away.
+    pub fn forget(&self, persons: &[PersonId]) {
+        let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        self.forgotten.fetch_add(1, Ordering::Release);
+        persons.iter().for_each(|person| drop(cache.pop(person)));
     }
 
     /// The key of a person, made if there is none. A made key comes with what the command must carry; each carrier

@@ -111,7 +111,11 @@ impl ConversationMetrics {
         match &event.payload {
             Payload::ConversationStarted(data) => self.start(data),
             Payload::MessagePosted(data) => rows.push(FactRow::Message(self.message(event, data))),
-            Payload::ConversationQueued(_) | Payload::AgentUnassigned(_) => self.wait(),
+            Payload::ConversationQueued(queued) => {
+                self.group = queued.group_id.or(self.group);
+                self.wait();
+            }
+            Payload::AgentUnassigned(_) => self.wait(),
             Payload::AgentAssigned(data) => {
                 self.status = ConversationStatus::Active;
                 self.agent = Some(data.agent_id);

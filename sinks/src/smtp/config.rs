@@ -15,6 +15,16 @@ pub struct MailConfig {
     pub(crate) target: MailTarget,
     pub(crate) from: Mailbox,
     pub(crate) public_url: String,
+    pub(crate) recipient_rate: Option<RecipientRate>,
+}
+
+/// How many mails an address gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RecipientRate {
+    /// At once.
+    pub burst: u32,
+    /// Until one more.
+    pub every_ms: i64,
 }
 
 /// Which adapter, and where.
@@ -88,7 +98,14 @@ impl MailConfig {
             url => MailTarget::Server(parse_url(url)?),
         };
         let from = from.parse().map_err(|_| ConfigError::From)?;
-        Ok(Self { target, from, public_url: public_url.trim_end_matches('/').to_owned() })
+        Ok(Self { target, from, public_url: public_url.trim_end_matches('/').to_owned(), recipient_rate: None })
+    }
+
+    /// Lets mails over this rate wait.
+    #[must_use]
+    pub fn with_recipient_rate(mut self, rate: Option<RecipientRate>) -> Self {
+        self.recipient_rate = rate;
+        self
     }
 }
 

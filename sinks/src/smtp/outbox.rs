@@ -6,6 +6,7 @@
 use super::config::MailConfig;
 use super::message::{Mail, Recipient};
 use super::queue::{Queue, Task, Verdict};
+use super::recipients::Recipients;
 use super::sink::{Mailer, SendError};
 use super::templates::{About, words};
 use async_trait::async_trait;
@@ -155,6 +156,8 @@ struct Post {
     mailer: Mailer,
     source: Arc<dyn MailSource>,
     public_url: String,
+    recipients: Recipients,
+    clock: Arc<dyn Clock>,
 }
 
 impl Outbox {
@@ -163,7 +166,13 @@ impl Outbox {
     pub fn new(mailer: Mailer, config: &MailConfig, source: Arc<dyn MailSource>, clock: Arc<dyn Clock>) -> Self {
         let status = OutboxStatus { reachable: true, pending: 0, last_error: None };
         Self {
-            post: Arc::new(Post { mailer, source, public_url: config.public_url.clone() }),
+            post: Arc::new(Post {
+                mailer,
+                source,
+                public_url: config.public_url.clone(),
+                recipients: Recipients::new(config.recipient_rate),
+                clock: Arc::clone(&clock),
+            }),
             clock,
             wake: Notify::new(),
             status: watch::Sender::new(status),
@@ -280,6 +289,13 @@ impl Post {
         let Some(to) = self.source.address_of(mail.tenant, mail.person_id).await.map_err(source_down)? else {
             return Ok(Outcome::Failed { attempts: attempts - 1, reason: FailureReason::NoAddress });
         };
+        // A mail that waits for its server has had its turn.
+        if attempts == 1
+            && let Err(wait_ms) = self.recipients.take(&to.email, self.clock.now())
+        {
+            tracing::warn!(mail = %mail.mail_id, wait_ms, "too many mails to one address, will send later");
+            return Err(Verdict::Deferred { wait_ms });
+        }
         let tenant = self.source.tenant_name(mail.tenant).await.map_err(source_down)?;
         let secret = self.source.secret(mail.mail_id).await.map_err(source_down)?.unwrap_or_default();
         let about = About {

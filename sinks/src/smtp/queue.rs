@@ -31,6 +31,11 @@ pub(super) enum Verdict {
     Retry(String),
     /// Try every mail later.
     Unreachable(String),
+    /// Its recipient has had enough for now.
+    Deferred {
+        /// Until they may get this one.
+        wait_ms: i64,
+    },
     /// The recipient couldn't be looked up; try this mail later.
     NotTried,
 }
@@ -118,6 +123,7 @@ impl Queue {
                 entry.at = now.plus_ms(POLL_MS);
                 self.reached(outcome);
             }
+            Verdict::Deferred { wait_ms } => entry.at = now.plus_ms(wait_ms),
             Verdict::NotTried => {
                 entry.at = now.plus_ms(POLL_MS);
                 self.last_error = Some("a recipient can't be looked up".to_owned());

@@ -73,7 +73,12 @@ fn events(transcript: Transcript) -> Vec<Event> {
     }
     let agent_id = Some(helper);
     events.push(if transcript.resolved {
-        story.event(last, Origin::Import, Actor::Agent(helper), ConversationResolved { thread_id, agent_id })
+        story.event(
+            last,
+            Origin::Import,
+            Actor::Agent(helper),
+            ConversationResolved { thread_id, agent_id, reason: None },
+        )
     } else {
         let closed = ConversationClosed { reason: "imported_unresolved".into(), agent_id };
         story.event(last, Origin::Import, Actor::System, closed)

@@ -8,8 +8,8 @@ use ingest::payload::MailKind;
 use ingest::time::Timestamp;
 use sinks::smtp::outbox::{CONCURRENCY, GIVE_UP_MS};
 use sinks::smtp::{
-    Clock, FailureReason, Mail, MailConfig, MailSource, Mailer, Outbox, Outcome, PendingMail, Recipient, SendError,
-    SourceError, SystemClock, Words,
+    Clock, FailureReason, Mail, MailConfig, MailSource, Mailer, Outbox, Outcome, PendingMail, Recipient, RecipientRate,
+    SendError, SourceError, SystemClock, Words,
 };
 use std::collections::HashMap;
 use std::path::Path;
@@ -334,4 +334,26 @@ async fn a_stop_finishes_what_is_under_way() {
     let recorded = mails.iter().filter(|mail| source.outcome(**mail) == Some(SENT)).count();
     assert_eq!(server.taken().len(), recorded, "what was sent is recorded");
     assert!(recorded >= 1 && CONCURRENCY < mails.len());
+}
+
+/// Somebody makes the server write to one address again and again: the first mails go out, the others wait their turn,
+/// and nobody else waits for them.
+#[tokio::test]
+async fn an_address_that_gets_many_mails_gets_them_in_time() {
+    let spool = tempfile::tempdir().unwrap();
+    let rate = RecipientRate { burst: 2, every_ms: 1_500 };
+    let config = config("spool", spool.path()).with_recipient_rate(Some(rate));
+    let source = Arc::<Memory>::default();
+    let flood: Vec<_> = (0..4).map(|_| source.request(MailKind::Welcome, None, "Zoe@mail.example")).collect();
+    let other = source.request(MailKind::Welcome, None, "ada@mail.example");
+    let running = deliver(&config, source, Arc::new(SystemClock));
+    let started = std::time::Instant::now();
+    let sent = |running: &Running| flood.iter().filter(|mail| running.source.outcome(**mail).is_some()).count();
+    running.outcome(other).await;
+    eventually("two mails", || sent(&running) == 2).await;
+    assert!(started.elapsed().as_millis() < 1_500, "the burst doesn't wait");
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    assert_eq!(sent(&running), 2);
+    eventually("all mails", || sent(&running) == 4).await;
+    assert!(started.elapsed().as_millis() >= 3_000, "one every 1.5 s");
 }

@@ -34,6 +34,7 @@ pub fn message(author_type: AuthorType, chars: u32) -> Payload {
         content_chars: chars,
         client_id: None,
         metadata: None,
+        file_id: None,
     }
     .into()
 }
@@ -84,9 +85,10 @@ impl Story {
             "agent" => (actor, message(AuthorType::Agent, 3)),
             "bot" => (Actor::System, message(AuthorType::Bot, 4)),
             "note" => (actor, NotePosted { thread_id, content: sealed(), client_id: None }.into()),
-            "queue" => {
-                (Actor::System, ConversationQueued { thread_id, trigger: Trigger::FirstMessage, rank: 1 }.into())
-            }
+            "queue" => (
+                Actor::System,
+                ConversationQueued { thread_id, trigger: Trigger::FirstMessage, rank: 1, group_id: None }.into(),
+            ),
             "assign" => (
                 Actor::System,
                 AgentAssigned {
@@ -97,11 +99,12 @@ impl Story {
                     trigger: Trigger::FirstMessage,
                     strategy: "least_loaded".into(),
                     candidates: Vec::new(),
+                    group_id: None,
                 }
                 .into(),
             ),
             "unassign" => (actor, AgentUnassigned { agent_id: agent(who), trigger: Trigger::Unassigned }.into()),
-            "resolve" => (actor, ConversationResolved { thread_id, agent_id: credited }.into()),
+            "resolve" => (actor, ConversationResolved { thread_id, agent_id: credited, reason: None }.into()),
             "reopen" => (visitor, ConversationReopened { thread_id }.into()),
             "close" => (actor, ConversationClosed { reason: "agent".into(), agent_id: credited }.into()),
             "rate" => {
@@ -127,6 +130,8 @@ impl Story {
             thread_id: ThreadId::derived(&[b"thread"]),
             tags,
             external_id: None,
+            skills: Vec::new(),
+            continues: None,
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::set;
 use crate::core::reads::{email_word, slug_word};
-use crate::core::state::{Agent, Chatbot, Key, Roster, State, Tenant, TenantSettings, Token};
+use crate::core::state::{Agent, Key, Roster, State, Tenant, TenantSettings, Token};
 use ingest::event::Event;
 use ingest::payload::{
     AgentDeleted, AgentRestored, AgentStatus, AgentUpdated, Payload, PermissionSet, Role, TenantUpdated,
@@ -39,30 +39,6 @@ fn apply_configuration(state: &mut State, event: &Event) {
             set(&mut found.time_zone, change.time_zone.as_ref());
             apply_settings(&mut found.settings, change);
             state.dirty.insert(Key::Tenant(tenant));
-        }
-        Payload::ChatbotCreated(made) => {
-            let chatbot = Chatbot {
-                id: made.chatbot_id,
-                tenant,
-                name: made.name.clone(),
-                api_key: made.api_key.clone(),
-                allowed_origins: made.allowed_origins.clone(),
-                greeting: made.greeting.clone(),
-                waiting_text: made.waiting_text.clone(),
-                created_at: at,
-                updated_at: at,
-            };
-            state.chatbots.insert(made.chatbot_id, chatbot);
-            state.dirty.insert(Key::Chatbot(made.chatbot_id));
-        }
-        Payload::ChatbotUpdated(change) => {
-            let Some(found) = state.chatbots.get_mut(&change.chatbot_id) else { return };
-            set(&mut found.name, change.name.as_ref());
-            set(&mut found.allowed_origins, change.allowed_origins.as_ref());
-            set(&mut found.greeting, change.greeting.as_ref());
-            set(&mut found.waiting_text, change.waiting_text.as_ref());
-            found.updated_at = at;
-            state.dirty.insert(Key::Chatbot(change.chatbot_id));
         }
         Payload::TokenCreated(made) => {
             let token = Token {

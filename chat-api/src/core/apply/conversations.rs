@@ -1,69 +1,149 @@
 //! Conversations, their threads, the queue, and the agents' counters.
 
-use super::actor_word;
-use crate::core::state::{Conversation, Key, LastMessage, Queued, State, Status, Thread, ThreadClosed};
+use super::{actor_word, set, timers};
+use crate::core::state::{
+    Conversation, Key, LastMessage, Queued, State, Status, StoredFile, Thread, ThreadClosed, Timers, Unread,
+};
 use ingest::event::Event;
-use ingest::id::{AgentId, ConversationId, TenantId, ThreadId};
-use ingest::payload::{AuthorType, MessagePosted, Payload};
+use ingest::id::{AgentId, ConversationId, GroupId, TenantId, ThreadId};
+use ingest::payload::{AuthorType, ConversationRead, ConversationStarted, MessagePosted, Payload, StaleReason};
 
 pub(super) fn apply(state: &mut State, event: &Event) {
+    if let Payload::ConversationRead(read) = &event.payload {
+        apply_read(state, read);
+    }
     let Some(id) = event.conversation else { return };
     if let Payload::ConversationStarted(made) = &event.payload {
-        let conversation = Conversation {
-            id,
-            tenant: event.tenant,
-            visitor: made.visitor_id,
-            chatbot: made.chatbot_id,
-            group: made.group_id,
-            status: Status::Pending,
-            agent: None,
-            queued: None,
-            threads: vec![Thread { id: made.thread_id, created_at: event.occurred_at, closed: None }],
-            tags: made.tags.iter().cloned().collect(),
-            last_seq: event.seq,
-            visitor_messages: 0,
-            last_message: None,
-            rating: None,
-            external_id: made.external_id.clone(),
-            created_at: event.occurred_at,
-            updated_at: event.occurred_at,
-        };
-        state.conversations.insert(id, conversation);
-        state.dirty.insert(Key::Conversation(id));
+        start(state, event, id, made);
         return;
     }
+    change(state, event, id);
+    timers::sync(state, event, id);
+}
+
+fn start(state: &mut State, event: &Event, id: ConversationId, made: &ConversationStarted) {
+    let conversation = Conversation {
+        id,
+        tenant: event.tenant,
+        visitor: made.visitor_id,
+        chatbot: made.chatbot_id,
+        group: made.group_id,
+        status: Status::Pending,
+        agent: None,
+        queued: None,
+        threads: vec![Thread { id: made.thread_id, created_at: event.occurred_at, closed: None }],
+        tags: made.tags.iter().cloned().collect(),
+        skills: made.skills.iter().cloned().collect(),
+        last_seq: event.seq,
+        visitor_messages: 0,
+        last_message: None,
+        rating: None,
+        notes: None,
+        stale: false,
+        snoozed_until: None,
+        unread_by_agents: Unread::default(),
+        unread_by_visitor: Unread::default(),
+        timers: Timers::default(),
+        active_at: event.occurred_at,
+        continued_in: None,
+        external_id: made.external_id.clone(),
+        created_at: event.occurred_at,
+        updated_at: event.occurred_at,
+    };
+    state.conversations.insert(id, conversation);
+    state.dirty.insert(Key::Conversation(id));
+    if let Some(closed) = made.continues.and_then(|closed| state.conversations.get_mut(&closed)) {
+        closed.continued_in = Some(id);
+        state.dirty.insert(Key::Conversation(closed.id));
+    }
+}
+
+fn change(state: &mut State, event: &Event, id: ConversationId) {
     let Some(conversation) = state.conversations.get_mut(&id) else { return };
     conversation.last_seq = event.seq;
     conversation.updated_at = event.occurred_at;
     state.dirty.insert(Key::Conversation(id));
     match &event.payload {
-        Payload::MessagePosted(message) => post(conversation, message, event),
+        Payload::MessagePosted(message) => post(state, message, event, id),
         Payload::ConversationQueued(queued) => {
+            // One that waited already changes its place, and has waited since then.
+            let since = conversation.queued.map_or(event.occurred_at, |queued| queued.since);
+            leave_queue(state, event.tenant, id);
+            let Some(conversation) = state.conversations.get_mut(&id) else { return };
             conversation.status = Status::Pending;
             conversation.agent = None;
-            conversation.queued = Some(Queued { rank: queued.rank, since: event.occurred_at });
+            conversation.group = queued.group_id.or(conversation.group);
+            conversation.stale = false;
+            conversation.queued = Some(Queued { rank: queued.rank, since });
             if let Some(roster) = state.rosters.get_mut(&event.tenant) {
-                roster.queue.insert(queued.rank, id);
+                roster.queue.insert(conversation.group, queued.rank, id);
             }
         }
         Payload::AgentAssigned(assigned) => {
-            close_thread(conversation, event, "agent_assigned");
-            open_thread(conversation, event, assigned.thread_id);
+            let previous = conversation.slot_of();
+            // A transfer has closed the thread before and opened this one.
+            if conversation.thread().id != assigned.thread_id {
+                close_thread(conversation, event, "agent_assigned");
+                open_thread(conversation, event, assigned.thread_id);
+            }
             conversation.status = Status::Active;
             conversation.agent = Some(assigned.agent_id);
+            conversation.stale = false;
+            conversation.active_at = event.occurred_at;
+            let visitor = conversation.visitor;
+            if let Some(found) = state.visitors.get_mut(&visitor) {
+                found.last_agent = Some(assigned.agent_id);
+                state.dirty.insert(Key::Visitor(visitor));
+            }
             leave_queue(state, event.tenant, id);
-            if let Some(previous) = assigned.previous_agent_id {
+            if let Some(previous) = previous {
                 count_chat(state, previous, event, -1);
             }
             count_chat(state, assigned.agent_id, event, 1);
         }
-        Payload::AgentUnassigned(unassigned) => {
+        Payload::AgentUnassigned(_) => {
+            let holder = conversation.slot_of();
             conversation.agent = None;
             conversation.status = Status::Pending;
-            count_chat(state, unassigned.agent_id, event, -1);
+            conversation.stale = false;
+            if let Some(holder) = holder {
+                count_chat(state, holder, event, -1);
+            }
         }
-        Payload::ConversationResolved(resolved) => end(state, event, id, Status::Resolved, resolved.agent_id),
-        Payload::ConversationClosed(closed) => end(state, event, id, Status::Closed, closed.agent_id),
+        Payload::ConversationTransferred(passed) => {
+            close_thread(conversation, event, "transferred");
+            open_thread(conversation, event, passed.thread_id);
+            conversation.snoozed_until = None;
+            if passed.group_id.is_some() {
+                set_group(state, event.tenant, id, passed.group_id);
+            }
+        }
+        Payload::ConversationUpdated(changed) => {
+            set(&mut conversation.notes, changed.notes.as_ref());
+            if let Some(group) = changed.group_id {
+                set_group(state, event.tenant, id, group);
+            }
+        }
+        Payload::ConversationStale(stale) => {
+            let holder = conversation.slot_of();
+            if stale.reason == StaleReason::Idle {
+                close_thread(conversation, event, "idle");
+            }
+            conversation.stale = true;
+            leave_queue(state, event.tenant, id);
+            if let Some(holder) = holder {
+                count_chat(state, holder, event, -1);
+            }
+        }
+        Payload::ConversationSnoozed(snoozed) => {
+            conversation.snoozed_until = snoozed.until;
+            conversation.active_at = event.occurred_at;
+        }
+        Payload::ConversationResolved(resolved) => {
+            let reason = resolved.reason.as_deref().unwrap_or("resolved");
+            end(state, event, id, Status::Resolved, resolved.agent_id, reason);
+        }
+        Payload::ConversationClosed(closed) => end(state, event, id, Status::Closed, closed.agent_id, "closed"),
         Payload::ConversationReopened(reopened) => {
             conversation.status = Status::Pending;
             conversation.agent = None;
@@ -78,13 +158,47 @@ pub(super) fn apply(state: &mut State, event: &Event) {
     }
 }
 
-fn post(conversation: &mut Conversation, message: &MessagePosted, event: &Event) {
-    conversation.visitor_messages += u64::from(message.author_type == AuthorType::Visitor);
+/// A read position rises; nothing else of the conversation changes, not even when it last did.
+fn apply_read(state: &mut State, read: &ConversationRead) {
+    let Some(conversation) = state.conversations.get_mut(&read.conversation_id) else { return };
+    match read.reader {
+        AuthorType::Visitor => conversation.unread_by_visitor.read_to(read.seq),
+        AuthorType::Agent | AuthorType::Bot => conversation.unread_by_agents.read_to(read.seq),
+    }
+    state.dirty.insert(Key::Conversation(read.conversation_id));
+}
+
+fn post(state: &mut State, message: &MessagePosted, event: &Event, id: ConversationId) {
+    let Some(conversation) = state.conversations.get_mut(&id) else { return };
+    if let Some(file) = message.file_id {
+        let metadata = message.metadata.clone();
+        let stored =
+            StoredFile { id: file, tenant: event.tenant, conversation: id, visitor: conversation.visitor, metadata };
+        state.files.insert(file, stored);
+        state.dirty.insert(Key::File(file));
+    }
+    // The thread before went idle.
+    if conversation.thread().id != message.thread_id {
+        open_thread(conversation, event, message.thread_id);
+    }
+    conversation.active_at = event.occurred_at;
     conversation.last_message = Some(LastMessage {
         content: message.content.clone(),
         author_type: message.author_type.as_str().to_owned(),
         at: event.occurred_at,
     });
+    if message.author_type != AuthorType::Visitor {
+        conversation.unread_by_visitor.add(event.seq);
+        return;
+    }
+    conversation.visitor_messages += 1;
+    conversation.unread_by_agents.add(event.seq);
+    conversation.snoozed_until = None;
+    if std::mem::take(&mut conversation.stale)
+        && let Some(holder) = conversation.slot_of()
+    {
+        count_chat(state, holder, event, 1);
+    }
 }
 
 fn open_thread(conversation: &mut Conversation, event: &Event, id: ThreadId) {
@@ -101,11 +215,20 @@ fn close_thread(conversation: &mut Conversation, event: &Event, reason: &str) {
 }
 
 fn leave_queue(state: &mut State, tenant: TenantId, id: ConversationId) {
-    let Some(queued) = state.conversations.get_mut(&id).and_then(|conversation| conversation.queued.take()) else {
-        return;
-    };
+    let Some(conversation) = state.conversations.get_mut(&id) else { return };
+    let Some(queued) = conversation.queued.take() else { return };
     if let Some(roster) = state.rosters.get_mut(&tenant) {
-        roster.queue.remove(&queued.rank);
+        roster.queue.remove(conversation.group, queued.rank);
+    }
+}
+
+/// One that waits goes to the line of its new group.
+fn set_group(state: &mut State, tenant: TenantId, id: ConversationId, group: Option<GroupId>) {
+    let Some(conversation) = state.conversations.get_mut(&id) else { return };
+    let before = std::mem::replace(&mut conversation.group, group);
+    if let (Some(queued), Some(roster)) = (conversation.queued, state.rosters.get_mut(&tenant)) {
+        roster.queue.remove(before, queued.rank);
+        roster.queue.insert(group, queued.rank, id);
     }
 }
 
@@ -118,15 +241,23 @@ fn count_chat(state: &mut State, agent: AgentId, event: &Event, change: i32) {
 }
 
 /// Resolved or closed: the thread ends, the slot is free, the queue forgets it; the agent stays for the credit.
-fn end(state: &mut State, event: &Event, id: ConversationId, status: Status, agent: Option<AgentId>) {
+fn end(
+    state: &mut State,
+    event: &Event,
+    id: ConversationId,
+    status: Status,
+    agent: Option<AgentId>,
+    thread_reason: &str,
+) {
     let Some(conversation) = state.conversations.get_mut(&id) else { return };
-    let was_active = conversation.status == Status::Active;
-    let holder = conversation.agent;
+    let slot = conversation.slot_of();
     conversation.status = status;
-    conversation.agent = agent.or(holder);
-    close_thread(conversation, event, if status == Status::Resolved { "resolved" } else { "closed" });
+    conversation.agent = agent.or(conversation.agent);
+    conversation.stale = false;
+    conversation.snoozed_until = None;
+    close_thread(conversation, event, thread_reason);
     leave_queue(state, event.tenant, id);
-    if let (true, Some(holder)) = (was_active, holder) {
+    if let Some(holder) = slot {
         count_chat(state, holder, event, -1);
     }
 }

@@ -7,9 +7,11 @@
 
 mod accounts;
 mod audit;
+mod configuration;
 mod conversations;
 mod credentials;
 mod mail;
+mod timers;
 mod visitors;
 
 use super::state::{Key, RequestRecord, State};
@@ -20,6 +22,7 @@ use uuid::Uuid;
 /// Changes `state` by what happened.
 pub fn apply(state: &mut State, event: &Event) {
     accounts::apply(state, event);
+    configuration::apply(state, event);
     credentials::apply(state, event);
     audit::apply(state, event);
     visitors::apply(state, event);
@@ -47,6 +50,9 @@ fn resource_of(payload: &Payload) -> Option<Uuid> {
         Payload::InvitationCreated(made) => Some(made.invitation_id.0),
         Payload::ChatbotCreated(made) => Some(made.chatbot_id.0),
         Payload::TokenCreated(made) => Some(made.token_id.0),
+        Payload::GroupCreated(made) => Some(made.group_id.0),
+        Payload::TagCreated(made) => Some(made.tag_id.0),
+        Payload::CannedResponseCreated(made) => Some(made.canned_response_id.0),
         Payload::VisitorCreated(made) => Some(made.visitor_id.0),
         _ => None,
     }

@@ -5,6 +5,7 @@ use ingest::payload::{AgentStatus, Holiday, OpeningHours, PermissionSet, Role, R
 use ingest::seal::Sealed;
 use ingest::time::Timestamp;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use std::collections::BTreeSet;
 
 /// A customer of the installation.
@@ -253,10 +254,28 @@ pub struct Chatbot {
     pub greeting: String,
     /// Said while waiting.
     pub waiting_text: String,
+    /// How the widget looks; the widget's own JSON.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub theme: Map<String, Value>,
+    /// The department of conversations that name none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default_group: Option<GroupId>,
+    /// Which identity secret holds; the secret follows from it and is stored nowhere.
+    #[serde(default)]
+    pub secret_version: u32,
+    /// Conversations started through it.
+    #[serde(default)]
+    pub sessions: u64,
+    /// When the last one was started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_session_at: Option<Timestamp>,
     /// When it was made.
     pub created_at: Timestamp,
     /// Last change.
     pub updated_at: Timestamp,
+    /// When it was deleted; it can be restored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deleted_at: Option<Timestamp>,
 }
 
 /// A `/v0` token.

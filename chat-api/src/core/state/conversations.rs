@@ -1,6 +1,6 @@
 //! Conversations, their threads and their place in the queue.
 
-use ingest::id::{AgentId, ChatbotId, ConversationId, GroupId, TenantId, ThreadId, VisitorId};
+use ingest::id::{AgentId, ChatbotId, ConversationId, FileId, GroupId, TenantId, ThreadId, VisitorId};
 use ingest::seal::Sealed;
 use ingest::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -51,7 +51,7 @@ pub struct ThreadClosed {
     pub at: Timestamp,
     /// `agent`, `visitor`, `system` or `operator`.
     pub by: String,
-    /// `agent_assigned`, `resolved`, `closed`.
+    /// `agent_assigned`, `transferred`, `resolved`, `standby_expired`, `closed`, `idle`.
     pub reason: String,
 }
 
@@ -73,6 +73,118 @@ pub struct LastMessage {
     pub author_type: String,
     /// When.
     pub at: Timestamp,
+}
+
+/// Messages that a side hasn't read.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unread {
+    /// Read up to and with this event.
+    pub read: u64,
+    /// Unread messages before those in `seqs`; a conversation may be left unread for years.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub older: u64,
+    /// The newest unread messages.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub seqs: Vec<u64>,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+impl Unread {
+    /// Unread messages whose places are kept; before them only their number is.
+    const PLACES_MAX: usize = 200;
+
+    /// How many.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.older + self.seqs.len() as u64
+    }
+
+    pub(crate) fn add(&mut self, seq: u64) {
+        self.seqs.push(seq);
+        if self.seqs.len() > Self::PLACES_MAX {
+            self.seqs.remove(0);
+            self.older += 1;
+        }
+    }
+
+    pub(crate) fn read_to(&mut self, seq: u64) {
+        self.read = self.read.max(seq);
+        if self.seqs.first().is_some_and(|first| *first <= seq) {
+            self.older = 0;
+        }
+        self.seqs.retain(|unread| *unread > seq);
+    }
+}
+
+/// What happens to a conversation by itself, at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TimerKind {
+    /// It's back from being put aside.
+    Snooze,
+    /// Nobody has written for long.
+    Idle,
+    /// It was resolved long ago.
+    AutoClose,
+}
+
+impl TimerKind {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Snooze, Self::Idle, Self::AutoClose];
+
+    /// The word in its row.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Snooze => "snooze",
+            Self::Idle => "idle",
+            Self::AutoClose => "auto_close",
+        }
+    }
+}
+
+/// When what is due; the rows of `timers` are an index over these.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Timers {
+    /// See [`TimerKind::Snooze`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snooze: Option<Timestamp>,
+    /// See [`TimerKind::Idle`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle: Option<Timestamp>,
+    /// See [`TimerKind::AutoClose`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auto_close: Option<Timestamp>,
+}
+
+impl Timers {
+    /// When one of them is due, if it's running.
+    #[must_use]
+    pub fn due(&self, kind: TimerKind) -> Option<Timestamp> {
+        match kind {
+            TimerKind::Snooze => self.snooze,
+            TimerKind::Idle => self.idle,
+            TimerKind::AutoClose => self.auto_close,
+        }
+    }
+}
+
+/// A file that was sent in a conversation; its bytes lie sealed in the data directory.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StoredFile {
+    /// Its id, and its name in the data directory.
+    pub id: FileId,
+    /// The tenant.
+    pub tenant: TenantId,
+    /// Where it was sent.
+    pub conversation: ConversationId,
+    /// Whose key seals it.
+    pub visitor: VisitorId,
+    /// The message's metadata: name, type and bytes.
+    pub metadata: Option<Sealed>,
 }
 
 /// A conversation.
@@ -98,6 +210,9 @@ pub struct Conversation {
     pub threads: Vec<Thread>,
     /// Tags, sorted.
     pub tags: BTreeSet<String>,
+    /// What the agent should know, for the strategy of that name.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub skills: BTreeSet<String>,
     /// Events so far.
     pub last_seq: u64,
     /// Public messages of visitors so far.
@@ -106,6 +221,29 @@ pub struct Conversation {
     pub last_message: Option<LastMessage>,
     /// 1 to 5.
     pub rating: Option<u8>,
+    /// The agents' own words about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notes: Option<Sealed>,
+    /// Nobody waits for an answer: it takes no slot.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stale: bool,
+    /// Put aside until then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snoozed_until: Option<Timestamp>,
+    /// Visitors' messages that no agent has read.
+    #[serde(default)]
+    pub unread_by_agents: Unread,
+    /// Agents' and bots' messages that the visitor hasn't read.
+    #[serde(default)]
+    pub unread_by_visitor: Unread,
+    /// What happens by itself.
+    #[serde(default)]
+    pub timers: Timers,
+    /// The newest public message or assignment: from here on it's idle.
+    pub active_at: Timestamp,
+    /// Closed, and the visitor went on in this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub continued_in: Option<ConversationId>,
     /// Id in the system it was imported from.
     pub external_id: Option<String>,
     /// First event.
@@ -119,5 +257,17 @@ impl Conversation {
     #[must_use]
     pub fn thread(&self) -> &Thread {
         self.threads.last().expect("a conversation starts with a thread")
+    }
+
+    /// Someone waits or talks in it: it's in the queue, or an agent has it.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.status == Status::Active || self.queued.is_some()
+    }
+
+    /// The agent whose slot it takes.
+    #[must_use]
+    pub fn slot_of(&self) -> Option<AgentId> {
+        self.agent.filter(|_| self.status == Status::Active && !self.stale)
     }
 }

@@ -5,26 +5,30 @@
 
 mod accounts;
 mod audit;
+mod configuration;
 mod conversations;
 mod credentials;
 mod mail;
+mod queue;
 mod visitors;
 
 pub use accounts::*;
 pub use audit::*;
+pub use configuration::*;
 pub use conversations::*;
 pub use credentials::*;
 pub use mail::*;
+pub use queue::*;
 pub use visitors::*;
 
 use ingest::id::{
-    AgentId, ChallengeId, ChatbotId, ConversationId, EventId, GroupId, InvitationId, MailId, RoleId, SessionId,
-    TenantId, TokenId, VisitorId,
+    AgentId, CannedResponseId, ChallengeId, ChatbotId, ConversationId, EventId, FileId, GroupId, InvitationId, MailId,
+    RoleId, SessionId, TagId, TenantId, TokenId, VisitorId,
 };
 use ingest::payload::{AgentStatus, Permission, PermissionSet};
 use ingest::time::Timestamp;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use uuid::Uuid;
 
 /// What the command under an idempotency key led to.
@@ -47,10 +51,12 @@ pub struct RequestRecord {
 /// A tenant's agents and queue; loaded whole or not at all.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Roster {
-    /// All agents of the tenant; their custom roles and all groups are loaded with them.
+    /// All agents of the tenant; their custom roles are loaded with them.
     pub agents: BTreeSet<AgentId>,
-    /// Waiting conversations by rank.
-    pub queue: BTreeMap<i64, ConversationId>,
+    /// All groups of the tenant.
+    pub groups: BTreeSet<GroupId>,
+    /// Who waits.
+    pub queue: Queue,
 }
 
 /// Names one entity that has changed.
@@ -61,6 +67,8 @@ pub enum Key {
     Agent(AgentId),
     Role(RoleId),
     Group(GroupId),
+    Tag(TagId),
+    CannedResponse(CannedResponseId),
     Session(SessionId),
     Challenge(ChallengeId),
     Invitation(InvitationId),
@@ -68,6 +76,7 @@ pub enum Key {
     Token(TokenId),
     Visitor(VisitorId),
     Conversation(ConversationId),
+    File(FileId),
     Mail(MailId),
     /// Sender and key.
     Request(String, String),
@@ -81,6 +90,8 @@ pub struct State {
     pub agents: HashMap<AgentId, Agent>,
     pub roles: HashMap<RoleId, CustomRole>,
     pub groups: HashMap<GroupId, Group>,
+    pub tags: HashMap<TagId, Tag>,
+    pub canned_responses: HashMap<CannedResponseId, CannedResponse>,
     pub sessions: HashMap<SessionId, Session>,
     pub challenges: HashMap<ChallengeId, Challenge>,
     pub invitations: HashMap<InvitationId, Invitation>,
@@ -88,6 +99,7 @@ pub struct State {
     pub tokens: HashMap<TokenId, Token>,
     pub visitors: HashMap<VisitorId, Visitor>,
     pub conversations: HashMap<ConversationId, Conversation>,
+    pub files: HashMap<FileId, StoredFile>,
     pub mails: HashMap<MailId, Mail>,
     pub requests: HashMap<(String, String), RequestRecord>,
     pub rosters: HashMap<TenantId, Roster>,
@@ -104,6 +116,21 @@ impl State {
     #[must_use]
     pub fn conversation(&self, tenant: TenantId, id: ConversationId) -> Option<&Conversation> {
         self.conversations.get(&id).filter(|found| found.tenant == tenant)
+    }
+
+    /// The tenant's visitor, merged, blocked, erased or none of it.
+    #[must_use]
+    pub fn visitor(&self, tenant: TenantId, id: VisitorId) -> Option<&Visitor> {
+        self.visitors.get(&id).filter(|found| found.tenant == tenant)
+    }
+
+    /// A visitor's conversations, of those that were loaded, by id.
+    #[must_use]
+    pub fn conversations_of(&self, tenant: TenantId, visitor: VisitorId) -> Vec<&Conversation> {
+        let mut own: Vec<&Conversation> =
+            self.conversations.values().filter(|chat| chat.tenant == tenant && chat.visitor == visitor).collect();
+        own.sort_by_key(|chat| chat.id);
+        own
     }
 
     /// The tenant's agent, removed or not.

@@ -1,0 +1,152 @@
+//! Canned responses: `/v1/canned-responses`, texts that agents send by a shortcut.
+
+use super::check;
+use super::extract::{Id, Nothing, Params, Write};
+use super::page::Page;
+use super::problem::{Outcome, Problem};
+use super::resource::{self, ListParams, made_id};
+use crate::app::App;
+use crate::auth::AgentCaller;
+use crate::core::CommandKind;
+use crate::store::read;
+use crate::view::CannedResponseView;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use ingest::id::{CannedResponseId, GroupId, TenantId};
+use ingest::payload::{CannedResponseCreated, CannedResponseUpdated, Resource, present};
+use serde::Deserialize;
+use std::sync::Arc;
+
+pub(super) fn routes() -> Router<Arc<App>> {
+    Router::new()
+        .route("/v1/canned-responses", post(create).get(list))
+        .route("/v1/canned-responses/{id}", get(show).patch(change).delete(delete))
+        .route("/v1/canned-responses/{id}/restore", post(restore))
+}
+
+fn view(app: &App, tenant: TenantId, id: CannedResponseId) -> Outcome<Json<CannedResponseView>> {
+    let found = app.pool.read(|connection| read::canned_response(connection, tenant, id))?;
+    found
+        .as_ref()
+        .map(|found| Json(CannedResponseView::from(found)))
+        .ok_or_else(|| Problem::not_found("canned response"))
+}
+
+/// What an agent types: a name without blanks.
+fn shortcut(text: &str) -> Outcome<String> {
+    let shortcut = check::name("shortcut", text)?;
+    if shortcut.contains(char::is_whitespace) {
+        return Err(Problem::invalid("shortcut", "'shortcut' has no blanks"));
+    }
+    Ok(shortcut)
+}
+
+fn text(text: &str) -> Outcome<String> {
+    check::content("text", text)?;
+    Ok(text.to_owned())
+}
+
+fn group(id: &str) -> Outcome<GroupId> {
+    id.parse().map_err(|_| Problem::not_found("group").at("groupId"))
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Create {
+    shortcut: String,
+    text: String,
+    group_id: Option<String>,
+}
+
+async fn create(
+    State(app): State<Arc<App>>,
+    caller: AgentCaller,
+    write: Write<Create>,
+) -> Outcome<(StatusCode, Json<CannedResponseView>)> {
+    let canned_response_id = CannedResponseId::fresh();
+    let made = CannedResponseCreated {
+        canned_response_id,
+        shortcut: shortcut(&write.body.shortcut)?,
+        text: text(&write.body.text)?,
+        group_id: write.body.group_id.as_deref().map(group).transpose()?,
+    };
+    let repeated = resource::submit(&app, &caller, &write, CommandKind::CreateCannedResponse(made)).await?;
+    let id = CannedResponseId(made_id(repeated, canned_response_id.0));
+    Ok((StatusCode::CREATED, view(&app, caller.tenant, id)?))
+}
+
+async fn list(
+    State(app): State<Arc<App>>,
+    caller: AgentCaller,
+    Params(params): Params<ListParams>,
+) -> Outcome<Json<Page<CannedResponseView>>> {
+    let responses = app.pool.read(|connection| read::canned_responses(connection, caller.tenant))?;
+    Ok(Json(resource::page(
+        &params,
+        responses,
+        |one| (one.id.0, one.deleted_at),
+        |one| Ok(CannedResponseView::from(one)),
+    )?))
+}
+
+async fn show(
+    State(app): State<Arc<App>>,
+    caller: AgentCaller,
+    Id(id): Id<CannedResponseId>,
+) -> Outcome<Json<CannedResponseView>> {
+    view(&app, caller.tenant, id)
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Change {
+    shortcut: Option<String>,
+    text: Option<String>,
+    /// `null` gives it to all groups.
+    #[serde(default, deserialize_with = "present")]
+    group_id: Option<Option<String>>,
+}
+
+async fn change(
+    State(app): State<Arc<App>>,
+    caller: AgentCaller,
+    Id(canned_response_id): Id<CannedResponseId>,
+    write: Write<Change>,
+) -> Outcome<Json<CannedResponseView>> {
+    let body = &write.body;
+    let group_id = match &body.group_id {
+        Some(Some(id)) => Some(Some(group(id)?)),
+        Some(None) => Some(None),
+        None => None,
+    };
+    let change = CannedResponseUpdated {
+        canned_response_id,
+        shortcut: body.shortcut.as_deref().map(shortcut).transpose()?,
+        text: body.text.as_deref().map(text).transpose()?,
+        group_id,
+    };
+    resource::submit(&app, &caller, &write, CommandKind::UpdateCannedResponse(change)).await?;
+    view(&app, caller.tenant, canned_response_id)
+}
+
+async fn delete(
+    State(app): State<Arc<App>>,
+    caller: AgentCaller,
+    Id(id): Id<CannedResponseId>,
+    write: Write<Nothing>,
+) -> Outcome<Json<CannedResponseView>> {
+    resource::submit(&app, &caller, &write, CommandKind::Delete(Resource::CannedResponse(id))).await?;
+    view(&app, caller.tenant, id)
+}
+
+async fn restore(
+    State(app): State<Arc<App>>,
+    caller: AgentCaller,
+    Id(id): Id<CannedResponseId>,
+    write: Write<Nothing>,
+) -> Outcome<Json<CannedResponseView>> {
+    resource::submit(&app, &caller, &write, CommandKind::Restore(Resource::CannedResponse(id))).await?;
+    view(&app, caller.tenant, id)
+}

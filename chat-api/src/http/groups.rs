@@ -1,0 +1,168 @@
+//! Groups: `/v1/groups`, departments with a routing strategy, and who is in them.
+
+use super::check;
+use super::extract::{Id, Nothing, Params, Write};
+use super::page::Page;
+use super::problem::{Outcome, Problem};
+use super::resource::{self, ListParams, made_id};
+use crate::app::App;
+use crate::auth::AgentCaller;
+use crate::core::CommandKind;
+use crate::store::read;
+use crate::view::GroupView;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use ingest::id::{AgentId, GroupId, TenantId};
+use ingest::payload::{GroupCreated, GroupMembersChanged, GroupUpdated, Resource, RoutingStrategy};
+use serde::Deserialize;
+use std::sync::Arc;
+
+/// Agents of one request.
+const AGENTS_MAX: usize = 1_000;
+
+pub(super) fn routes() -> Router<Arc<App>> {
+    Router::new()
+        .route("/v1/groups", post(create).get(list))
+        .route("/v1/groups/{id}", get(show).patch(change).delete(delete))
+        .route("/v1/groups/{id}/restore", post(restore))
+        .route("/v1/groups/{id}/agents", post(add_agents))
+        .route("/v1/groups/{id}/agents/{agentId}", axum::routing::delete(remove_agent))
+}
+
+fn view(app: &App, tenant: TenantId, id: GroupId) -> Outcome<Json<GroupView>> {
+    let found = app.pool.read(|connection| read::group(connection, tenant, id))?;
+    found.as_ref().map(|group| Json(GroupView::from(group))).ok_or_else(|| Problem::not_found("group"))
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Create {
+    name: String,
+    #[serde(default)]
+    description: String,
+    routing_strategy: Option<RoutingStrategy>,
+    #[serde(default)]
+    is_default: bool,
+}
+
+async fn create(
+    State(app): State<Arc<App>>,
+    caller: AgentCaller,
+    write: Write<Create>,
+) -> Outcome<(StatusCode, Json<GroupView>)> {
+    let group_id = GroupId::fresh();
+    let body = &write.body;
+    let made = GroupCreated {
+        group_id,
+        name: check::name("name", &body.name)?,
+        description: check::text("description", &body.description)?,
+        routing_strategy: body.routing_strategy.unwrap_or(RoutingStrategy::LeastLoaded),
+        is_default: body.is_default,
+    };
+    let repeated = resource::submit(&app, &caller, &write, CommandKind::CreateGroup(made)).await?;
+    let id = GroupId(made_id(repeated, group_id.0));
+    Ok((StatusCode::CREATED, view(&app, caller.tenant, id)?))
+}
+
+async fn list(
+    State(app): State<Arc<App>>,
+    caller: AgentCaller,
+    Params(params): Params<ListParams>,
+) -> Outcome<Json<Page<GroupView>>> {
+    let groups = app.pool.read(|connection| read::groups(connection, caller.tenant))?;
+    Ok(Json(resource::page(
+        &params,
+        groups,
+        |group| (group.id.0, group.deleted_at),
+        |group| Ok(GroupView::from(group)),
+    )?))
+}
+
+async fn show(State(app): State<Arc<App>>, caller: AgentCaller, Id(id): Id<GroupId>) -> Outcome<Json<GroupView>> {
+    view(&app, caller.tenant, id)
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Change {
+    name: Option<String>,
+    description: Option<String>,
+    routing_strategy: Option<RoutingStrategy>,
+    is_default: Option<bool>,
+}
+
+async fn change(
+    State(app): State<Arc<App>>,
+    caller: AgentCaller,
+    Id(group_id): Id<GroupId>,
+    write: Write<Change>,
+) -> Outcome<Json<GroupView>> {
+    let body = &write.body;
+    let change = GroupUpdated {
+        group_id,
+        name: body.name.as_deref().map(|name| check::name("name", name)).transpose()?,
+        description: body.description.as_deref().map(|text| check::text("description", text)).transpose()?,
+        routing_strategy: body.routing_strategy,
+        is_default: body.is_default,
+    };
+    resource::submit(&app, &caller, &write, CommandKind::UpdateGroup(change)).await?;
+    view(&app, caller.tenant, group_id)
+}
+
+async fn delete(
+    State(app): State<Arc<App>>,
+    caller: AgentCaller,
+    Id(id): Id<GroupId>,
+    write: Write<Nothing>,
+) -> Outcome<Json<GroupView>> {
+    resource::submit(&app, &caller, &write, CommandKind::Delete(Resource::Group(id))).await?;
+    view(&app, caller.tenant, id)
+}
+
+async fn restore(
+    State(app): State<Arc<App>>,
+    caller: AgentCaller,
+    Id(id): Id<GroupId>,
+    write: Write<Nothing>,
+) -> Outcome<Json<GroupView>> {
+    resource::submit(&app, &caller, &write, CommandKind::Restore(Resource::Group(id))).await?;
+    view(&app, caller.tenant, id)
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct AddAgents {
+    agent_ids: Vec<String>,
+}
+
+async fn add_agents(
+    State(app): State<Arc<App>>,
+    caller: AgentCaller,
+    Id(group_id): Id<GroupId>,
+    write: Write<AddAgents>,
+) -> Outcome<Json<GroupView>> {
+    let ids = &write.body.agent_ids;
+    if ids.len() > AGENTS_MAX {
+        return Err(Problem::invalid("agentIds", format!("'agentIds' has at most {AGENTS_MAX} entries")));
+    }
+    let parse = |id: &String| id.parse::<AgentId>().map_err(|_| Problem::not_found("agent").at("agentIds"));
+    let add = ids.iter().map(parse).collect::<Outcome<Vec<_>>>()?;
+    let change = GroupMembersChanged { group_id, add, remove: Vec::new() };
+    resource::submit(&app, &caller, &write, CommandKind::ChangeMembers(change)).await?;
+    view(&app, caller.tenant, group_id)
+}
+
+async fn remove_agent(
+    State(app): State<Arc<App>>,
+    caller: AgentCaller,
+    Path((group_id, agent_id)): Path<(String, String)>,
+    write: Write<Nothing>,
+) -> Outcome<Json<GroupView>> {
+    let group_id = group_id.parse().map_err(|_| Problem::not_found("group"))?;
+    let agent_id = agent_id.parse().map_err(|_| Problem::not_found("agent"))?;
+    let change = GroupMembersChanged { group_id, add: Vec::new(), remove: vec![agent_id] };
+    resource::submit(&app, &caller, &write, CommandKind::ChangeMembers(change)).await?;
+    view(&app, caller.tenant, group_id)
+}

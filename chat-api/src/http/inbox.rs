@@ -1,0 +1,84 @@
+//! The list of conversations that an agent may see: `GET /v1/conversations`.
+
+use super::check;
+use super::extract::{Params, page_size, require};
+use super::page::{Page, before_time, time_cursor};
+use super::problem::{Outcome, Problem};
+use crate::app::App;
+use crate::auth::AgentCaller;
+use crate::core::state::Status;
+use crate::store::inbox::{self, Filter, Sort, Visible};
+use crate::view::ConversationView;
+use axum::Json;
+use axum::extract::State;
+use ingest::id::ConversationId;
+use ingest::payload::Permission;
+use serde::Deserialize;
+use std::sync::Arc;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct ListParams {
+    status: Option<Status>,
+    assignee: Option<String>,
+    group_id: Option<String>,
+    tag: Option<String>,
+    sort: Option<String>,
+    limit: Option<usize>,
+    cursor: Option<String>,
+}
+
+/// Filtered by all that is given; newest change first unless `sort` says otherwise.
+pub(super) async fn list(
+    State(app): State<Arc<App>>,
+    caller: AgentCaller,
+    Params(params): Params<ListParams>,
+) -> Outcome<Json<Page<ConversationView>>> {
+    let limit = page_size(params.limit)?;
+    let after = before_time(params.cursor.as_deref())?.map(|(at, id)| (at, ConversationId(id)));
+    let (filter, sort) = (filter(&caller, &params)?, sort(params.sort.as_deref())?);
+    let mut chats = app.pool.read(|connection| inbox::page(connection, &filter, sort, after, limit + 1))?;
+    let more = chats.len() > limit;
+    chats.truncate(limit);
+    let last = chats.last().filter(|_| more);
+    let next_cursor = last.map(|chat| time_cursor(sort.key(chat), chat.id.0));
+    Ok(Json(Page { items: chats, next_cursor }.try_map(|chat| app.views.conversation(&chat, false))?))
+}
+
+fn filter(caller: &AgentCaller, params: &ListParams) -> Outcome<Filter> {
+    require(caller, Permission::ConversationsRead, "read conversations")?;
+    let visible = if caller.may(Permission::ConversationsReadAll) {
+        Visible::All
+    } else {
+        Visible::Own { agent: caller.agent, groups: caller.groups.iter().copied().collect() }
+    };
+    let not_an_agent = |_| Problem::invalid("assignee", "'assignee' is 'me', 'none' or an agent's id");
+    let assignee = match params.assignee.as_deref() {
+        None => None,
+        Some("me") => Some(Some(caller.agent)),
+        Some("none") => Some(None),
+        Some(id) => Some(Some(id.parse().map_err(not_an_agent)?)),
+    };
+    let not_a_group = |_| Problem::invalid("groupId", "'groupId' is a group's id");
+    Ok(Filter {
+        tenant: caller.tenant,
+        visible,
+        status: params.status,
+        assignee,
+        group: params.group_id.as_deref().map(str::parse).transpose().map_err(not_a_group)?,
+        tag: params.tag.as_deref().map(|tag| check::name("tag", tag)).transpose()?,
+    })
+}
+
+fn sort(word: Option<&str>) -> Outcome<Sort> {
+    match word {
+        None | Some("-updatedAt") => Ok(Sort::UpdatedDown),
+        Some("updatedAt") => Ok(Sort::UpdatedUp),
+        Some("-createdAt") => Ok(Sort::CreatedDown),
+        Some("createdAt") => Ok(Sort::CreatedUp),
+        Some(_) => {
+            let detail = "'sort' is 'updatedAt' or 'createdAt', with a '-' before it for the newest first";
+            Err(Problem::invalid("sort", detail))
+        }
+    }
+}

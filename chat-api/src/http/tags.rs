@@ -1,0 +1,117 @@
+//! Tags: `/v1/tags`, the tenant's list of words for conversations, each with a color.
+
+use super::check;
+use super::extract::{Id, Nothing, Params, Write};
+use super::page::Page;
+use super::problem::{Outcome, Problem};
+use super::resource::{self, ListParams, made_id};
+use crate::app::App;
+use crate::auth::AgentCaller;
+use crate::core::CommandKind;
+use crate::store::read;
+use crate::view::TagView;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use ingest::id::{TagId, TenantId};
+use ingest::payload::{Resource, TagCreated, TagUpdated};
+use serde::Deserialize;
+use std::sync::Arc;
+
+/// The color of a tag that says none.
+const COLOR: &str = "#6b7280";
+
+pub(super) fn routes() -> Router<Arc<App>> {
+    Router::new()
+        .route("/v1/tags", post(create).get(list))
+        .route("/v1/tags/{id}", get(show).patch(change).delete(delete))
+        .route("/v1/tags/{id}/restore", post(restore))
+}
+
+fn view(app: &App, tenant: TenantId, id: TagId) -> Outcome<Json<TagView>> {
+    let found = app.pool.read(|connection| read::tag(connection, tenant, id))?;
+    found.as_ref().map(|tag| Json(TagView::from(tag))).ok_or_else(|| Problem::not_found("tag"))
+}
+
+/// `#rrggbb`, in lower case.
+fn color(text: &str) -> Outcome<String> {
+    let hex = text.strip_prefix('#').filter(|hex| hex.len() == 6 && hex.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    match hex {
+        Some(_) => Ok(text.to_ascii_lowercase()),
+        None => Err(Problem::invalid("color", "'color' is written as #rrggbb")),
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Create {
+    name: String,
+    color: Option<String>,
+}
+
+async fn create(
+    State(app): State<Arc<App>>,
+    caller: AgentCaller,
+    write: Write<Create>,
+) -> Outcome<(StatusCode, Json<TagView>)> {
+    let tag_id = TagId::fresh();
+    let name = check::name("name", &write.body.name)?;
+    let made = TagCreated { tag_id, name, color: color(write.body.color.as_deref().unwrap_or(COLOR))? };
+    let repeated = resource::submit(&app, &caller, &write, CommandKind::CreateTag(made)).await?;
+    let id = TagId(made_id(repeated, tag_id.0));
+    Ok((StatusCode::CREATED, view(&app, caller.tenant, id)?))
+}
+
+async fn list(
+    State(app): State<Arc<App>>,
+    caller: AgentCaller,
+    Params(params): Params<ListParams>,
+) -> Outcome<Json<Page<TagView>>> {
+    let tags = app.pool.read(|connection| read::tags(connection, caller.tenant))?;
+    Ok(Json(resource::page(&params, tags, |tag| (tag.id.0, tag.deleted_at), |tag| Ok(TagView::from(tag)))?))
+}
+
+async fn show(State(app): State<Arc<App>>, caller: AgentCaller, Id(id): Id<TagId>) -> Outcome<Json<TagView>> {
+    view(&app, caller.tenant, id)
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Change {
+    name: Option<String>,
+    color: Option<String>,
+}
+
+async fn change(
+    State(app): State<Arc<App>>,
+    caller: AgentCaller,
+    Id(tag_id): Id<TagId>,
+    write: Write<Change>,
+) -> Outcome<Json<TagView>> {
+    let name = write.body.name.as_deref().map(|name| check::name("name", name)).transpose()?;
+    let color = write.body.color.as_deref().map(color).transpose()?;
+    let change = TagUpdated { tag_id, name, color };
+    resource::submit(&app, &caller, &write, CommandKind::UpdateTag(change)).await?;
+    view(&app, caller.tenant, tag_id)
+}
+
+async fn delete(
+    State(app): State<Arc<App>>,
+    caller: AgentCaller,
+    Id(id): Id<TagId>,
+    write: Write<Nothing>,
+) -> Outcome<Json<TagView>> {
+    resource::submit(&app, &caller, &write, CommandKind::Delete(Resource::Tag(id))).await?;
+    view(&app, caller.tenant, id)
+}
+
+async fn restore(
+    State(app): State<Arc<App>>,
+    caller: AgentCaller,
+    Id(id): Id<TagId>,
+    write: Write<Nothing>,
+) -> Outcome<Json<TagView>> {
+    resource::submit(&app, &caller, &write, CommandKind::Restore(Resource::Tag(id))).await?;
+    view(&app, caller.tenant, id)
+}

@@ -1,0 +1,235 @@
+//! Visitors, for agents: `/v1/visitors`. Looking them up, changing, blocking and erasing them.
+
+use super::check;
+use super::extract::{Id, Nothing, Params, Write, page_size, require};
+use super::page::{Page, before_time, time_cursor};
+use super::problem::{Outcome, Problem};
+use super::write::{self, Sealer, command};
+use crate::app::App;
+use crate::auth::AgentCaller;
+use crate::core::CommandKind;
+use crate::core::state::Visitor;
+use crate::erasure;
+use crate::import::email_hmac;
+use crate::live::Person;
+use crate::store::read;
+use crate::view::{ConversationView, VisitorView};
+use axum::extract::State;
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use ingest::id::{ConversationId, TenantId, VisitorId};
+use ingest::payload::Permission;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use std::sync::Arc;
+
+pub(super) fn routes() -> Router<Arc<App>> {
+    Router::new()
+        .route("/v1/visitors", get(list))
+        .route("/v1/visitors/{id}", get(show).patch(change).delete(erase))
+        .route("/v1/visitors/{id}/conversations", get(chats))
+        .route("/v1/visitors/{id}/block", post(block))
+        .route("/v1/visitors/{id}/unblock", post(unblock))
+        .route("/v1/conversations/{id}/block", post(block_conversation))
+}
+
+fn visitor(app: &App, tenant: TenantId, id: VisitorId) -> Outcome<Visitor> {
+    app.pool.read(|connection| read::visitor(connection, tenant, id))?.ok_or_else(|| Problem::not_found("visitor"))
+}
+
+fn view(app: &App, visitor: &Visitor) -> Outcome<VisitorView> {
+    let person = Person::Visitor(visitor.id);
+    let online = app.presence.is_present(visitor.tenant, person);
+    Ok(app.views.visitor(visitor, online, app.presence.last_seen(visitor.tenant, person))?)
+}
+
+fn shown(app: &App, tenant: TenantId, id: VisitorId) -> Outcome<Json<VisitorView>> {
+    Ok(Json(view(app, &visitor(app, tenant, id)?)?))
+}
+
+fn may_read(caller: &AgentCaller) -> Outcome<()> {
+    require(caller, Permission::VisitorsRead, "read visitors")
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ListParams {
+    q: Option<String>,
+    limit: Option<usize>,
+    cursor: Option<String>,
+}
+
+/// Newest first. `q` is a whole address or a readable id: personal texts are sealed, so there is no part to search in.
+async fn list(
+    State(app): State<Arc<App>>,
+    caller: AgentCaller,
+    Params(params): Params<ListParams>,
+) -> Outcome<Json<Page<VisitorView>>> {
+    may_read(&caller)?;
+    let limit = page_size(params.limit)?;
+    let before = before_time(params.cursor.as_deref())?;
+    let query = params.q.as_deref().map(str::trim).filter(|query| !query.is_empty());
+    let mut found = match query {
+        Some(query) => {
+            let hmac = email_hmac(&app.key_file, query);
+            let named = app.pool.read(|c| read::visitors_named(c, caller.tenant, &query.to_lowercase(), &hmac))?;
+            let later = |found: &Visitor| before.is_none_or(|before| (found.created_at.0, found.id.0) < before);
+            named.into_iter().filter(later).take(limit + 1).collect()
+        }
+        None => app.pool.read(|connection| read::visitors(connection, caller.tenant, before, limit + 1))?,
+    };
+    let more = found.len() > limit;
+    found.truncate(limit);
+    let next_cursor = found.last().filter(|_| more).map(|last| time_cursor(last.created_at.0, last.id.0));
+    Ok(Json(Page { items: found, next_cursor }.try_map(|found| view(&app, &found))?))
+}
+
+async fn show(State(app): State<Arc<App>>, caller: AgentCaller, Id(id): Id<VisitorId>) -> Outcome<Json<VisitorView>> {
+    may_read(&caller)?;
+    shown(&app, caller.tenant, id)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PageParams {
+    limit: Option<usize>,
+    cursor: Option<String>,
+}
+
+/// Those of the visitor's conversations that the caller may see.
+async fn chats(
+    State(app): State<Arc<App>>,
+    caller: AgentCaller,
+    Id(id): Id<VisitorId>,
+    Params(params): Params<PageParams>,
+) -> Outcome<Json<Page<ConversationView>>> {
+    may_read(&caller)?;
+    let limit = page_size(params.limit)?;
+    let before = before_time(params.cursor.as_deref())?.map(|(at, id)| (at, ConversationId(id)));
+    let found = visitor(&app, caller.tenant, id)?;
+    let read = |c: &rusqlite::Connection| read::conversations_with(c, caller.tenant, found.id, before, limit + 1);
+    let mut chats = app.pool.read(read)?;
+    let more = chats.len() > limit;
+    chats.truncate(limit);
+    let next_cursor = chats.last().filter(|_| more).map(|last| time_cursor(last.updated_at.0, last.id.0));
+    chats.retain(|chat| caller.may_see(chat));
+    Ok(Json(Page { items: chats, next_cursor }.try_map(|chat| app.views.conversation(&chat, false))?))
+}
+
+/// What an agent can say of a visitor. `readableId` follows from the id, `userId` is the tenant's server's to say.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Change {
+    name: Option<String>,
+    email: Option<String>,
+    phone: Option<String>,
+    user_agent: Option<String>,
+    ip_address: Option<String>,
+    referrer: Option<String>,
+    page: Option<String>,
+    metadata: Option<Map<String, Value>>,
+}
+
+async fn change(
+    State(app): State<Arc<App>>,
+    caller: AgentCaller,
+    Id(visitor_id): Id<VisitorId>,
+    write: Write<Change>,
+) -> Outcome<Json<VisitorView>> {
+    require(&caller, Permission::VisitorsWrite, "change visitors")?;
+    let found = visitor(&app, caller.tenant, visitor_id)?;
+    let body = &write.body;
+    let name = body.name.as_deref().map(|text| check::name("name", text)).transpose()?;
+    let email = body.email.as_deref().map(|text| check::email("email", text)).transpose()?;
+    let phone = body.phone.as_deref().map(|text| check::name("phone", text)).transpose()?;
+    let sealer = Sealer::for_known(&app, visitor_id)?;
+    let browser = browser(&app, &found, body)?;
+    let kind = CommandKind::UpdateVisitor {
+        visitor_id,
+        name: sealer.seal_option(name.as_deref())?,
+        email: sealer.seal_option(email.as_deref())?,
+        email_hmac: email.as_deref().map(|email| email_hmac(&app.key_file, email)),
+        phone: sealer.seal_option(phone.as_deref())?,
+        metadata: sealer.seal_option(browser.as_deref())?,
+    };
+    let request = write.request(&app, caller.sender());
+    write::submit(&app, command(caller.tenant, caller.actor(), request, kind)).await?;
+    shown(&app, caller.tenant, visitor_id)
+}
+
+/// What is known of the browser with the change in it, as JSON; `None` when nothing of it changes.
+fn browser(app: &App, visitor: &Visitor, change: &Change) -> Outcome<Option<String>> {
+    let mut browser = app.views.browser(visitor)?;
+    let mut changed = false;
+    for (field, text, place) in [
+        ("userAgent", &change.user_agent, &mut browser.user_agent),
+        ("ipAddress", &change.ip_address, &mut browser.ip_address),
+        ("referrer", &change.referrer, &mut browser.referrer),
+        ("page", &change.page, &mut browser.page),
+    ] {
+        if let Some(text) = text {
+            *place = Some(check::page_url(field, text)?);
+            changed = true;
+        }
+    }
+    if let Some(metadata) = &change.metadata {
+        check::metadata("metadata", metadata)?;
+        browser.metadata = Some(metadata.clone());
+        changed = true;
+    }
+    if !changed {
+        return Ok(None);
+    }
+    serde_json::to_string(&browser).map(Some).map_err(|error| Problem::internal(&error))
+}
+
+async fn block(
+    State(app): State<Arc<App>>,
+    caller: AgentCaller,
+    Id(visitor_id): Id<VisitorId>,
+    write: Write<Nothing>,
+) -> Outcome<Json<VisitorView>> {
+    set_blocked(&app, &caller, &write, CommandKind::BlockVisitor { visitor_id }).await?;
+    shown(&app, caller.tenant, visitor_id)
+}
+
+async fn unblock(
+    State(app): State<Arc<App>>,
+    caller: AgentCaller,
+    Id(visitor_id): Id<VisitorId>,
+    write: Write<Nothing>,
+) -> Outcome<Json<VisitorView>> {
+    set_blocked(&app, &caller, &write, CommandKind::UnblockVisitor { visitor_id }).await?;
+    shown(&app, caller.tenant, visitor_id)
+}
+
+/// Blocks the visitor of a conversation.
+async fn block_conversation(
+    State(app): State<Arc<App>>,
+    caller: AgentCaller,
+    Id(id): Id<ConversationId>,
+    write: Write<Nothing>,
+) -> Outcome<Json<ConversationView>> {
+    let visitor_id = write::visible(&app, &caller, id)?.visitor;
+    set_blocked(&app, &caller, &write, CommandKind::BlockVisitor { visitor_id }).await?;
+    Ok(Json(app.views.conversation(&write::conversation(&app, caller.tenant, id)?, false)?))
+}
+
+async fn set_blocked(app: &App, caller: &AgentCaller, write: &Write<Nothing>, kind: CommandKind) -> Outcome<()> {
+    let request = write.request(app, caller.sender());
+    write::submit(app, command(caller.tenant, caller.actor(), request, kind)).await.map(drop)
+}
+
+/// Erases the person for good. May be repeated: what was left by a failure is taken away then.
+async fn erase(
+    State(app): State<Arc<App>>,
+    caller: AgentCaller,
+    Id(visitor_id): Id<VisitorId>,
+    write: Write<Nothing>,
+) -> Outcome<Json<VisitorView>> {
+    let request = write.request(&app, caller.sender());
+    let command = command(caller.tenant, caller.actor(), request, CommandKind::EraseVisitor { visitor_id });
+    write::submit(&app, command).await?;
+    erasure::sweep(&app, caller.tenant, visitor_id).await.map_err(|error| Problem::internal(&error))?;
+    shown(&app, caller.tenant, visitor_id)
+}
