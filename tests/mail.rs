@@ -4,6 +4,8 @@
 #[allow(dead_code, clippy::unwrap_used, reason = "shared with the sink's own tests, which use all of it")]
 #[path = "../sinks/tests/it/mail_server.rs"]
 mod mail_server;
+#[path = "../sinks/tests/it/python.rs"]
+mod python;
 mod support;
 
 use mail_server::{MailServer, closed_port};

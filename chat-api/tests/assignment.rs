@@ -171,7 +171,7 @@ fn round_robin_rotates_and_goes_on_where_it_was_after_a_replay() {
     // Who isn't there is passed by; a person's decision takes no turn.
     world.status(1, AgentStatus::Away);
     world.start(6, Some(1));
-    world.run(K::Assign { conversation_id: chat(6), agent_id: agent(3) });
+    world.run(K::Assign { conversation_id: chat(6), agent_id: agent(3), reason: None });
     assert_eq!(world.chosen(7, Some(1)), Some(agent(2)));
     world.status(1, AgentStatus::Online);
     assert_eq!(world.chosen(8, Some(1)), Some(agent(3)));
@@ -196,7 +196,7 @@ fn sticky_takes_the_visitors_last_agent_else_the_least_loaded() {
     let mut world = World::new(3, 2);
     world.group(1, RoutingStrategy::Sticky, [1, 2]);
     assert_eq!(world.chosen(0, Some(1)), Some(agent(1)));
-    world.run(K::Assign { conversation_id: chat(0), agent_id: agent(2) });
+    world.run(K::Assign { conversation_id: chat(0), agent_id: agent(2), reason: None });
     world.resolve(0);
     world.run(K::Reopen { conversation_id: chat(0) });
     let back = world.job();
@@ -208,7 +208,7 @@ fn sticky_takes_the_visitors_last_agent_else_the_least_loaded() {
     assert_eq!((other[0].agent_id, reason(&other[0], 2)), (agent(1), (false, "away")));
     assert!(reason(&other[0], 1).1.starts_with("the visitor's last agent isn't eligible"));
     // One who left the group isn't taken, however well known.
-    world.run(K::Assign { conversation_id: chat(0), agent_id: agent(3) });
+    world.run(K::Assign { conversation_id: chat(0), agent_id: agent(3), reason: None });
     world.resolve(0);
     world.run(K::Reopen { conversation_id: chat(0) });
     assert_eq!(world.job()[0].agent_id, agent(1));

@@ -203,7 +203,7 @@ fn take_step(world: &mut World, step: &Step) {
         }
         Step::Take(by, chat) => (agent(by), K::Take { conversation_id: conversation_id(chat) }),
         Step::Assign(by, chat, to) => {
-            (agent(by), K::Assign { conversation_id: conversation_id(chat), agent_id: agent_id(*to) })
+            (agent(by), K::Assign { conversation_id: conversation_id(chat), agent_id: agent_id(*to), reason: None })
         }
         Step::Unassign(by, chat) => (agent(by), K::Unassign { conversation_id: conversation_id(chat) }),
         Step::Resolve(by, chat) => (agent(by), K::Resolve { conversation_id: conversation_id(chat) }),
@@ -368,7 +368,7 @@ fn people_may_do_what_the_job_may_not() {
     let mut world = World::new();
     for chat in 0..2 {
         take_step(&mut world, &Step::Start(chat, true, None));
-        let kind = K::Assign { conversation_id: chat_id(chat), agent_id: agent_id(1) };
+        let kind = K::Assign { conversation_id: chat_id(chat), agent_id: agent_id(1), reason: None };
         world.run(Actor::Agent(agent_id(2)), kind).expect("over the capacity of 1, by hand");
     }
     assert_eq!(world.state.agents[&agent_id(1)].active_chats, 2);

@@ -40,7 +40,7 @@ fn cargo(args: &[&str]) -> Command {
 }
 
 fn test(filter: &[String]) -> anyhow::Result<()> {
-    needs_python()?;
+    needs_tools()?;
     if filter.is_empty() {
         step("format", &mut cargo(&["fmt", "--all", "--check"]))?;
         step("dependency rules", &mut dependency_rules()?)?;
@@ -61,13 +61,23 @@ fn test(filter: &[String]) -> anyhow::Result<()> {
     step("tests", &mut tests)
 }
 
-/// The SMTP tests run a real server from PyPI in an environment of their own.
-fn needs_python() -> anyhow::Result<()> {
-    let found = Command::new("python3").args(["-c", "import venv, ensurepip"]).output();
-    if found.is_ok_and(|output| output.status.success()) {
+/// What the tests run beside the compiler: real servers and clients from PyPI in environments of their own, and the
+/// README's tour.
+fn needs_tools() -> anyhow::Result<()> {
+    let tools: [(&str, &[&str], &str); 4] = [
+        ("python3", &["-c", "import venv, ensurepip"], "python3-venv"),
+        ("bash", &["--version"], "bash"),
+        ("curl", &["--version"], "curl"),
+        ("jq", &["--version"], "jq"),
+    ];
+    let missing = tools
+        .into_iter()
+        .filter(|(tool, args, _)| !Command::new(tool).args(*args).output().is_ok_and(|output| output.status.success()));
+    let packages: Vec<&str> = missing.map(|(_, _, package)| package).collect();
+    if packages.is_empty() {
         return Ok(());
     }
-    bail!("the tests need Python 3 with venv: apt-get install python3-venv")
+    bail!("the tests need more tools: apt-get install {}", packages.join(" "))
 }
 
 /// Which crate may know which, one version of arrow and datafusion, and cargo-deny where it's installed.

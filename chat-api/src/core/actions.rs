@@ -141,6 +141,7 @@ fn transfer(
                 strategy: "manual".to_owned(),
                 candidates: Vec::new(),
                 group_id: state.serving_group(chat.tenant, chat.group).map(|group| group.id),
+                reason: None,
             };
             emit.conversation(chat, assigned);
         }

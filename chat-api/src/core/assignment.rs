@@ -12,6 +12,7 @@ use super::state::{Chatbot, Conversation, Group, Heads, State, Status};
 use ingest::event::Actor;
 use ingest::id::{AgentId, GroupId, TenantId};
 use ingest::payload::{AgentAssigned, AgentUnassigned, ConversationQueued, Permission, Trigger};
+use ingest::seal::Sealed;
 use ingest::time::Timestamp;
 use std::collections::{BTreeMap, VecDeque};
 
@@ -19,7 +20,7 @@ use std::collections::{BTreeMap, VecDeque};
 pub(super) fn decide(state: &State, command: &Command, now: Timestamp, emit: &mut Emit<'_>) -> Result<bool, Rejection> {
     match &command.kind {
         K::AssignQueue { trigger } => assign_queue(state, command.tenant, *trigger, now, emit),
-        K::Assign { conversation_id, agent_id } => {
+        K::Assign { conversation_id, agent_id, reason } => {
             require(state, command, Permission::ConversationsReply, "assign conversations")?;
             let chat = conversation(state, command.tenant, *conversation_id)?;
             let agent = state.agent(command.tenant, *agent_id).ok_or_else(|| Rejection::not_found("agent"))?;
@@ -31,7 +32,7 @@ pub(super) fn decide(state: &State, command: &Command, now: Timestamp, emit: &mu
             if let Some(winner) = held_by_other(state, command, chat).filter(|_| !holds_already) {
                 return Err(already_assigned(winner));
             }
-            assign_by_hand(state, chat, *agent_id, now, emit)?;
+            assign_by_hand(state, chat, *agent_id, reason.as_ref(), now, emit)?;
         }
         K::Take { conversation_id } => {
             require(state, command, Permission::ConversationsReply, "take conversations")?;
@@ -42,7 +43,7 @@ pub(super) fn decide(state: &State, command: &Command, now: Timestamp, emit: &mu
             {
                 return Err(already_assigned(winner));
             }
-            assign_by_hand(state, chat, taker, now, emit)?;
+            assign_by_hand(state, chat, taker, None, now, emit)?;
         }
         K::Unassign { conversation_id } => {
             require(state, command, Permission::ConversationsReply, "unassign conversations")?;
@@ -73,6 +74,7 @@ fn assign_by_hand(
     state: &State,
     chat: &Conversation,
     agent: AgentId,
+    reason: Option<&Sealed>,
     now: Timestamp,
     emit: &mut Emit<'_>,
 ) -> Result<(), Rejection> {
@@ -93,6 +95,7 @@ fn assign_by_hand(
             strategy: "manual".to_owned(),
             candidates: Vec::new(),
             group_id: state.serving_group(chat.tenant, chat.group).map(|group| group.id),
+            reason: reason.cloned(),
         },
     );
     Ok(())
@@ -157,6 +160,7 @@ fn assign_queue(state: &State, tenant: TenantId, trigger: Trigger, now: Timestam
                 strategy: choice.strategy.as_str().to_owned(),
                 candidates: choice.candidates,
                 group_id: *group_id,
+                reason: None,
             },
         );
     }

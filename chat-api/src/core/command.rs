@@ -342,6 +342,8 @@ pub enum CommandKind {
     Assign {
         conversation_id: ConversationId,
         agent_id: AgentId,
+        /// Why, in the words of who decides.
+        reason: Option<Sealed>,
     },
     Take {
         conversation_id: ConversationId,

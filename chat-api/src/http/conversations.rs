@@ -6,7 +6,7 @@ use super::extract::{Id, Nothing, Write};
 use super::inbox;
 use super::page::Page;
 use super::problem::{Outcome, Problem};
-use super::write::{self, command};
+use super::write::{self, Sealer, command};
 use crate::app::App;
 use crate::auth::AgentCaller;
 use crate::core::CommandKind;
@@ -68,7 +68,7 @@ async fn assignments(
         after = last.event.seq;
         for event in records.iter().map(|record| &record.event) {
             if let Payload::AgentAssigned(assigned) = &event.payload {
-                items.push(AssignmentView::new(event, assigned));
+                items.push(app.views.assignment(event, assigned)?);
             }
         }
     }
@@ -96,6 +96,7 @@ pub(super) async fn act<T>(
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Assign {
     agent_id: String,
+    reason: Option<String>,
 }
 
 async fn assign(
@@ -105,7 +106,11 @@ async fn assign(
     write: Write<Assign>,
 ) -> Outcome<Json<ConversationView>> {
     let agent_id: AgentId = write.body.agent_id.parse().map_err(|_| Problem::not_found("agent"))?;
-    act(&app, &caller, &write, conversation_id, CommandKind::Assign { conversation_id, agent_id }).await
+    let chat = write::visible(&app, &caller, conversation_id)?;
+    let reason = write.body.reason.as_deref().filter(|text| !text.trim().is_empty());
+    reason.map(|text| check::content("reason", text)).transpose()?;
+    let reason = reason.map(|text| Sealer::for_known(&app, chat.visitor)?.seal(text)).transpose()?;
+    act(&app, &caller, &write, conversation_id, CommandKind::Assign { conversation_id, agent_id, reason }).await
 }
 
 #[derive(Deserialize)]

@@ -4,6 +4,7 @@ use super::credential::Person;
 use crate::view::{ConversationView, EventView};
 use axum::extract::ws::{CloseCode, CloseFrame, Utf8Bytes};
 use ingest::id::ConversationId;
+use ingest::payload::AuthorType;
 use serde::{Deserialize, Serialize};
 
 /// The topic that agents may subscribe to.
@@ -49,6 +50,8 @@ enum ServerFrame<'a> {
     ConversationUpdated { conversation: &'a ConversationView },
     #[serde(rename = "typing")]
     Typing { conversation_id: ConversationId, author_type: &'a str, author: Author<'a> },
+    #[serde(rename = "read")]
+    Read { conversation_id: ConversationId, author_type: AuthorType, seq: u64 },
     #[serde(rename = "presence")]
     Presence { conversation_id: ConversationId, author_type: &'a str, author: Author<'a>, status: &'a str },
     #[serde(rename = "queue")]
@@ -111,6 +114,11 @@ fn author(person: Person, name: Option<&str>) -> (&'static str, Author<'_>) {
         Person::Agent(id) => ("agent", Author { id: id.to_string(), name }),
         Person::Visitor(id) => ("visitor", Author { id: id.to_string(), name }),
     }
+}
+
+/// Somebody has read up to and with an event.
+pub(super) fn read(conversation_id: ConversationId, author_type: AuthorType, seq: u64) -> Utf8Bytes {
+    text(&ServerFrame::Read { conversation_id, author_type, seq })
 }
 
 /// `status` is `online`, `away` or `offline`.

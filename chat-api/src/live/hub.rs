@@ -194,6 +194,12 @@ impl LiveHub {
         match &event.payload {
             Payload::AgentUpdated(change) => self.seats.review_person(event.tenant, Person::Agent(change.agent_id)),
             Payload::AgentStatusChanged(change) => self.show_agent(views, pool, event.tenant, change.agent_id),
+            Payload::ConversationRead(read) => {
+                let key = (event.tenant, read.conversation_id);
+                let frame = frames::read(read.conversation_id, read.reader, read.seq);
+                [true, false].into_iter().for_each(|agents| self.topics.relay_to(key, agents, &frame));
+                self.inbox.mark(event.tenant, read.conversation_id);
+            }
             // Who is in which group.
             Payload::GroupMembersChanged(_) | Payload::ResourceDeleted(_) | Payload::ResourceRestored(_) => {
                 self.seats.review_agents(event.tenant);

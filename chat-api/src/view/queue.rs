@@ -48,22 +48,9 @@ pub struct AssignmentView {
     /// The chosen one first, at most 20; none for a person's decision.
     pub candidates: Vec<Candidate>,
     pub chosen: AgentId,
+    /// The words of the person who decided.
+    pub reason: Option<String>,
     pub event_id: EventId,
-}
-
-impl AssignmentView {
-    /// From the event that recorded it.
-    #[must_use]
-    pub fn new(event: &Event, assigned: &AgentAssigned) -> Self {
-        Self {
-            at: event.occurred_at,
-            trigger: assigned.trigger,
-            strategy: assigned.strategy.clone(),
-            candidates: assigned.candidates.clone(),
-            chosen: assigned.agent_id,
-            event_id: event.id,
-        }
-    }
 }
 
 /// When lines moved: at the assignments of those who waited.
@@ -107,6 +94,22 @@ impl Pace {
 }
 
 impl Views {
+    /// A decision from the event that recorded it.
+    ///
+    /// # Errors
+    /// See [`ViewError`].
+    pub fn assignment(&self, event: &Event, assigned: &AgentAssigned) -> Result<AssignmentView, ViewError> {
+        Ok(AssignmentView {
+            at: event.occurred_at,
+            trigger: assigned.trigger,
+            strategy: assigned.strategy.clone(),
+            candidates: assigned.candidates.clone(),
+            chosen: assigned.agent_id,
+            reason: self.open(assigned.reason.as_ref())?,
+            event_id: event.id,
+        })
+    }
+
     /// The place of a conversation that waits; `None` for one that doesn't.
     ///
     /// # Errors

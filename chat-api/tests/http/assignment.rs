@@ -145,7 +145,10 @@ async fn each_decision_is_explained_from_the_log() {
     let second = start(&server, &acme, &sales).await;
     job(&server, &acme, Trigger::FirstMessage).await;
     let path = format!("/v1/conversations/{second}/assign");
-    server.call(Call::post(path, json!({ "agentId": bob })).token(&acme.token)).await.expect(200);
+    server
+        .call(Call::post(path, json!({ "agentId": bob, "reason": "knows her" })).token(&acme.token))
+        .await
+        .expect(200);
     job(&server, &acme, Trigger::SlotFreed).await;
     assert_eq!(conversation(&server, &acme, &second).await["assignedAgentId"], bob, "a person's decision stands");
 
@@ -166,6 +169,7 @@ async fn each_decision_is_explained_from_the_log() {
     assert!(text(&item["at"]).ends_with('Z'));
     let by_hand = server.call(path(&second)).await.expect(200);
     assert_eq!((&by_hand["items"][0]["strategy"], &by_hand["items"][0]["candidates"]), (&json!("manual"), &json!([])));
+    assert_eq!((&by_hand["items"][0]["reason"], &item["reason"]), (&json!("knows her"), &json!(null)));
     let globex = server.tenant("Globex").await;
     let foreign = Call::get(format!("/v1/conversations/{chat}/assignments")).token(&globex.token);
     server.call(foreign).await.expect(404);

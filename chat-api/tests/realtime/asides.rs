@@ -48,6 +48,30 @@ async fn typing_over_http_reaches_the_other_side() {
     visitor.silent().await;
 }
 
+#[tokio::test]
+async fn both_sides_see_how_far_was_read_and_history_does_not() {
+    let server = Server::start(Limits::default()).await;
+    let tenant = server.tenant("acme").await;
+    let (guest, other) = (server.visitor(&tenant, "Gus").await, server.visitor(&tenant, "Olaf").await);
+    server.post(&guest, guest.actor(), "Hi").await;
+    let (mut agent, _) = Client::subscribed(&server, &tenant.owner.token, guest.conversation, None).await;
+    let (mut visitor, _) = Client::subscribed(&server, &guest.token, guest.conversation, None).await;
+    let (mut stranger, _) = Client::subscribed(&server, &other.token, other.conversation, None).await;
+    for (actor, reader) in [(tenant.owner.actor(), "agent"), (guest.actor(), "visitor")] {
+        let kind = CommandKind::Read { conversation_id: guest.conversation, seq: 2 };
+        server.submit(tenant.id, actor, kind, Vec::new()).await;
+        let frame = json!({ "type": "read", "conversationId": guest.conversation, "authorType": reader, "seq": 2 });
+        assert_eq!(agent.frame().await, frame);
+        assert_eq!(visitor.frame().await, frame);
+    }
+    stranger.silent().await;
+    let (mut again, _) = Client::subscribed(&server, &guest.token, guest.conversation, Some(0)).await;
+    for _ in 0..3 {
+        assert_eq!(again.frame().await["type"], "event");
+    }
+    again.silent().await;
+}
+
 async fn take(server: &Server, tenant: &Tenant, guest: &Visitor) {
     let kind = CommandKind::Take { conversation_id: guest.conversation };
     server.submit(tenant.id, tenant.owner.actor(), kind, Vec::new()).await;

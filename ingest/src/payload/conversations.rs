@@ -172,6 +172,9 @@ pub struct AgentAssigned {
     /// The department that it waited in; none where there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group_id: Option<GroupId>,
+    /// Why, in the words of the person who decided; for agents only, under the visitor's key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Sealed>,
 }
 
 /// Fields of `agent_unassigned`.

@@ -1,10 +1,9 @@
 //! Starts `mail_server.py`, a real SMTP server from PyPI's `aiosmtpd`, in a process of its own.
 
+use super::python::environment;
 use serde::Deserialize;
 use std::io::{BufRead as _, BufReader};
-use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 const AIOSMTPD: &str = "aiosmtpd==1.4.6";
@@ -36,34 +35,6 @@ impl Taken {
     }
 }
 
-fn run(command: &mut Command, needs: &str) {
-    let output = command.stdin(Stdio::null()).output();
-    match output {
-        Ok(output) if output.status.success() => {}
-        Ok(output) => {
-            panic!("failed to run {command:?}: {needs}\n{}", String::from_utf8_lossy(&output.stderr))
-        }
-        Err(error) => panic!("failed to run {command:?}: {error}; {needs}"),
-    }
-}
-
-/// A Python with aiosmtpd, made once a target directory.
-fn python() -> &'static Path {
-    static PYTHON: OnceLock<PathBuf> = OnceLock::new();
-    PYTHON.get_or_init(|| {
-        let venv = Path::new(env!("CARGO_TARGET_TMPDIR")).join(AIOSMTPD.replace("==", "-"));
-        let (python, ready) = (venv.join("bin/python"), venv.join("ready"));
-        if !ready.exists() {
-            let needs = "the mail tests need python3 with venv (Debian: python3-venv)";
-            run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&venv), needs);
-            let needs = "the mail tests need the package index, to install aiosmtpd once";
-            run(Command::new(&python).args(["-m", "pip", "install", "--quiet", AIOSMTPD]), needs);
-            std::fs::write(&ready, "").unwrap();
-        }
-        python
-    })
-}
-
 impl MailServer {
     pub fn start() -> Self {
         Self::start_at(0, &[])
@@ -75,7 +46,7 @@ impl MailServer {
         let script = dir.path().join("mail_server.py");
         std::fs::write(&script, include_str!("mail_server.py")).unwrap();
         // It warns about signing in without TLS, which is what a test wants.
-        let mut process = Command::new(python())
+        let mut process = Command::new(environment(AIOSMTPD).join("bin/python"))
             .args(["-W", "ignore"])
             .arg(script)
             .arg(dir.path())

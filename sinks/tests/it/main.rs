@@ -10,4 +10,5 @@ mod log;
 mod mail;
 mod mail_server;
 mod metric_stories;
+mod python;
 mod story;

@@ -100,6 +100,7 @@ impl Story {
                     strategy: "least_loaded".into(),
                     candidates: Vec::new(),
                     group_id: None,
+                    reason: None,
                 }
                 .into(),
             ),
