@@ -14,6 +14,7 @@ use ingest::event::Actor;
 use ingest::id::{AgentId, EventId, TenantId, TokenId};
 use ingest::payload::{Role, Scope};
 use ingest::time::Timestamp;
+use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::process::ExitCode;
 
@@ -148,9 +149,12 @@ pub fn scope(text: &str) -> anyhow::Result<Scope> {
     let types = ["PIPES:READ", "DATASOURCES:READ", "DATASOURCES:APPEND"];
     let found = types.iter().find_map(|kind| Some((kind, text.strip_prefix(kind)?.strip_prefix(':')?)));
     match found {
-        Some((kind, resource)) if !resource.is_empty() => {
-            Ok(Scope { r#type: (*kind).to_owned(), resource: resource.to_owned() })
-        }
+        Some((kind, resource)) if !resource.is_empty() => Ok(Scope {
+            r#type: (*kind).to_owned(),
+            resource: resource.to_owned(),
+            fixed_params: BTreeMap::new(),
+            filter: None,
+        }),
         _ => bail!("failed to read the scope '{text}': expected one of {types:?}, a colon and a name or *"),
     }
 }
@@ -171,6 +175,7 @@ pub async fn token_create(args: &TokenCreateArgs) -> anyhow::Result<()> {
             sha256: tokens::sha256_hex(&token),
             scopes,
             expires_at: life.map(|life| Timestamp::now().plus_ms(life)),
+            limits: None,
         };
         submit(engine, command(tenant.id, kind).into()).await?;
         println!("{token}");
@@ -256,8 +261,8 @@ pub async fn sql(args: &SqlArgs) -> anyhow::Result<()> {
         store.wait_for(end, std::time::Duration::from_secs(600)).await?;
         store.wait_for_usage(end, std::time::Duration::from_secs(600)).await?;
         let reports = engine.reports()?;
-        let caller =
-            sql::Caller { tenant: tenant.id.to_string(), time_zone: tenant.time_zone, now_ms: Timestamp::now().0 };
+        let (id, now_ms) = (tenant.id.to_string(), Timestamp::now().0);
+        let caller = sql::Caller { tenant: id, time_zone: tenant.time_zone, now_ms, filters: sql::RowFilters::new() };
         let result = reports.query(&caller, &args.sql).await?;
         println!("{}", arrow::util::pretty::pretty_format_batches_with_schema(result.schema, &result.batches)?);
         Ok(())

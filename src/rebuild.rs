@@ -11,7 +11,9 @@ use rusqlite::Connection;
 use sinks::parquet::manifest;
 
 /// What can be deleted and made again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum View {
     /// The state tables.

@@ -3,16 +3,19 @@
 use crate::config::{Serve, ServeArgs};
 use crate::engine::Engine;
 use crate::rebuild::{self, View};
-use crate::verify;
+use crate::verify::{self, Findings};
 use crate::wiring::{jobs, mail::StateOutbox};
 use anyhow::Context as _;
-use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
 use axum::serve::ListenerExt as _;
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use chat_api::app::{ApiConfig, App, Probe, REQUEST_TIME_MAX, RemoveMail};
+use chat_api::files::{self, Files};
+use chat_api::http::extract::Write;
+use chat_api::http::problem::Problem;
+use chat_api::http::surface::describe::Operation;
+use chat_api::http::surface::{ANYONE, OPERATOR, Routes};
 use chat_api::limits::{Limit, Limiter};
 use chat_api::live::LiveHub;
 use chat_api::presence;
@@ -20,7 +23,8 @@ use chat_api::store::{read, save};
 use ingest::sqlite::data_dir::consumer_offset;
 use ingest::time::Timestamp;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use sinks::smtp::{MailConfig, Mailer, Outbox, RecipientRate, SystemClock};
 use socket2::SockRef;
 use std::net::SocketAddr;
@@ -138,6 +142,7 @@ impl Server {
             activity: chat_api::activity::Activity::default(),
             live: Arc::clone(&live),
             limiter: Limiter::new(settings.rates.clone()),
+            files: Arc::new(Files::open(&engine.dir.path().join("files")).context("failed to open the files")?),
             presence: Arc::default(),
             remove_mail: remove_mail(&outbox),
             reports: Arc::new(engine.reports()?),
@@ -153,8 +158,10 @@ impl Server {
         tasks.spawn(presence::watch(Arc::clone(&app), stop_work.clone()));
         let (writer, pool) = (engine.writer.clone(), engine.pool.clone());
         tasks.spawn(chat_api::timers::run(writer, pool, Timestamp::now, stop_work.clone()));
-        let own = own_routes(Arc::clone(&engine), Arc::clone(&app)).merge(pages);
-        let router = chat_api::http::router_with(Arc::clone(&app), own);
+        let metrics = PrometheusBuilder::new().install_recorder().ok();
+        let own = Own { engine: Arc::clone(&engine), app: Arc::clone(&app), metrics };
+        let routes = routes().around(|router| router.layer(Extension(own)));
+        let router = chat_api::http::router_with(Arc::clone(&app), routes, pages);
         let (stop, live) = (stop_http.clone(), stop_live.clone());
         tasks.spawn(async move {
             let service = router.into_make_service_with_connect_info::<SocketAddr>();
@@ -265,6 +272,11 @@ async fn prune(engine: Arc<Engine>, app: Arc<App>, stop: CancellationToken) {
         if let Err(error) = engine.writer.transact(prune).await {
             tracing::warn!(%error, "failed to forget old idempotency keys; trying again later");
         }
+        match files::prune(&app).await {
+            Ok(0) => {}
+            Ok(pruned) => tracing::info!(pruned, "deleted files that no event names"),
+            Err(error) => tracing::warn!(%error, "failed to delete files that no event names; trying again later"),
+        }
         // One that was under way when its person was erased, or when the server was killed in the middle of erasing.
         match engine.pool.read(read::mails_to_erased) {
             Ok(mails) => {
@@ -285,17 +297,28 @@ struct Own {
     metrics: Option<PrometheusHandle>,
 }
 
-/// `/metrics`, and the operator's `verify` and `rebuild`: they need the engine, which no other crate sees.
-fn own_routes<S: Clone + Send + Sync + 'static>(engine: Arc<Engine>, app: Arc<App>) -> Router<S> {
-    let metrics = PrometheusBuilder::new().install_recorder().ok();
-    Router::new()
-        .route("/metrics", get(render_metrics))
-        .route("/v1/operator/verify", post(operator_verify))
-        .route("/v1/operator/rebuild", post(operator_rebuild))
-        .with_state(Own { engine, app, metrics })
+/// Every route of the server: the API's, `/metrics`, and the operator's `verify` and `rebuild`, which need the engine,
+/// which no other crate sees.
+pub fn routes() -> Routes {
+    let own = Routes::new("Operations")
+        .get("/metrics", render_metrics, ANYONE, "Prometheus: requests, errors, latency, the log, jobs, sockets.")
+        .also(|operation| operation.gives("text/plain"))
+        .post("/v1/operator/verify", operator_verify, OPERATOR, "Reads the whole log and every view.")
+        .answers::<Findings>(&[200])
+        .also(operator_refuses)
+        .post("/v1/operator/rebuild", operator_rebuild, OPERATOR, "Deletes views and replays the log.")
+        .answers::<Rebuilt>(&[200])
+        .also(|operation| operation.takes_json::<RebuildBody>())
+        .also(operator_refuses);
+    chat_api::http::routes().merge(own)
 }
 
-async fn render_metrics(State(own): State<Own>) -> Response {
+fn operator_refuses(operation: &mut Operation<'_>) {
+    // 404: no operator is configured. 500: the data are damaged; the answer says where.
+    operation.refuses(&[401, 404, 500]);
+}
+
+async fn render_metrics(Extension(own): Extension<Own>) -> Response {
     match own.metrics {
         Some(handle) => {
             handle.run_upkeep();
@@ -305,7 +328,7 @@ async fn render_metrics(State(own): State<Own>) -> Response {
     }
 }
 
-async fn operator_verify(State(own): State<Own>, headers: HeaderMap) -> Response {
+async fn operator_verify(Extension(own): Extension<Own>, headers: HeaderMap) -> Response {
     if let Err(refusal) = chat_api::auth::operator(&own.app, &headers) {
         return refusal.into_response();
     }
@@ -322,18 +345,33 @@ async fn operator_verify(State(own): State<Own>, headers: HeaderMap) -> Response
     answer(checked.await.map_err(anyhow::Error::from).and_then(|outcome| outcome))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct RebuildBody {
     views: Vec<View>,
 }
 
-async fn operator_rebuild(State(own): State<Own>, headers: HeaderMap, body: Json<RebuildBody>) -> Response {
+#[derive(Serialize, JsonSchema)]
+struct Rebuilt {
+    /// Hex SHA-256 over the state.
+    state_hash: String,
+}
+
+async fn operator_rebuild(
+    Extension(own): Extension<Own>,
+    headers: HeaderMap,
+    write: Result<Write<RebuildBody>, Problem>,
+) -> Response {
+    // Who it is comes before what they sent.
     if let Err(refusal) = chat_api::auth::operator(&own.app, &headers) {
         return refusal.into_response();
     }
-    let hash = rebuild::rebuild(&own.engine, &body.views).await;
-    answer(hash.map(|state_hash| serde_json::json!({ "state_hash": state_hash })))
+    let write = match write {
+        Ok(write) => write,
+        Err(refusal) => return refusal.into_response(),
+    };
+    let hash = rebuild::rebuild(&own.engine, &write.body.views).await;
+    answer(hash.map(|state_hash| Rebuilt { state_hash }))
 }
 
 fn answer(outcome: anyhow::Result<impl serde::Serialize>) -> Response {

@@ -21,7 +21,7 @@ use std::process::ExitCode;
 const FLUSH_EVERY: u64 = 2_000;
 
 /// What was read, all of it sound.
-#[derive(Debug, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 pub struct Findings {
     /// Events in the log.
     pub events: Offset,

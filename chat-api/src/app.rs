@@ -2,6 +2,7 @@
 
 use crate::activity::Activity;
 use crate::domain::{Answer, ChatDomain, Submission};
+use crate::files::Files;
 use crate::limits::{Cidr, Limiter};
 use crate::live::LiveHub;
 use crate::presence::Presence;
@@ -57,6 +58,8 @@ pub struct App {
     pub live: Arc<LiveHub>,
     /// How often somebody may call.
     pub limiter: Limiter,
+    /// The bytes of files.
+    pub files: Arc<Files>,
     /// Who is there.
     pub presence: Arc<Presence>,
     /// Deletes a mail that lies in the spool; one that isn't there is fine.

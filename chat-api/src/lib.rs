@@ -5,7 +5,7 @@
 //! - [`app`]: what every route shares. [`http`]: the routes. [`auth`]: who is calling. [`view`]: what is shown.
 //! - [`activity`]: what widgets did lately. [`live`]: sockets and the hub that feeds them from the log.
 //! - [`presence`]: who is there, and what follows when they are gone. [`timers`]: what happens by itself.
-//! - [`erasure`]: forgetting a person. [`import`]: transcripts in and out. [`limits`]: how often somebody may call, and
+//! - [`files`]: the bytes of what was sent. [`erasure`]: forgetting a person. [`import`]: transcripts in and out. [`limits`]: how often somebody may call, and
 //!   from where.
 
 pub mod activity;
@@ -14,6 +14,7 @@ pub mod auth;
 pub mod core;
 pub mod domain;
 pub mod erasure;
+pub mod files;
 pub mod http;
 pub mod import;
 pub mod limits;

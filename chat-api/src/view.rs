@@ -14,16 +14,18 @@ pub use queue::*;
 pub use visitors::{Browser, VisitorView};
 
 use crate::core::state::{Agent, Conversation, Status, Tenant, Thread, Visitor};
+use crate::http::surface::describe::may_lack;
 use crate::store::read;
 use ingest::event::{Actor, Event};
-use ingest::id::{AgentId, ConversationId, EventId, GroupId, PersonId, TenantId, ThreadId, VisitorId};
+use ingest::id::{AgentId, ConversationId, EventId, FileId, GroupId, PersonId, TenantId, ThreadId, VisitorId};
 use ingest::payload::{AgentStatus, AuthorType, Holiday, OpeningHours, Payload, SlaTargets, StaleReason, Trigger};
 use ingest::seal::Sealed;
 use ingest::sqlite::person_keys::PersonKeyError;
 use ingest::sqlite::{PersonKeys, ReadPool};
 use ingest::time::Timestamp;
 use lru::LruCache;
-use serde::{Serialize, Serializer};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
@@ -63,7 +65,7 @@ fn rfc3339_option_option<S: Serializer>(at: &Option<Option<Timestamp>>, serializ
 }
 
 /// A tenant as its agents see it.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[expect(missing_docs, reason = "the fields of the contract")]
 pub struct TenantView {
@@ -105,7 +107,7 @@ impl From<&Tenant> for TenantView {
 }
 
 /// An agent as colleagues see it.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[expect(missing_docs, reason = "the fields of the contract")]
 pub struct AgentView {
@@ -131,7 +133,7 @@ pub struct AgentView {
 }
 
 /// A conversation. Visitors get it without the agents' own fields (`for_visitor`).
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[expect(missing_docs, reason = "the fields of the contract")]
 pub struct ConversationView {
@@ -145,21 +147,27 @@ pub struct ConversationView {
     pub assigned_agent_id: Option<AgentId>,
     pub agent_name: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "may_lack::<Option<String>>")]
     pub agent_email: Option<Option<String>>,
     pub active_thread_id: Option<ThreadId>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "may_lack::<Vec<String>>")]
     pub tags: Option<Vec<String>>,
     pub last_seq: u64,
     pub last_message: Option<LastMessageView>,
     pub unread_count: u64,
     pub queue_position: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "may_lack::<Option<String>>")]
     pub notes: Option<Option<String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "may_lack::<bool>")]
     pub stale: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "rfc3339_option_option")]
+    #[schemars(schema_with = "may_lack::<Option<Timestamp>>")]
     pub snoozed_until: Option<Option<Timestamp>>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "may_lack::<serde_json::Map<String, Value>>")]
     pub metadata: Option<Value>,
     pub rating: Option<u8>,
     #[serde(serialize_with = "rfc3339")]
@@ -169,7 +177,7 @@ pub struct ConversationView {
 }
 
 /// The newest public message, for lists.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[expect(missing_docs, reason = "the fields of the contract")]
 pub struct LastMessageView {
@@ -180,7 +188,7 @@ pub struct LastMessageView {
 }
 
 /// A phase of a conversation.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[expect(missing_docs, reason = "the fields of the contract")]
 pub struct ThreadView {
@@ -209,7 +217,7 @@ impl From<&Thread> for ThreadView {
 }
 
 /// Who wrote an event.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 #[expect(missing_docs, reason = "the fields of the contract")]
 pub struct AuthorView {
     pub id: Option<String>,
@@ -217,7 +225,7 @@ pub struct AuthorView {
 }
 
 /// An event of a conversation.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[expect(missing_docs, reason = "the fields of the contract")]
 pub struct EventView {
@@ -231,9 +239,33 @@ pub struct EventView {
     pub author: AuthorView,
     pub content: Option<String>,
     pub metadata: Value,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "may_lack::<Option<FileView>>")]
+    pub file: Option<FileView>,
     pub client_id: Option<String>,
     #[serde(serialize_with = "rfc3339")]
     pub created_at: Timestamp,
+}
+
+/// A file that a message brought. Its bytes are at `/v1/files/{id}`, for visitors at `/v1/widget/files/{id}`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[expect(missing_docs, reason = "its id, and what is said about it")]
+pub struct FileView {
+    pub id: FileId,
+    #[serde(flatten)]
+    pub about: FileAbout,
+}
+
+/// What is said about a file; as JSON, sealed, in its message.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FileAbout {
+    /// What it's saved as.
+    pub name: String,
+    /// Its media type, by its content.
+    pub content_type: String,
+    /// Its bytes.
+    pub size: u64,
 }
 
 /// What the page said of itself when the session began; an empty object when it said nothing.
@@ -426,6 +458,7 @@ impl Views {
             author: AuthorView { id: None, name: None },
             content: None,
             metadata: json!({}),
+            file: None,
             client_id: None,
             created_at: event.occurred_at,
         };
@@ -435,8 +468,12 @@ impl Views {
                 view.thread_id = Some(message.thread_id);
                 view.content = self.open(Some(&message.content))?;
                 view.client_id.clone_from(&message.client_id);
-                let metadata = self.open(message.metadata.as_ref())?;
-                view.metadata = metadata.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or(json!({}));
+                if let Some(id) = message.file_id {
+                    view.file = self.file(message.metadata.as_ref())?.map(|about| FileView { id, about });
+                } else {
+                    let metadata = self.open(message.metadata.as_ref())?;
+                    view.metadata = metadata.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or(json!({}));
+                }
                 self.author(&mut view, event, Some(message.author_type))?;
             }
             Payload::NotePosted(note) => {
@@ -449,6 +486,14 @@ impl Views {
             payload => self.system(&mut view, tenant, payload)?,
         }
         Ok(Some(view))
+    }
+
+    /// What a message's metadata says about its file; `None` when its person was erased.
+    ///
+    /// # Errors
+    /// See [`ViewError`].
+    pub fn file(&self, metadata: Option<&Sealed>) -> Result<Option<FileAbout>, ViewError> {
+        Ok(self.open(metadata)?.and_then(|text| serde_json::from_str(&text).ok()))
     }
 
     fn author(&self, view: &mut EventView, event: &Event, kind: Option<AuthorType>) -> Result<(), ViewError> {

@@ -2,6 +2,9 @@
 //! Fresh ids are made at the edge (they arrive in commands); derived ids come from their cause, see [`derive_uuid`].
 
 use ring::digest::{Context, SHA256};
+use schemars::JsonSchema;
+use schemars::r#gen::SchemaGenerator;
+use schemars::schema::{InstanceType, Schema, SchemaObject};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
@@ -13,6 +16,12 @@ use uuid::Uuid;
 pub struct InvalidId {
     /// The kind of id that was expected, for example `conversation`.
     pub kind: &'static str,
+}
+
+/// The JSON schema of a text in a format, for example `uuid`.
+pub(crate) fn text_of(format: &str) -> Schema {
+    let kind = Some(InstanceType::String.into());
+    SchemaObject { instance_type: kind, format: Some(format.to_owned()), ..SchemaObject::default() }.into()
 }
 
 macro_rules! ids {
@@ -57,6 +66,20 @@ macro_rules! ids {
                     return Err(InvalidId { kind: $kind });
                 }
                 Uuid::try_parse(text).map(Self).map_err(|_| InvalidId { kind: $kind })
+            }
+        }
+
+        impl JsonSchema for $name {
+            fn is_referenceable() -> bool {
+                false
+            }
+
+            fn schema_name() -> String {
+                stringify!($name).to_owned()
+            }
+
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                text_of("uuid")
             }
         }
     )*};

@@ -3,6 +3,9 @@
 //! A [`Sealed`] is ChaCha20-Poly1305 under a [`PersonKey`]; person keys lie in `person_keys`, wrapped by the
 //! installation's [`KeyFile`]. Destroying a person's key erases every text about them, wherever it was copied.
 //! Sealing draws a nonce, so it happens at the edge: commands carry sealed texts, and the pure core never sees a word.
+//! [`stream`] seals files.
+
+pub mod stream;
 
 use crate::id::PersonId;
 use base64::Engine as _;

@@ -1,6 +1,10 @@
 //! Instants as milliseconds since the Unix epoch, written as RFC 3339 UTC with milliseconds.
 
+use crate::id::text_of;
 use chrono::{DateTime, SecondsFormat, Utc};
+use schemars::JsonSchema;
+use schemars::r#gen::SchemaGenerator;
+use schemars::schema::Schema;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -41,6 +45,21 @@ impl fmt::Display for Timestamp {
             Some(at) => f.write_str(&at.to_rfc3339_opts(SecondsFormat::Millis, true)),
             None => write!(f, "{}ms", self.0),
         }
+    }
+}
+
+/// As the API writes it.
+impl JsonSchema for Timestamp {
+    fn is_referenceable() -> bool {
+        false
+    }
+
+    fn schema_name() -> String {
+        "Timestamp".to_owned()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        text_of("date-time")
     }
 }
 

@@ -4,14 +4,19 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
 use datafusion::catalog::{CatalogProvider, CatalogProviderList, SchemaProvider, TableProvider};
 use datafusion::error::{DataFusionError, Result as DfResult};
+use datafusion::execution::session_state::SessionState;
+use datafusion::logical_expr::Expr;
 
+use crate::engine::RowFilters;
+use crate::error::QueryError;
+use crate::filter::{self, FilteredTable};
 use crate::scan::TenantTable;
 
 /// The one catalog a call sees; never part of what a caller needs to write.
@@ -117,19 +122,38 @@ pub trait TenantTables: Send + Sync + 'static {
     async fn wait_fresh(&self) -> Result<(), NotFresh>;
 }
 
-/// Everything one call can name: one catalog, one schema, the caller's tables.
+/// Everything one call can name: one catalog, one schema, the caller's tables with the rows the caller may see.
 pub(crate) struct CallCatalog {
     tables: HashMap<&'static str, Arc<TenantTable>>,
+    /// Bound once there is a session that knows the functions; until then no table opens.
+    filters: OnceLock<HashMap<String, Expr>>,
 }
 
 impl CallCatalog {
-    /// The catalog list for a session of `tenant`.
-    pub(crate) fn list(source: &Arc<dyn TenantTables>, tenant: &Arc<str>) -> Arc<dyn CatalogProviderList> {
+    pub(crate) fn new(source: &Arc<dyn TenantTables>, tenant: &Arc<str>) -> Arc<Self> {
         let tables = source.tables().into_iter().map(|def| {
             let table = TenantTable::new(def.clone(), Arc::clone(tenant), Arc::clone(source));
             (def.name, Arc::new(table))
         });
-        Arc::new(OneCatalog(Arc::new(OneSchema(Arc::new(Self { tables: tables.collect() })))))
+        Arc::new(Self { tables: tables.collect(), filters: OnceLock::new() })
+    }
+
+    /// The catalog list for the session of the call.
+    pub(crate) fn list(self: &Arc<Self>) -> Arc<dyn CatalogProviderList> {
+        Arc::new(OneCatalog(Arc::new(OneSchema(Arc::clone(self)))))
+    }
+
+    /// Binds the caller's filters and opens the tables.
+    /// # Errors  A filter that does not fit its table.
+    pub(crate) fn open(&self, state: &SessionState, filters: &RowFilters) -> Result<(), QueryError> {
+        let mut bound = HashMap::new();
+        for (name, conditions) in filters {
+            // A filter of a table that is not there hides nothing that is.
+            if let Some(table) = self.tables.get(name.as_str()) {
+                bound.insert(name.clone(), filter::bind(state, &table.schema(), conditions)?);
+            }
+        }
+        self.filters.set(bound).map_err(|_| QueryError::Internal)
     }
 }
 
@@ -148,7 +172,14 @@ impl SchemaProvider for CallCatalog {
     }
 
     async fn table(&self, name: &str) -> DfResult<Option<Arc<dyn TableProvider>>, DataFusionError> {
-        Ok(self.tables.get(name).map(|t| Arc::clone(t) as Arc<dyn TableProvider>))
+        let Some(table) = self.tables.get(name) else { return Ok(None) };
+        let closed =
+            || DataFusionError::Internal("a table was named before the caller's filters were bound".to_owned());
+        let filters = self.filters.get().ok_or_else(closed)?;
+        Ok(Some(match filters.get(name) {
+            None => Arc::clone(table) as Arc<dyn TableProvider>,
+            Some(predicate) => Arc::new(FilteredTable::new(Arc::clone(table), predicate.clone())),
+        }))
     }
 
     fn table_exist(&self, name: &str) -> bool {

@@ -14,7 +14,7 @@ use crate::template::{self, Args, Rendered, Template};
 use crate::zone;
 
 /// Sent by clients for themselves; no endpoint may use them.
-const RESERVED: [&str; 4] = ["from", "token", "q", "format"];
+pub const RESERVED_PARAMETERS: [&str; 4] = ["from", "token", "q", "format"];
 
 /// What ships: name and file.
 const SHIPPED: &[(&str, &str)] = &[
@@ -105,7 +105,7 @@ pub(crate) fn load(name: &str, text: &str) -> Result<Endpoint, LoadError> {
         return Err(fail("`TYPE endpoint` is missing".to_owned()));
     }
     let template = read_template(node).map_err(fail)?;
-    if let Some(reserved) = template.declared.iter().find(|d| RESERVED.contains(&d.name.as_str())) {
+    if let Some(reserved) = template.declared.iter().find(|d| RESERVED_PARAMETERS.contains(&d.name.as_str())) {
         return Err(fail(format!("the parameter `{}` is reserved", reserved.name)));
     }
     let parameters = template
@@ -146,7 +146,7 @@ impl Endpoint {
         params: &BTreeMap<String, Vec<String>>,
     ) -> Result<Rendered, QueryError> {
         let mut values = params.clone();
-        values.retain(|name, _| !RESERVED.contains(&name.as_str()));
+        values.retain(|name, _| !RESERVED_PARAMETERS.contains(&name.as_str()));
         let zone = zone_of(caller, &values)?;
         values.insert("time_zone".to_owned(), vec![zone.name().to_owned()]);
         if self.template.declared.iter().any(|d| d.name == "date_from") {

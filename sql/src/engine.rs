@@ -19,13 +19,14 @@ use futures_util::future::BoxFuture;
 use tokio::runtime::{Builder, Runtime};
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::catalog::TenantTables;
+use crate::catalog::{CallCatalog, TableDef, TenantTables};
 use crate::endpoints::{EndpointDescription, Endpoints, LoadError};
 use crate::error::{QueryError, from_datafusion};
+use crate::format::{self, Format};
 use crate::gate::{self, Passed};
 use crate::tenants::{Slot, Tenants};
 use crate::watch::{self, Watch};
-use crate::{json, measure, session, template};
+use crate::{measure, session, template};
 
 /// Parsing and planning are recursive; [`gate::OPERATORS_MAX`] operators need well under a tenth of this.
 const STACK_BYTES: usize = 16 * 1024 * 1024;
@@ -72,6 +73,12 @@ impl Default for Limits {
     }
 }
 
+/// A request's parameters: each one's texts in the order they came.
+pub type Params = BTreeMap<String, Vec<String>>;
+
+/// Conditions that a table's rows must all meet for a caller, by table: SQL over that table's columns.
+pub type RowFilters = BTreeMap<String, Vec<String>>;
+
 /// Who asks, and when.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
@@ -81,6 +88,8 @@ pub struct Caller {
     pub time_zone: String,
     /// Milliseconds since 1970: `now()`, and the end of the default period.
     pub now_ms: i64,
+    /// From the credential, never from the request. They hold wherever the tables are named, in endpoints too.
+    pub filters: RowFilters,
 }
 
 /// All rows of a query, within [`Limits`].
@@ -102,16 +111,15 @@ pub struct QueryResult {
     pub bytes_read: u64,
     /// Bytes of `batches`.
     pub bytes: usize,
+    /// The statement's own `FORMAT`, if it has one.
+    pub format: Option<Format>,
 }
 
 impl QueryResult {
-    /// The answer as Tinybird's JSON. Takes milliseconds a megabyte: [`Reports::json`] does it off the caller's thread.
+    /// The answer as Tinybird's JSON. Takes milliseconds a megabyte: [`Reports::encode`] does it off the caller's thread.
     /// # Errors  `Internal` for a value that cannot be shown.
     pub fn to_json(&self) -> Result<Vec<u8>, QueryError> {
-        json::encode(self).map_err(|e| {
-            tracing::error!(error = %e, "a report's JSON failed");
-            QueryError::Internal
-        })
+        format::encode(self, Format::Json, usize::MAX)
     }
 }
 
@@ -142,7 +150,7 @@ struct Inner {
 /// What to run: read on the engine's threads, since reading is recursive too.
 enum Work {
     Sql(String),
-    Endpoint(String, BTreeMap<String, Vec<String>>),
+    Endpoint { name: String, params: Params, over: Option<String> },
 }
 
 impl Reports {
@@ -169,13 +177,22 @@ impl Reports {
 
     /// Calls an endpoint. `params` are the request's; reserved and unknown ones are ignored.
     /// # Errors  See [`QueryError`].
-    pub async fn endpoint(
+    pub async fn endpoint(&self, caller: &Caller, name: &str, params: &Params) -> Result<QueryResult, QueryError> {
+        let work = Work::Endpoint { name: name.to_owned(), params: params.clone(), over: None };
+        self.run(caller.clone(), work).await
+    }
+
+    /// Calls an endpoint and runs a SELECT over its result, which is the one table there is: `_`.
+    /// # Errors  See [`QueryError`].
+    pub async fn endpoint_over(
         &self,
         caller: &Caller,
         name: &str,
-        params: &BTreeMap<String, Vec<String>>,
+        params: &Params,
+        sql: &str,
     ) -> Result<QueryResult, QueryError> {
-        self.run(caller.clone(), Work::Endpoint(name.to_owned(), params.clone())).await
+        let work = Work::Endpoint { name: name.to_owned(), params: params.clone(), over: Some(sql.to_owned()) };
+        self.run(caller.clone(), work).await
     }
 
     /// The tables that a statement names, for a route to check scopes before it runs the statement. Without
@@ -186,10 +203,38 @@ impl Reports {
         self.spawn(async move { gate::read(&sql).map(|passed| passed.tables) }).await
     }
 
-    /// [`QueryResult::to_json`] on the engine's threads.
-    /// # Errors  `Internal`.
+    /// Whether a row filter can be read, and fits its table if there is one of that name.
+    /// # Errors  What is wrong with it.
+    pub async fn check_filter(&self, tenant: &str, table: &str, condition: &str) -> Result<(), QueryError> {
+        let inner = Arc::clone(&self.inner);
+        let (condition, tenant) = (condition.to_owned(), Arc::<str>::from(tenant));
+        let filters = RowFilters::from([(table.to_owned(), vec![condition.clone()])]);
+        self.spawn(async move {
+            gate::condition(&condition)?;
+            let slot = inner.tenants.slot(&tenant)?;
+            let catalog = CallCatalog::new(&inner.tables, &tenant);
+            let state = session::state(&catalog, Arc::clone(&slot.runtime), 1, DateTime::UNIX_EPOCH);
+            catalog.open(&state, &filters)
+        })
+        .await
+    }
+
+    /// The answer's bytes, made on the engine's threads. `ResultTooLarge` when they pass [`Limits::result_bytes`].
+    /// # Errors  See [`QueryError`].
+    pub async fn encode(&self, result: QueryResult, format: Format) -> Result<Vec<u8>, QueryError> {
+        let bytes_max = self.inner.limits.result_bytes;
+        self.spawn(async move { format::encode(&result, format, bytes_max) }).await
+    }
+
+    /// [`Reports::encode`] as JSON.
+    /// # Errors  See [`QueryError`].
     pub async fn json(&self, result: QueryResult) -> Result<Vec<u8>, QueryError> {
-        self.spawn(async move { result.to_json() }).await
+        self.encode(result, Format::Json).await
+    }
+
+    /// Every table and its columns.
+    pub fn tables(&self) -> Vec<TableDef> {
+        self.inner.tables.tables()
     }
 
     /// Every endpoint, by name.
@@ -274,11 +319,15 @@ impl Inner {
     ) -> Result<QueryResult, QueryError> {
         let passed = match work {
             Work::Sql(sql) => gate::read(&sql)?,
-            Work::Endpoint(name, params) => self.read_endpoint(caller, &name, &params)?,
+            Work::Endpoint { name, params, over } => {
+                let passed = self.read_endpoint(caller, &name, &params)?;
+                match over {
+                    Some(sql) => passed.under(&sql)?,
+                    None => passed,
+                }
+            }
         };
-        if let Some(format) = passed.format.as_deref().filter(|f| *f != "JSON") {
-            return Err(QueryError::sql(format!("FORMAT {format} is not there; JSON is"), None));
-        }
+        let format = passed.format.as_deref().map(Format::parse).transpose()?;
         if !passed.tables.is_empty() {
             let known = self.tables.tables();
             if let Some(unknown) = passed.tables.iter().find(|t| known.iter().all(|k| k.name != t.as_str())) {
@@ -289,17 +338,14 @@ impl Inner {
         let tenant: Arc<str> = Arc::from(caller.tenant.as_str());
         let now = DateTime::from_timestamp_millis(caller.now_ms).ok_or(QueryError::Internal)?;
         let runtime = Arc::clone(&slot.runtime);
-        let state = session::state(&self.tables, &tenant, runtime, self.limits.threads.max(1), now);
+        let catalog = CallCatalog::new(&self.tables, &tenant);
+        let state = session::state(&catalog, runtime, self.limits.threads.max(1), now);
+        catalog.open(&state, &caller.filters)?;
         let plan = self.plan(&state, passed, watch).await.map_err(|e| self.error(&e))?;
-        self.collect(&state, plan, started).await
+        Ok(QueryResult { format, ..self.collect(&state, plan, started).await? })
     }
 
-    fn read_endpoint(
-        &self,
-        caller: &Caller,
-        name: &str,
-        params: &BTreeMap<String, Vec<String>>,
-    ) -> Result<Passed, QueryError> {
+    fn read_endpoint(&self, caller: &Caller, name: &str, params: &Params) -> Result<Passed, QueryError> {
         let endpoint = self.endpoints.get(name).ok_or_else(|| QueryError::NoEndpoint(name.to_owned()))?;
         let rendered = endpoint.render(caller, params)?;
         let mut statement = gate::parse(&rendered.sql)?;
@@ -348,7 +394,17 @@ impl Inner {
         let (rows_read, bytes_read) = measure::read(&plan);
         let elapsed = started.elapsed();
         let rows_before_limit_at_least = rows;
-        Ok(QueryResult { schema, batches, rows, rows_before_limit_at_least, elapsed, rows_read, bytes_read, bytes })
+        Ok(QueryResult {
+            schema,
+            batches,
+            rows,
+            rows_before_limit_at_least,
+            elapsed,
+            rows_read,
+            bytes_read,
+            bytes,
+            format: None,
+        })
     }
 
     fn error(&self, e: &DataFusionError) -> QueryError {

@@ -11,9 +11,11 @@ use datafusion::execution::context::SQLOptions;
 use datafusion::logical_expr::{Expr, LogicalPlan, WindowFunctionDefinition};
 use datafusion::sql::parser::{DFParserBuilder, Statement};
 use datafusion::sql::resolve::resolve_table_references;
+use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
 use datafusion::sql::sqlparser::ast::{self, SetExpr, TableFactor, Visit, Visitor};
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
+use datafusion::sql::sqlparser::parser::Parser;
 use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
 
 use crate::catalog::{CATALOG, SCHEMA};
@@ -36,8 +38,75 @@ pub(crate) struct Passed {
     pub(crate) statement: Statement,
     /// The tables it names, without duplicates, in order.
     pub(crate) tables: Vec<String>,
-    /// The trailing `FORMAT`, upper case.
+    /// The trailing `FORMAT`, as it was written.
     pub(crate) format: Option<String>,
+}
+
+/// The name of an endpoint's result in a query over it.
+const RESULT: &str = "_";
+
+impl Passed {
+    /// A caller's query over this one's result: the result is a common table named `_`, and nothing else is there.
+    /// # Errors  As [`read`]; 403 for any other table.
+    pub(crate) fn under(self, sql: &str) -> Result<Self, QueryError> {
+        let mut outer = read(sql)?;
+        if let Some(other) = outer.tables.iter().find(|t| *t != RESULT) {
+            let message = format!("`{other}`: a query over an endpoint reads only its result, `{RESULT}`");
+            return Err(QueryError::not_allowed(message, None));
+        }
+        let (Some(query), Statement::Statement(inner)) = (plain_query(&mut outer.statement), self.statement) else {
+            return Err(QueryError::not_allowed("EXPLAIN over an endpoint", None));
+        };
+        let ast::Statement::Query(result) = *inner else { return Err(QueryError::Internal) };
+        let alias = ast::TableAlias {
+            explicit: true,
+            name: ast::Ident::with_quote('"', RESULT),
+            columns: Vec::new(),
+            at: None,
+        };
+        let result = ast::Cte {
+            alias,
+            query: result,
+            from: None,
+            materialized: None,
+            closing_paren_token: AttachedToken::empty(),
+        };
+        // First, so that the caller's own common tables see it, and it sees none of them.
+        let nothing =
+            || ast::With { with_token: AttachedToken::empty(), recursive: false, cte_tables: Vec::with_capacity(1) };
+        query.with.get_or_insert_with(nothing).cte_tables.insert(0, result);
+        Ok(Self { statement: outer.statement, tables: self.tables, format: outer.format })
+    }
+}
+
+fn plain_query(statement: &mut Statement) -> Option<&mut ast::Query> {
+    match statement {
+        Statement::Statement(inner) => match inner.as_mut() {
+            ast::Statement::Query(query) => Some(query),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// Reads a token's row filter: one condition over the columns of one table.
+/// # Errors  As [`read`]; 403 for a query inside it.
+pub(crate) fn condition(text: &str) -> Result<ast::Expr, QueryError> {
+    let tokens = tokens(text)?;
+    let dialect = GenericDialect {};
+    let mut parser =
+        Parser::new(&dialect).with_recursion_limit(PARSER_RECURSION_MAX).with_tokens_with_locations(tokens);
+    let expr = parser.parse_expr().map_err(|e| from_parser(&e.to_string()))?;
+    let next = parser.peek_token();
+    if next.token != Token::EOF {
+        let position = Position { line: next.span.start.line, column: next.span.start.column };
+        return Err(QueryError::sql(format!("the condition ends before `{}`", next.token), Some(position)));
+    }
+    let mut checker = Checker { tables: 0, queries: false };
+    match expr.visit(&mut checker) {
+        ControlFlow::Break(e) => Err(e),
+        ControlFlow::Continue(()) => Ok(expr),
+    }
 }
 
 /// Reads a caller's statement.
@@ -48,12 +117,9 @@ pub(crate) fn read(sql: &str) -> Result<Passed, QueryError> {
 
 /// Parses without checking what the statement does: [`check`] must follow.
 pub(crate) fn parse(sql: &str) -> Result<Statement, QueryError> {
-    if sql.len() > SQL_BYTES_MAX {
-        return Err(QueryError::SqlTooLarge { what: "bytes", found: sql.len(), limit: SQL_BYTES_MAX });
-    }
+    let mut tokens = tokens(sql)?;
+    let format = take_format(&mut tokens);
     let dialect = GenericDialect {};
-    let tokens = Tokenizer::new(&dialect, sql).tokenize_with_location().map_err(|e| from_parser(&e.to_string()))?;
-    count(&tokens)?;
     let mut parser = DFParserBuilder::new(tokens)
         .with_dialect(&dialect)
         .with_recursion_limit(PARSER_RECURSION_MAX)
@@ -61,10 +127,69 @@ pub(crate) fn parse(sql: &str) -> Result<Statement, QueryError> {
         .map_err(|e| from_datafusion(&e, 0, 0))?;
     let mut statements = parser.parse_statements().map_err(|e| from_datafusion(&e, 0, 0))?;
     match (statements.pop_front(), statements.len()) {
-        (Some(statement), 0) => Ok(statement),
+        (Some(mut statement), 0) => {
+            if let Some(name) = format {
+                inner_query(&mut statement)?.format_clause = Some(ast::FormatClause::Identifier(name));
+            }
+            Ok(statement)
+        }
         (None, _) => Err(QueryError::sql("there is no statement; send one SELECT", None)),
         (_, more) => Err(QueryError::not_allowed(format!("{} statements; send one SELECT at a time", more + 1), None)),
     }
+}
+
+/// Takes a trailing `FORMAT name` off. The parser would read `SELECT 1 FORMAT CSV` as a column named `format`.
+fn take_format(tokens: &mut Vec<TokenWithSpan>) -> Option<ast::Ident> {
+    let skipped = |token: &Token| matches!(token, Token::Whitespace(_) | Token::SemiColon | Token::EOF);
+    let mut words = tokens.iter().enumerate().rev().filter(|(_, t)| !skipped(&t.token));
+    let ((_, name), (at, format), (_, before)) = (words.next()?, words.next()?, words.next()?);
+    let (Token::Word(name), Token::Word(format)) = (&name.token, &format.token) else { return None };
+    let is_format = format.keyword == Keyword::FORMAT && format.quote_style.is_none() && name.quote_style.is_none();
+    // `FROM format f` names a table, `SELECT format f` a column.
+    let ends_something = match &before.token {
+        Token::Word(word) => !operator_word(word.keyword) && !opening_word(word.keyword),
+        Token::RParen | Token::RBracket => true,
+        Token::Mul => true,
+        token => is_literal(token),
+    };
+    if !is_format || !ends_something {
+        return None;
+    }
+    let name = ast::Ident::new(name.value.clone());
+    tokens.truncate(at);
+    Some(name)
+}
+
+/// After these, a name begins.
+fn opening_word(keyword: Keyword) -> bool {
+    matches!(
+        keyword,
+        Keyword::FROM
+            | Keyword::AS
+            | Keyword::WITH
+            | Keyword::DISTINCT
+            | Keyword::ALL
+            | Keyword::WHERE
+            | Keyword::HAVING
+            | Keyword::QUALIFY
+            | Keyword::BY
+            | Keyword::ON
+            | Keyword::THEN
+            | Keyword::ELSE
+            | Keyword::LIMIT
+            | Keyword::OFFSET
+    )
+}
+
+/// The tokens of a text within the limits.
+fn tokens(sql: &str) -> Result<Vec<TokenWithSpan>, QueryError> {
+    if sql.len() > SQL_BYTES_MAX {
+        return Err(QueryError::SqlTooLarge { what: "bytes", found: sql.len(), limit: SQL_BYTES_MAX });
+    }
+    let dialect = GenericDialect {};
+    let tokens = Tokenizer::new(&dialect, sql).tokenize_with_location().map_err(|e| from_parser(&e.to_string()))?;
+    count(&tokens)?;
+    Ok(tokens)
 }
 
 /// Counts operators and nesting over the tokens, without recursion.
@@ -169,10 +294,10 @@ pub(crate) fn check(mut statement: Statement) -> Result<Passed, QueryError> {
     let query = inner_query(&mut statement)?;
     let format = match query.format_clause.take() {
         None => None,
-        Some(ast::FormatClause::Identifier(name)) => Some(name.value.to_ascii_uppercase()),
+        Some(ast::FormatClause::Identifier(name)) => Some(name.value),
         Some(ast::FormatClause::Null) => return Err(QueryError::not_allowed("FORMAT NULL", None)),
     };
-    let mut checker = Checker::default();
+    let mut checker = Checker { tables: 0, queries: true };
     if let ControlFlow::Break(e) = query.visit(&mut checker) {
         return Err(e);
     }
@@ -222,15 +347,19 @@ fn first_word(statement: &ast::Statement) -> String {
 }
 
 /// Refuses every construct that writes, reads files, generates rows, or reaches around the catalog.
-#[derive(Default)]
 struct Checker {
     tables: usize,
+    /// Whether there may be queries at all.
+    queries: bool,
 }
 
 impl Visitor for Checker {
     type Break = QueryError;
 
     fn pre_visit_query(&mut self, query: &ast::Query) -> ControlFlow<QueryError> {
+        if !self.queries {
+            return refuse("a query inside a condition", None);
+        }
         if let Some(with) = &query.with
             && with.recursive
         {

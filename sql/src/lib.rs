@@ -5,18 +5,21 @@
 //! - `gate`: what SQL may pass, and the limits on its text. `functions`, `text`, `percentile`: what it may call.
 //! - `engine` ([`Reports`]), `session`, `tenants`, `measure`, `watch`, `once`: running it within the limits of its tenant.
 //! - `endpoints` (`endpoints/*.pipe`), `datafile`, `template`, `zone`: a call's parameters to SQL with bound values.
-//! - `json`: the answer in Tinybird's shape. `error`: every way to fail, with its HTTP status.
+//! - `filter`: the rows that a token may see. `format`, `cell`: the answer as JSON, CSV, TSV, Parquet or Arrow.
+//! - `error`: every way to fail, with its HTTP status.
 //!
 //! Start at [`Reports::query`]. A tenant's name comes with the call and reaches only [`TenantTables::snapshot`].
 
 pub mod catalog;
+mod cell;
 mod datafile;
 mod endpoints;
 mod engine;
 mod error;
+mod filter;
+mod format;
 mod functions;
 mod gate;
-mod json;
 mod measure;
 mod newest;
 mod once;
@@ -30,8 +33,8 @@ mod watch;
 mod zone;
 
 pub use catalog::{NewestBy, NotFresh, ParquetFile, SnapshotGuard, TableDef, TableSnapshot, TablesError, TenantTables};
-pub use endpoints::{EndpointDescription, LoadError, ParameterDescription};
-pub use engine::{Caller, Limits, QueryResult, Reports, StartError};
+pub use endpoints::{EndpointDescription, LoadError, ParameterDescription, RESERVED_PARAMETERS};
+pub use engine::{Caller, Limits, Params, QueryResult, Reports, RowFilters, StartError};
 pub use error::{Position, QueryError};
+pub use format::{Format, type_name};
 pub use gate::{NESTING_MAX, OPERATORS_MAX, SQL_BYTES_MAX, TABLES_MAX};
-pub use json::type_name;

@@ -15,6 +15,7 @@ use datafusion::physical_expr::expressions::Literal;
 use datafusion::physical_plan::ExecutionPlan;
 
 use crate::error::QueryError;
+use crate::filter::CurtainExec;
 
 /// Text constants of a planned query: each may be written out once a row of a batch. Twice the largest statement,
 /// so that only constants that the SQL computes or repeats can pass it.
@@ -56,11 +57,17 @@ fn text_bytes(value: &ScalarValue) -> usize {
     value.try_as_str().flatten().map_or(0, str::len)
 }
 
-/// Rows and bytes that the scans of a finished plan gave out.
+/// Rows and bytes that the scans of a finished plan gave out; of a table with a row filter, those it let through.
 pub(crate) fn read(plan: &Arc<dyn ExecutionPlan>) -> (u64, u64) {
     let (mut rows, mut read) = (0, 0);
     // The closure never fails.
     let _ = plan.apply(|node| {
+        if let Some(curtain) = node.downcast_ref::<CurtainExec>() {
+            let (given, bytes) = curtain.given();
+            rows += given;
+            read += bytes;
+            return Ok(TreeNodeRecursion::Jump);
+        }
         if let Some(scan) = node.downcast_ref::<DataSourceExec>() {
             match scan.data_source().downcast_ref::<MemorySourceConfig>() {
                 Some(memory) => {

@@ -15,7 +15,7 @@ use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::prelude::SessionConfig;
 
-use crate::catalog::{CATALOG, CallCatalog, SCHEMA, TenantTables};
+use crate::catalog::{CATALOG, CallCatalog, SCHEMA};
 use crate::functions;
 use crate::text::Budget;
 
@@ -47,8 +47,7 @@ pub(crate) fn runtime(
 
 /// The session of one call.
 pub(crate) fn state(
-    tables: &Arc<dyn TenantTables>,
-    tenant: &Arc<str>,
+    catalog: &Arc<CallCatalog>,
     runtime: Arc<RuntimeEnv>,
     partitions: usize,
     now: DateTime<Utc>,
@@ -68,7 +67,7 @@ pub(crate) fn state(
     SessionStateBuilder::new()
         .with_config(config)
         .with_runtime_env(runtime)
-        .with_catalog_list(CallCatalog::list(tables, tenant))
+        .with_catalog_list(catalog.list())
         .with_scalar_functions(functions::scalar(&budget))
         .with_aggregate_functions(functions::aggregate())
         .with_window_functions(SessionStateDefaults::default_window_functions())

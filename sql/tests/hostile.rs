@@ -154,7 +154,7 @@ async fn files_catalogs_and_generators() {
         "SELECT * FROM (WITH RECURSIVE r AS (SELECT 1 AS n UNION ALL SELECT n FROM r) SELECT * FROM r) x",
         "SELECT * FROM messages SETTINGS max_threads = 100",
         "SELECT * FROM messages FOR UPDATE",
-        "SELECT 1 FORMAT Parquet",
+        "SELECT 1 FORMAT Pretty",
         "SELECT nosuch FROM messages",
         "SELECT * FROM messages m JOIN nosuch n ON true",
     ] {

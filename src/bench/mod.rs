@@ -1,9 +1,11 @@
 //! `bench`: what things cost here, beside what the disk itself costs.
 //!
 //! - [`append`]: the log alone. [`send`]: a message from one party to the other's socket. [`disk`]: the baseline.
+//! - [`inbox`]: lists, filters and searches of a tenant with a million conversations.
 
 pub mod append;
 pub mod disk;
+pub mod inbox;
 pub mod send;
 
 use anyhow::Context as _;
@@ -24,6 +26,8 @@ enum What {
     Append(Common),
     /// Messages: send, durable acknowledgement, the other party's socket; by messages in flight
     Send(Common),
+    /// Lists, filters and searches of an inbox with a million conversations
+    Inbox(inbox::InboxArgs),
 }
 
 /// Flags of every benchmark.
@@ -100,5 +104,6 @@ pub async fn run(args: BenchArgs) -> anyhow::Result<()> {
     match args.what {
         What::Append(common) => tokio::task::spawn_blocking(move || append::run(&common)).await?,
         What::Send(common) => send::run(&common).await,
+        What::Inbox(args) => inbox::run(&args).await,
     }
 }

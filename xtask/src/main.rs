@@ -61,11 +61,12 @@ fn test(filter: &[String]) -> anyhow::Result<()> {
     step("tests", &mut tests)
 }
 
-/// What the tests run beside the compiler: real servers and clients from PyPI in environments of their own, and the
-/// README's tour.
+/// What the tests run beside the compiler: real servers and clients from PyPI and npm in folders of their own, npm's
+/// package that makes the web's types, and the README's tour.
 fn needs_tools() -> anyhow::Result<()> {
-    let tools: [(&str, &[&str], &str); 4] = [
+    let tools: [(&str, &[&str], &str); 5] = [
         ("python3", &["-c", "import venv, ensurepip"], "python3-venv"),
+        ("npm", &["--version"], "npm"),
         ("bash", &["--version"], "bash"),
         ("curl", &["--version"], "curl"),
         ("jq", &["--version"], "jq"),

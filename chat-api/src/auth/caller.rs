@@ -4,9 +4,10 @@
 //! sign in, ends every earlier session, so the next request with an old token is refused. Sockets use the same functions
 //! as routes.
 
-use super::tokens;
+use super::{scopes, tokens};
 use crate::app::App;
 use crate::core::state::Conversation;
+use crate::limits::{BucketKey, Quota};
 use crate::store::read;
 use axum::http::HeaderMap;
 use ingest::event::Actor;
@@ -120,14 +121,17 @@ pub struct TokenCaller {
     pub tenant: TenantId,
     /// What it may read; empty reads everything.
     pub scopes: Vec<Scope>,
+    /// How often it may call, and whose bucket that is.
+    pub rate: Option<(BucketKey, u32)>,
+    /// What is left of that, after this call.
+    pub quota: Option<Quota>,
 }
 
 impl TokenCaller {
     /// Whether it may do `kind` (`PIPES:READ`, `DATASOURCES:READ`) with `resource`.
     #[must_use]
     pub fn may(&self, kind: &str, resource: &str) -> bool {
-        let grants = |scope: &Scope| scope.r#type == kind && (scope.resource == "*" || scope.resource == resource);
-        self.scopes.is_empty() || self.scopes.iter().any(grants)
+        scopes::may(&self.scopes, kind, resource)
     }
 }
 
@@ -244,7 +248,7 @@ pub fn chat(app: &App, token: &str) -> Result<Caller, AuthError> {
     }
 }
 
-/// A `/v0` token, or the access token of an agent who may see the tenant's reports.
+/// A `/v0` token, a JWT that the tenant signed, or the access token of an agent who may see the tenant's reports.
 ///
 /// # Errors
 /// See [`AuthError`].
@@ -256,14 +260,29 @@ pub fn reports(app: &App, token: &str) -> Result<TokenCaller, AuthError> {
         return if found.expires_at.is_some_and(|ends| ends <= now) {
             Err(AuthError::Invalid)
         } else {
-            Ok(TokenCaller { tenant: found.tenant, scopes: found.scopes })
+            let rate = found.limits.map(|limits| (BucketKey::text(&sha256), limits.rps));
+            Ok(TokenCaller { tenant: found.tenant, scopes: found.scopes, rate, quota: None })
         };
+    }
+    if let Some(claims) = tokens::open_report(&app.key_file, token) {
+        return signed_by_tenant(app, claims, &sha256);
     }
     let caller = agent(app, token)?;
     if !caller.may(Permission::ReportsRead) {
         return Err(AuthError::Invalid);
     }
-    Ok(TokenCaller { tenant: caller.tenant, scopes: Vec::new() })
+    Ok(TokenCaller { tenant: caller.tenant, scopes: Vec::new(), rate: None, quota: None })
+}
+
+/// A JWT says itself what it may do; one that doesn't, or not in a way that can be understood, may nothing.
+fn signed_by_tenant(app: &App, claims: tokens::ReportClaims, sha256: &str) -> Result<TokenCaller, AuthError> {
+    let tenant = claims.workspace_id;
+    let known = app.pool.read(|connection| read::tenant(connection, tenant))?.is_some();
+    if !known || claims.scopes.is_empty() || scopes::check(&claims.scopes).is_err() {
+        return Err(AuthError::Invalid);
+    }
+    let rate = claims.limits.map(|limits| (BucketKey::text(sha256), limits.rps));
+    Ok(TokenCaller { tenant, scopes: claims.scopes, rate, quota: None })
 }
 
 /// Why someone isn't the operator.

@@ -4,12 +4,14 @@
 //! - [`tokens`]: access tokens, visitor sessions, refresh tokens, `/v0` tokens, and their crypto.
 //! - [`challenges`]: mailed codes and links, derived and never stored.
 //! - [`identity`]: the hash by which a tenant vouches for a visitor, and its secret.
+//! - [`scopes`]: what a `/v0` token may read, of which rows, under which fixed parameters.
 //! - [`passwords`]: argon2id on a bounded pool.
 
 pub mod caller;
 pub mod challenges;
 pub mod identity;
 pub mod passwords;
+pub mod scopes;
 pub mod tokens;
 
 pub use caller::{AgentCaller, AuthError, Caller, OperatorRefusal, TokenCaller, VisitorCaller, operator};

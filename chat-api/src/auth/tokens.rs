@@ -7,6 +7,7 @@ use axum::http::{HeaderMap, header};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
 use ingest::id::{AgentId, ChatbotId, ConversationId, SessionId, TenantId, VisitorId};
+use ingest::payload::{Scope, TokenLimits};
 use ingest::seal::KeyFile;
 use ingest::time::Timestamp;
 use jsonwebtoken::crypto::{CryptoProvider, JwtSigner, JwtVerifier, KeyUtils};
@@ -34,6 +35,8 @@ const TOKEN_BYTES_MAX: usize = 2_048;
 
 const AGENT_AUDIENCE: &str = "parlance:agent";
 const VISITOR_AUDIENCE: &str = "parlance:visitor";
+/// Followed by the tenant's id, what a tenant's key is derived from.
+const REPORT_KEY_CONTEXT: &[u8] = b"parlance:reports:";
 
 /// What an agent's access token says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,6 +72,17 @@ pub enum TokenError {
     /// Signing failed; a fault of ours.
     #[error("failed to sign a token: {0}")]
     Sign(#[from] jsonwebtoken::errors::Error),
+}
+
+/// What a JWT says that a tenant signed for readers of its reports: Tinybird's claims. Others are ignored.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[expect(missing_docs, reason = "claims by their names")]
+pub struct ReportClaims {
+    pub workspace_id: TenantId,
+    pub exp: i64,
+    pub scopes: Vec<Scope>,
+    #[serde(default)]
+    pub limits: Option<TokenLimits>,
 }
 
 struct Hs256(hmac::Key);
@@ -198,6 +212,40 @@ pub fn open_visitor(key_file: &KeyFile, token: &str) -> Option<VisitorClaims> {
     open(key_file, VISITOR_AUDIENCE, token.strip_prefix(VISITOR_PREFIX)?)
 }
 
+/// The key under which a tenant signs JWTs for readers of its reports: derived from the installation's, so it is
+/// stored nowhere. 64 hex digits, to be used as they are.
+#[must_use]
+pub fn report_key(key_file: &KeyFile, tenant: TenantId) -> String {
+    let mut context = REPORT_KEY_CONTEXT.to_vec();
+    context.extend_from_slice(tenant.bytes());
+    hex::encode(hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key_file.signing_key()), &context))
+}
+
+/// The claims of a JWT that a tenant signed and that is not expired. Whose key it is checked with, its `workspace_id`
+/// says; so only that tenant can have signed it.
+#[must_use]
+pub fn open_report(key_file: &KeyFile, token: &str) -> Option<ReportClaims> {
+    /// Scopes, filters and fixed parameters take their place.
+    const BYTES_MAX: usize = 16 * 1_024;
+    #[derive(Deserialize)]
+    struct Signer {
+        workspace_id: TenantId,
+    }
+    if token.len() > BYTES_MAX {
+        return None;
+    }
+    let payload = BASE64.decode(token.split('.').nth(1)?).ok()?;
+    let signer: Signer = serde_json::from_slice(&payload).ok()?;
+    install_provider();
+    let mut validation = Validation::new(Algorithm::HS256);
+    validation.validate_aud = false;
+    validation.set_required_spec_claims(&["exp"]);
+    validation.leeway = 0;
+    validation.validate_nbf = true;
+    let key = DecodingKey::from_secret(report_key(key_file, signer.workspace_id).as_bytes());
+    jsonwebtoken::decode::<ReportClaims>(token, &key, &validation).ok().map(|data| data.claims)
+}
+
 /// Random bytes from the system.
 ///
 /// # Errors
@@ -307,6 +355,36 @@ mod tests {
         for header in [r#"{"alg":"none"}"#, r#"{"alg":"HS512"}"#, r#"{"alg":"RS256"}"#] {
             assert_eq!(open_agent(&keys, &format!("{}.{rest}", BASE64.encode(header))), None, "{header}");
         }
+    }
+
+    /// Signed by whom it names, and by nobody else.
+    #[test]
+    fn a_tenants_jwt_opens_under_its_own_key_only() {
+        let (_dir, keys) = key_file();
+        let (tenant, other) = (TenantId::fresh(), TenantId::fresh());
+        install_provider();
+        let signed = |key: &str, claims: serde_json::Value| {
+            let key = EncodingKey::from_secret(key.as_bytes());
+            jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &key).expect("signs")
+        };
+        let claims = |exp: i64| {
+            serde_json::json!({ "workspace_id": tenant, "name": "front", "iat": 1, "exp": exp,
+                "scopes": [{ "type": "PIPES:READ", "resource": "usage", "fixed_params": { "by": "day" } }],
+                "limits": { "rps": 10 } })
+        };
+        let (now, own) = (Timestamp::now().0 / 1_000, report_key(&keys, tenant));
+        let opened = open_report(&keys, &signed(&own, claims(now + 60))).expect("ours");
+        assert_eq!((opened.workspace_id, opened.limits), (tenant, Some(TokenLimits { rps: 10 })));
+        assert_eq!(opened.scopes[0].resource, "usage");
+        assert_eq!(open_report(&keys, &signed(&report_key(&keys, other), claims(now + 60))), None, "another's key");
+        assert_eq!(open_report(&keys, &signed("", claims(now + 60))), None, "no key");
+        assert_eq!(open_report(&keys, &signed(&own, claims(now - 1))), None, "expired");
+        let mut endless = claims(0);
+        endless.as_object_mut().expect("an object").remove("exp");
+        assert_eq!(open_report(&keys, &signed(&own, endless)), None, "without an end");
+        let body = BASE64.encode(claims(now + 60).to_string());
+        let unsigned = format!("{}.{body}.", BASE64.encode(r#"{"alg":"none","typ":"JWT"}"#));
+        assert_eq!(open_report(&keys, &unsigned), None, "unsigned");
     }
 
     #[test]

@@ -31,7 +31,7 @@ pub(super) fn decide(state: &State, command: &Command, emit: &mut Emit<'_>) -> R
         K::SetAgentStatus { agent_id, status, accepting_chats } => {
             set_agent_status(state, command, *agent_id, *status, *accepting_chats, emit)?;
         }
-        K::CreateToken { token_id, name, sha256, scopes, expires_at } => {
+        K::CreateToken { token_id, name, sha256, scopes, expires_at, limits } => {
             require(state, command, Permission::TokensWrite, "create tokens")?;
             emit.tenant(TokenCreated {
                 token_id: *token_id,
@@ -39,6 +39,7 @@ pub(super) fn decide(state: &State, command: &Command, emit: &mut Emit<'_>) -> R
                 sha256: sha256.clone(),
                 scopes: scopes.clone(),
                 expires_at: *expires_at,
+                limits: *limits,
             });
         }
         _ => return Ok(false),

@@ -9,7 +9,7 @@ use ingest::id::{
 use ingest::payload::{
     AgentStatus, AgentUpdated, AuthorType, CannedResponseCreated, CannedResponseUpdated, ChallengeKind, ChatbotCreated,
     ChatbotUpdated, GroupCreated, GroupMembersChanged, GroupUpdated, InvitationCreated, PermissionSet, Resource, Role,
-    RoleCreated, RoleUpdated, Scope, TagCreated, TagUpdated, TenantUpdated, Trigger,
+    RoleCreated, RoleUpdated, Scope, TagCreated, TagUpdated, TenantUpdated, TokenLimits, Trigger,
 };
 use ingest::seal::Sealed;
 use ingest::time::Timestamp;
@@ -84,6 +84,16 @@ pub enum ChallengeUse {
     Wrong,
 }
 
+/// By what a visitor is looked up; of what isn't said here nothing changes. It goes beside the log, not into it: erasing
+/// must take it away.
+#[derive(Debug, Clone, Default)]
+pub struct LookUp {
+    /// The HMAC of their address.
+    pub email_hmac: Option<String>,
+    /// HMACs of the words of their name.
+    pub name_hmacs: Option<Vec<String>>,
+}
+
 /// A visitor of a session: made, or when they are known already, told what is new.
 #[derive(Debug, Clone)]
 #[expect(missing_docs, reason = "the fields of `VisitorCreated`")]
@@ -92,8 +102,7 @@ pub struct NewVisitor {
     pub readable_id: String,
     pub name: Option<Sealed>,
     pub email: Option<Sealed>,
-    /// By what the address is looked up. It goes beside the log, not into it: erasing must take it away.
-    pub email_hmac: Option<String>,
+    pub look_up: LookUp,
     pub phone: Option<Sealed>,
     pub metadata: Option<Sealed>,
     pub external_ref: Option<Sealed>,
@@ -109,7 +118,7 @@ impl NewVisitor {
             readable_id,
             name: None,
             email: None,
-            email_hmac: None,
+            look_up: LookUp::default(),
             phone: None,
             metadata: None,
             external_ref: None,
@@ -285,6 +294,7 @@ pub enum CommandKind {
         sha256: String,
         scopes: Vec<Scope>,
         expires_at: Option<Timestamp>,
+        limits: Option<TokenLimits>,
     },
     StartSession {
         visitor: NewVisitor,
@@ -304,8 +314,7 @@ pub enum CommandKind {
         visitor_id: VisitorId,
         name: Option<Sealed>,
         email: Option<Sealed>,
-        /// By what the address is looked up; beside the log.
-        email_hmac: Option<String>,
+        look_up: LookUp,
         phone: Option<Sealed>,
         metadata: Option<Sealed>,
     },

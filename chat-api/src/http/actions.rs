@@ -4,6 +4,7 @@ use super::check;
 use super::conversations::act;
 use super::extract::{Id, Write};
 use super::problem::{Outcome, Problem};
+use super::surface::{Routes, Way};
 use super::write::{self, Sealer};
 use crate::app::App;
 use crate::auth::AgentCaller;
@@ -11,20 +12,22 @@ use crate::core::CommandKind;
 use crate::core::command::TransferTo;
 use crate::core::state::Conversation;
 use crate::view::ConversationView;
+use axum::Json;
 use axum::extract::State;
-use axum::routing::post;
-use axum::{Json, Router};
 use ingest::id::ConversationId;
+use ingest::payload::Permission;
 use ingest::seal::Sealed;
 use ingest::time::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 use std::sync::Arc;
 
-pub(super) fn routes() -> Router<Arc<App>> {
-    Router::new()
-        .route("/v1/conversations/{id}/transfer", post(transfer))
-        .route("/v1/conversations/{id}/snooze", post(snooze))
-        .route("/v1/conversations/{id}/read", post(read))
+pub(super) fn routes() -> Routes {
+    const REPLY: &[Way] = &[Way::May(Permission::ConversationsReply)];
+    Routes::new("Conversations")
+        .post("/v1/conversations/{id}/transfer", transfer, REPLY, "Hands it to another agent, or to a group's queue.")
+        .post("/v1/conversations/{id}/snooze", snooze, REPLY, "Sets it aside until a time; `null` ends it.")
+        .post("/v1/conversations/{id}/read", read, REPLY, "Says how far it's read.")
 }
 
 /// A field that can be left out, or cleared by `null`.
@@ -32,7 +35,7 @@ fn clearable<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) ->
     Option::deserialize(deserializer).map(Some)
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Update {
     #[serde(default, deserialize_with = "clearable")]
@@ -68,7 +71,7 @@ fn notes(app: &App, chat: &Conversation, new: Option<&Option<String>>) -> Outcom
     new.map(|text| Sealer::for_known(app, chat.visitor)?.seal(text)).transpose().map(Some)
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Transfer {
     agent_id: Option<String>,
@@ -94,7 +97,7 @@ async fn transfer(
     act(&app, &caller, &write, conversation_id, CommandKind::Transfer { conversation_id, to, note }).await
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Snooze {
     #[serde(deserialize_with = "Option::deserialize")]
@@ -115,7 +118,7 @@ async fn snooze(
 }
 
 /// How far somebody has read.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Read {
     /// Up to and with this event.

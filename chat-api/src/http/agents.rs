@@ -5,6 +5,7 @@ use super::page::Page;
 use super::problem::{Outcome, Problem};
 use super::resource::{self, ListParams};
 use super::roles::parse_role;
+use super::surface::{AGENT, Routes, Way};
 use super::tenants::MAX_CONCURRENT_CHATS;
 use super::write::{self, Sealer, command};
 use super::{check, stats};
@@ -16,12 +17,12 @@ use crate::core::state::Agent;
 use crate::import::email_hmac;
 use crate::store::read;
 use crate::view::AgentView;
+use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::routing::{get, post, put};
-use axum::{Json, Router};
 use ingest::id::{AgentId, TenantId};
 use ingest::payload::{AgentStatus, AgentUpdated, Permission, PermissionSet, Role, present};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -29,13 +30,27 @@ use std::sync::Arc;
 /// Chats at once that an agent can be given.
 const CHATS_MAX: u32 = 1_000;
 
-pub(super) fn routes() -> Router<Arc<App>> {
-    Router::new()
-        .route("/v1/agents", post(create).get(list))
-        .route("/v1/agents/{id}", get(show).patch(change).delete(remove))
-        .route("/v1/agents/{id}/restore", post(restore))
-        .route("/v1/agents/{id}/stats", get(stats::show))
-        .route("/v1/agents/{id}/status", put(set_status))
+pub(super) fn routes() -> Routes {
+    use Permission::{AgentsWrite, ConversationsSteer, ReportsRead};
+    Routes::new("Agents")
+        .post("/v1/agents", create, &[Way::May(AgentsWrite)], "Adds an agent.")
+        .get("/v1/agents", list, AGENT, "The tenant's agents; with `deleted` the removed ones.")
+        .get("/v1/agents/{id}", show, AGENT, "One agent.")
+        .patch("/v1/agents/{id}", change, &[Way::Oneself, Way::May(AgentsWrite)], "Changes an agent.")
+        .delete("/v1/agents/{id}", remove, &[Way::May(AgentsWrite)], "Removes an agent, who can be restored.")
+        .post("/v1/agents/{id}/restore", restore, &[Way::May(AgentsWrite)], "Brings a removed agent back.")
+        .get(
+            "/v1/agents/{id}/stats",
+            stats::show,
+            &[Way::Oneself, Way::May(ReportsRead)],
+            "What an agent has to do and has done.",
+        )
+        .put(
+            "/v1/agents/{id}/status",
+            set_status,
+            &[Way::Oneself, Way::May(ConversationsSteer)],
+            "Sets an agent's status.",
+        )
 }
 
 /// An agent of the tenant, removed or not.
@@ -60,19 +75,19 @@ fn capacity(value: Option<u32>) -> Outcome<Option<u32>> {
     check::number("maxConcurrentChats", value, 0..=CHATS_MAX)
 }
 
-fn skills(list: Option<&[String]>) -> Outcome<Option<BTreeSet<String>>> {
+pub(super) fn skills(list: Option<&[String]>) -> Outcome<Option<BTreeSet<String>>> {
     let list = list.map(|list| check::tags("skills", list)).transpose()?;
     Ok(list.map(|list| list.into_iter().collect()))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Permissions {
     allow: Option<PermissionSet>,
     deny: Option<PermissionSet>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Create {
     name: String,
@@ -168,7 +183,7 @@ async fn show(State(app): State<Arc<App>>, caller: AgentCaller, Id(id): Id<Agent
     view(&app, &caller, id)
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Change {
     name: Option<String>,
@@ -246,7 +261,7 @@ async fn restore(
     submit(&app, &caller, &write, agent_id, CommandKind::RestoreAgent { agent_id }).await
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct SetStatus {
     status: AgentStatus,

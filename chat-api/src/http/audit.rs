@@ -3,22 +3,23 @@
 use super::extract::{Params, page_size, require};
 use super::page::{Page, before_time, time_cursor};
 use super::problem::Outcome;
+use super::surface::{Routes, Way};
 use crate::app::App;
 use crate::auth::AgentCaller;
 use crate::store::read;
 use crate::view::AuditView;
+use axum::Json;
 use axum::extract::State;
-use axum::routing::get;
-use axum::{Json, Router};
 use ingest::payload::Permission;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use std::sync::Arc;
 
-pub(super) fn routes() -> Router<Arc<App>> {
-    Router::new().route("/v1/audit", get(list))
+pub(super) fn routes() -> Routes {
+    Routes::new("Audit").get("/v1/audit", list, &[Way::May(Permission::AuditRead)], "Who did what, newest first.")
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct ListParams {
     limit: Option<usize>,

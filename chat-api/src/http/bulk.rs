@@ -3,20 +3,22 @@
 use super::extract::{Params, require};
 use super::operator::{Operator, tenant_by_slug};
 use super::problem::{Outcome, Problem};
+use super::surface::describe::Operation;
+use super::surface::{OPERATOR, Routes, Way};
 use crate::app::App;
 use crate::auth::AgentCaller;
 use crate::import::{self, ImportError, ImportReport, LINE_BYTES_MAX, Owner};
+use axum::Json;
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{get, post};
-use axum::{Json, Router};
 use flate2::write::MultiGzDecoder;
 use futures_util::{Stream, StreamExt as _, stream};
 use ingest::event::Actor;
 use ingest::id::{ConversationId, TenantId};
 use ingest::payload::Permission;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use std::collections::VecDeque;
 use std::io::{self, Write as _};
@@ -27,11 +29,24 @@ const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 /// Compressed bytes inflated at once: at gzip's best ratio some 16 MiB come out.
 const INFLATED_AT_ONCE: usize = 16 * 1024;
 
-pub(super) fn routes() -> Router<Arc<App>> {
-    Router::new()
-        .route("/v1/import/conversations", post(import_own))
-        .route("/v1/export/conversations", get(export))
-        .route("/v1/operator/import", post(import_any))
+pub(super) fn routes() -> Routes {
+    use Permission::{Export, Import};
+    let ndjson = |operation: &mut Operation<'_>| {
+        operation.takes("application/x-ndjson");
+        operation.refuses(&[400, 415]);
+    };
+    Routes::new("Bulk")
+        .post(
+            "/v1/import/conversations",
+            import_own,
+            &[Way::May(Import)],
+            "Imports transcripts, a line each; gzip allowed.",
+        )
+        .also(ndjson)
+        .get("/v1/export/conversations", export, &[Way::May(Export)], "All conversations as NDJSON, importable again.")
+        .also(|operation| operation.gives("application/x-ndjson"))
+        .post("/v1/operator/import", import_any, OPERATOR, "Imports transcripts for any tenant.")
+        .also(ndjson)
 }
 
 async fn import_own(State(app): State<Arc<App>>, caller: AgentCaller, request: Request) -> Outcome<Json<ImportReport>> {
@@ -39,7 +54,7 @@ async fn import_own(State(app): State<Arc<App>>, caller: AgentCaller, request: R
     import(&app, caller.actor(), Owner::Tenant(caller.tenant), request).await
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Target {
     tenant: Option<String>,

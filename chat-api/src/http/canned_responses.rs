@@ -5,25 +5,30 @@ use super::extract::{Id, Nothing, Params, Write};
 use super::page::Page;
 use super::problem::{Outcome, Problem};
 use super::resource::{self, ListParams, made_id};
+use super::surface::{AGENT, Routes, Way};
 use crate::app::App;
 use crate::auth::AgentCaller;
 use crate::core::CommandKind;
 use crate::store::read;
 use crate::view::CannedResponseView;
+use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::routing::{get, post};
-use axum::{Json, Router};
 use ingest::id::{CannedResponseId, GroupId, TenantId};
-use ingest::payload::{CannedResponseCreated, CannedResponseUpdated, Resource, present};
+use ingest::payload::{CannedResponseCreated, CannedResponseUpdated, Permission, Resource, present};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use std::sync::Arc;
 
-pub(super) fn routes() -> Router<Arc<App>> {
-    Router::new()
-        .route("/v1/canned-responses", post(create).get(list))
-        .route("/v1/canned-responses/{id}", get(show).patch(change).delete(delete))
-        .route("/v1/canned-responses/{id}/restore", post(restore))
+pub(super) fn routes() -> Routes {
+    const WRITE: &[Way] = &[Way::May(Permission::CannedResponsesWrite)];
+    Routes::new("Canned responses")
+        .post("/v1/canned-responses", create, WRITE, "Makes a canned response.")
+        .get("/v1/canned-responses", list, AGENT, "The tenant's canned responses; with `deleted` the deleted ones.")
+        .get("/v1/canned-responses/{id}", show, AGENT, "One canned response.")
+        .patch("/v1/canned-responses/{id}", change, WRITE, "Changes a canned response.")
+        .delete("/v1/canned-responses/{id}", delete, WRITE, "Deletes a canned response.")
+        .post("/v1/canned-responses/{id}/restore", restore, WRITE, "Brings a deleted canned response back.")
 }
 
 fn view(app: &App, tenant: TenantId, id: CannedResponseId) -> Outcome<Json<CannedResponseView>> {
@@ -52,7 +57,7 @@ fn group(id: &str) -> Outcome<GroupId> {
     id.parse().map_err(|_| Problem::not_found("group").at("groupId"))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Create {
     shortcut: String,
@@ -99,7 +104,7 @@ async fn show(
     view(&app, caller.tenant, id)
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Change {
     shortcut: Option<String>,

@@ -5,18 +5,20 @@ use super::extract::{Id, Nothing, Params, Write};
 use super::page::Page;
 use super::problem::{Outcome, Problem};
 use super::resource::{self, ListParams, made_id};
+use super::surface::describe::may_lack;
+use super::surface::{AGENT, Routes, Way};
 use crate::app::App;
 use crate::auth::{AgentCaller, identity, tokens};
 use crate::core::CommandKind;
 use crate::core::state::Chatbot;
 use crate::store::read;
 use crate::view::{ChatbotStatusView, ChatbotView};
+use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::routing::{get, post};
-use axum::{Json, Router};
 use ingest::id::{ChatbotId, GroupId, TenantId};
-use ingest::payload::{ChatbotCreated, ChatbotUpdated, Resource, present};
+use ingest::payload::{ChatbotCreated, ChatbotUpdated, Permission, Resource, present};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::sync::Arc;
@@ -26,13 +28,17 @@ const GREETING: &str = "Hi! How can we help?";
 /// Said while waiting unless the tenant has its own.
 const WAITING_TEXT: &str = "An agent will join shortly.";
 
-pub(super) fn routes() -> Router<Arc<App>> {
-    Router::new()
-        .route("/v1/chatbots", post(create).get(list))
-        .route("/v1/chatbots/{id}", get(show).patch(change).delete(delete))
-        .route("/v1/chatbots/{id}/restore", post(restore))
-        .route("/v1/chatbots/{id}/rotate-key", post(rotate_key))
-        .route("/v1/chatbots/{id}/status", get(status))
+pub(super) fn routes() -> Routes {
+    const WRITE: &[Way] = &[Way::May(Permission::ChatbotsWrite)];
+    Routes::new("Chatbots")
+        .post("/v1/chatbots", create, WRITE, "Makes a chatbot; its identity secret is shown once.")
+        .get("/v1/chatbots", list, AGENT, "The tenant's chatbots; with `deleted` the deleted ones.")
+        .get("/v1/chatbots/{id}", show, AGENT, "One chatbot.")
+        .patch("/v1/chatbots/{id}", change, WRITE, "Changes a chatbot.")
+        .delete("/v1/chatbots/{id}", delete, WRITE, "Deletes a chatbot: its key and its sessions stop working.")
+        .post("/v1/chatbots/{id}/restore", restore, WRITE, "Brings a deleted chatbot back.")
+        .post("/v1/chatbots/{id}/rotate-key", rotate_key, WRITE, "Replaces the key, or the identity secret.")
+        .get("/v1/chatbots/{id}/status", status, AGENT, "When it was last seen, its sessions and errors.")
 }
 
 fn chatbot(app: &App, tenant: TenantId, id: ChatbotId) -> Outcome<Chatbot> {
@@ -52,7 +58,7 @@ fn theme(object: &Map<String, Value>) -> Outcome<Map<String, Value>> {
     check::metadata("theme", object).map(|_| object.clone())
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Create {
     name: String,
@@ -66,13 +72,15 @@ struct Create {
 }
 
 /// A chatbot with the secret that was just made.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "ChatbotWithSecret")]
 struct WithSecret {
     #[serde(flatten)]
     chatbot: ChatbotView,
     /// Not in the answer to a repeat: it's shown once.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "may_lack::<String>")]
     identity_secret: Option<String>,
 }
 
@@ -118,7 +126,7 @@ async fn show(State(app): State<Arc<App>>, caller: AgentCaller, Id(id): Id<Chatb
     view(&app, caller.tenant, id)
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Change {
     name: Option<String>,
@@ -178,7 +186,7 @@ async fn restore(
 }
 
 /// What is replaced.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 enum Rotated {
     #[default]
@@ -186,7 +194,7 @@ enum Rotated {
     IdentitySecret,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Rotate {
     #[serde(default)]

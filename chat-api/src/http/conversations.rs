@@ -6,38 +6,41 @@ use super::extract::{Id, Nothing, Write};
 use super::inbox;
 use super::page::Page;
 use super::problem::{Outcome, Problem};
+use super::surface::{AGENT, Routes, Way};
 use super::write::{self, Sealer, command};
 use crate::app::App;
 use crate::auth::AgentCaller;
 use crate::core::CommandKind;
 use crate::view::{AssignmentView, ConversationView, ThreadView};
+use axum::Json;
 use axum::extract::State;
-use axum::routing::{get, post};
-use axum::{Json, Router};
 use ingest::id::{AgentId, ConversationId};
-use ingest::payload::Payload;
+use ingest::payload::{Payload, Permission};
 use ingest::sqlite::EmbeddedLog;
+use schemars::JsonSchema;
 use serde::Deserialize;
-use serde_json::{Value, json};
 use std::sync::Arc;
 
 /// Events read at once when a whole history is looked through.
 const HISTORY_PAGE: usize = 500;
 
-pub(super) fn routes() -> Router<Arc<App>> {
-    Router::new()
-        .route("/v1/conversations", get(inbox::list))
-        .route("/v1/conversations/{id}", get(show).patch(actions::update))
-        .route("/v1/conversations/{id}/threads", get(threads))
-        .route("/v1/conversations/{id}/assignments", get(assignments))
-        .route("/v1/conversations/{id}/assign", post(assign))
-        .route("/v1/conversations/{id}/take", post(take))
-        .route("/v1/conversations/{id}/unassign", post(unassign))
-        .route("/v1/conversations/{id}/resolve", post(resolve))
-        .route("/v1/conversations/{id}/reopen", post(reopen))
-        .route("/v1/conversations/{id}/close", post(close))
-        .route("/v1/conversations/{id}/stale", post(stale))
-        .route("/v1/conversations/{id}/tags", post(tags))
+pub(super) fn routes() -> Routes {
+    const REPLY: &[Way] = &[Way::May(Permission::ConversationsReply)];
+    const READ: &[Way] = &[Way::May(Permission::ConversationsRead)];
+    Routes::new("Conversations")
+        .get("/v1/conversations", inbox::list, READ, "Those that the caller may see, filtered and sorted.")
+        .get("/v1/conversations/{id}", show, AGENT, "One conversation.")
+        .patch("/v1/conversations/{id}", actions::update, REPLY, "Changes its notes, or its group.")
+        .get("/v1/conversations/{id}/threads", threads, AGENT, "Its threads, oldest first.")
+        .get("/v1/conversations/{id}/assignments", assignments, AGENT, "Who was considered and chosen, each time.")
+        .post("/v1/conversations/{id}/assign", assign, REPLY, "Gives it to an agent.")
+        .post("/v1/conversations/{id}/take", take, REPLY, "Takes it; a lost race is 409 with the winner.")
+        .post("/v1/conversations/{id}/unassign", unassign, REPLY, "Puts it back at the front of the queue.")
+        .post("/v1/conversations/{id}/resolve", resolve, REPLY, "Resolves it.")
+        .post("/v1/conversations/{id}/reopen", reopen, REPLY, "Reopens it with a new thread.")
+        .post("/v1/conversations/{id}/close", close, REPLY, "Closes it: read-only from here on.")
+        .post("/v1/conversations/{id}/stale", stale, REPLY, "Marks it as stale: the agent's slot is free.")
+        .post("/v1/conversations/{id}/tags", tags, REPLY, "Puts tags on and takes tags off.")
 }
 
 async fn show(
@@ -49,10 +52,13 @@ async fn show(
     Ok(Json(app.views.conversation(&chat, false)?))
 }
 
-async fn threads(State(app): State<Arc<App>>, caller: AgentCaller, Id(id): Id<ConversationId>) -> Outcome<Json<Value>> {
+async fn threads(
+    State(app): State<Arc<App>>,
+    caller: AgentCaller,
+    Id(id): Id<ConversationId>,
+) -> Outcome<Json<Page<ThreadView>>> {
     let chat = write::visible(&app, &caller, id)?;
-    let items: Vec<ThreadView> = chat.threads.iter().map(ThreadView::from).collect();
-    Ok(Json(json!({ "items": items, "nextCursor": null })))
+    Ok(Json(Page::whole(chat.threads.iter().map(ThreadView::from).collect())))
 }
 
 async fn assignments(
@@ -72,7 +78,7 @@ async fn assignments(
             }
         }
     }
-    Ok(Json(Page { items, next_cursor: None }))
+    Ok(Json(Page::whole(items)))
 }
 
 /// Sends a command about a conversation that the caller may see, and answers how it is now.
@@ -92,7 +98,7 @@ pub(super) async fn act<T>(
     Ok(Json(app.views.conversation(&chat, false)?))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Assign {
     agent_id: String,
@@ -113,7 +119,7 @@ async fn assign(
     act(&app, &caller, &write, conversation_id, CommandKind::Assign { conversation_id, agent_id, reason }).await
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Tags {
     #[serde(default)]

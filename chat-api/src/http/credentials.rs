@@ -3,10 +3,11 @@
 //! What a stranger asks about an address answers the same, after the same time, whether it's known or not.
 
 use super::check;
-use super::extract::{ClientIp, Write};
+use super::extract::Write;
 use super::problem::{Outcome, Problem};
 use super::roles::parse_role;
-use super::sign_in::{Opening, SignedIn, candidates};
+use super::sign_in::{Done, Opening, SignedIn, candidates};
+use super::surface::{AGENT, ANYONE, BODY, Routes, Way};
 use super::tenants::MAX_CONCURRENT_CHATS;
 use super::write::{self, Sealer, command};
 use crate::app::App;
@@ -15,18 +16,18 @@ use crate::core::CommandKind;
 use crate::core::command::ChallengeUse;
 use crate::core::state::{Agent, Challenge};
 use crate::import::email_hmac;
+use crate::limits::ClientIp;
 use crate::store::read;
 use crate::view::InvitationView;
+use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::routing::post;
-use axum::{Json, Router};
 use ingest::event::Actor;
 use ingest::id::{AgentId, ChallengeId, InvitationId, TenantId};
 use ingest::payload::{ChallengeKind, InvitationCreated, Permission};
 use ingest::time::Timestamp;
+use schemars::JsonSchema;
 use serde::Deserialize;
-use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
@@ -40,35 +41,35 @@ const INVITATION_LIFE_MS: i64 = 7 * 24 * 60 * 60 * 1_000;
 /// What a stranger waits for, known address or not; a write takes much less.
 const ANSWER_AFTER: Duration = Duration::from_millis(300);
 
-pub(super) fn routes() -> Router<Arc<App>> {
-    Router::new()
-        .route("/v1/auth/otp", post(otp))
-        .route("/v1/auth/otp/verify", post(verify))
-        .route("/v1/auth/password/forgot", post(forgot))
-        .route("/v1/auth/password/reset", post(reset))
-        .route("/v1/auth/password/change", post(change))
-        .route("/v1/invitations", post(invite))
-        .route("/v1/invitations/accept", post(accept))
+pub(super) fn routes() -> Routes {
+    Routes::new("Credentials")
+        .post("/v1/auth/otp", otp, ANYONE, "Mails a code; answers the same for unknown addresses.")
+        .post("/v1/auth/otp/verify", verify, BODY, "Signs in by a mailed code.")
+        .post("/v1/auth/password/forgot", forgot, ANYONE, "Mails a link; answers the same for unknown addresses.")
+        .post("/v1/auth/password/reset", reset, BODY, "Sets the password by a mailed link.")
+        .post("/v1/auth/password/change", change, AGENT, "Changes the own password and ends all own sessions.")
+        .post("/v1/invitations", invite, &[Way::May(Permission::AgentsWrite)], "Mails an invitation.")
+        .post("/v1/invitations/accept", accept, BODY, "Becomes an agent by a mailed invitation.")
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Ask {
     email: String,
     tenant: Option<String>,
 }
 
-async fn otp(State(app): State<Arc<App>>, write: Write<Ask>) -> Outcome<Json<Value>> {
+async fn otp(State(app): State<Arc<App>>, write: Write<Ask>) -> Outcome<Json<Done>> {
     issue(&app, &write.body, ChallengeKind::Otp, CODE_LIFE_MS).await
 }
 
-async fn forgot(State(app): State<Arc<App>>, write: Write<Ask>) -> Outcome<Json<Value>> {
+async fn forgot(State(app): State<Arc<App>>, write: Write<Ask>) -> Outcome<Json<Done>> {
     issue(&app, &write.body, ChallengeKind::PasswordReset, RESET_LIFE_MS).await
 }
 
 /// Mails every agent with the address, in whatever tenant; the mail names the tenant. The work goes on by itself: how
 /// long it takes must not show.
-async fn issue(app: &Arc<App>, ask: &Ask, kind: ChallengeKind, life_ms: i64) -> Outcome<Json<Value>> {
+async fn issue(app: &Arc<App>, ask: &Ask, kind: ChallengeKind, life_ms: i64) -> Outcome<Json<Done>> {
     let answer_at = Instant::now() + ANSWER_AFTER;
     let email = check::email("email", &ask.email)?;
     let agents = candidates(app, &email, ask.tenant.as_deref())?;
@@ -87,10 +88,10 @@ async fn issue(app: &Arc<App>, ask: &Ask, kind: ChallengeKind, life_ms: i64) -> 
         }
     });
     sleep_until(answer_at).await;
-    Ok(Json(json!({})))
+    Ok(Json(Done {}))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Verify {
     email: String,
@@ -144,7 +145,7 @@ async fn attempt(app: &App, challenge: &Challenge, then: ChallengeUse) -> Outcom
     write::submit(app, command(challenge.tenant, actor, None, kind)).await.map(drop)
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Reset {
     token: String,
@@ -152,7 +153,7 @@ struct Reset {
 }
 
 /// Sets the password and signs nobody in: the agent does that, with the new password.
-async fn reset(State(app): State<Arc<App>>, write: Write<Reset>) -> Outcome<Json<Value>> {
+async fn reset(State(app): State<Arc<App>>, write: Write<Reset>) -> Outcome<Json<Done>> {
     let Reset { token, password } = &write.body;
     check::password("password", password)?;
     let wrong = || Problem::new(StatusCode::UNAUTHORIZED, "invalid_token", "the link is wrong, used or expired");
@@ -166,11 +167,11 @@ async fn reset(State(app): State<Arc<App>>, write: Write<Reset>) -> Outcome<Json
     let hash = passwords::hash(password.clone()).await?;
     match attempt(&app, &challenge, ChallengeUse::SetPassword(hash)).await {
         Err(problem) if problem.is("invalid_code") => Err(wrong()),
-        outcome => outcome.map(|()| Json(json!({}))),
+        outcome => outcome.map(|()| Json(Done {})),
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct ChangePassword {
     current_password: String,
@@ -202,7 +203,7 @@ async fn change(
     Ok(Json(opening.signed_in(&app, caller.tenant, caller.agent)?))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Invite {
     email: String,
@@ -237,7 +238,7 @@ async fn invite(
     Ok((StatusCode::CREATED, Json(app.views.invitation(&invitation)?)))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Accept {
     token: String,

@@ -2,6 +2,7 @@
 
 use super::check;
 use super::extract::Write;
+use super::files::NewFile;
 use super::problem::{Outcome, Problem};
 use super::write::{self, Sealer, command};
 use crate::app::App;
@@ -11,13 +12,14 @@ use crate::core::state::Conversation;
 use crate::view::{EventView, visitor_may_see};
 use axum::http::StatusCode;
 use ingest::event::{Actor, RequestKey};
-use ingest::id::{FileId, TenantId};
+use ingest::id::{PersonId, TenantId};
 use ingest::sqlite::EmbeddedLog;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
 /// Where a page of history starts and how long it is.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "the parameters of the contract")]
 pub struct EventParams {
@@ -46,7 +48,7 @@ pub struct Posted<'a> {
     /// The sender's JSON object.
     pub metadata: Option<&'a Map<String, Value>>,
     /// The file that it brings.
-    pub file: Option<FileId>,
+    pub file: Option<&'a NewFile>,
 }
 
 /// Who posts.
@@ -126,13 +128,17 @@ pub async fn post<T>(
     }
     let request = request(app, &author, chat, write, &posted, metadata.as_deref());
     // Whoever writes, the words belong to the visitor: erasing them erases the conversation.
-    let sealer = Sealer::for_known(app, chat.visitor)?;
+    let person = posted.file.map_or(PersonId::from(chat.visitor), |file| file.person);
+    let sealer = Sealer::for_known(app, person)?;
     let (conversation_id, content) = (chat.id, sealer.seal(posted.content)?);
     let client_id = posted.client_id.map(str::to_owned);
     let kind = match posted.kind {
         Kind::Message => {
-            let metadata = sealer.seal_option(metadata.as_deref())?;
-            let message = NewMessage { content, content_chars, client_id, metadata, file_id: posted.file };
+            let about = posted.file.map(|file| serde_json::to_string(&file.about)).transpose();
+            let about = about.map_err(|error| Problem::internal(&error))?.or(metadata);
+            let metadata = sealer.seal_option(about.as_deref())?;
+            let file_id = posted.file.map(|file| file.id);
+            let message = NewMessage { content, content_chars, client_id, metadata, file_id };
             CommandKind::PostMessage { conversation_id, message }
         }
         Kind::Note => CommandKind::PostNote { conversation_id, content, client_id },
@@ -160,7 +166,8 @@ fn request<T>(
     let note = if posted.kind == Kind::Note { "note" } else { "message" };
     // A visitor's session moves on from a closed conversation, and a repeat with it.
     let place = if matches!(author.actor, Actor::Visitor(_)) { String::new() } else { chat.id.to_string() };
-    let said = [&place, note, metadata.unwrap_or_default(), posted.content].join("\n");
+    let file = posted.file.map_or("", |file| &file.sha256);
+    let said = [&place, note, metadata.unwrap_or_default(), file, posted.content].join("\n");
     let body = app.key_file.lookup("request", said.as_bytes());
     Some(RequestKey { sender: author.sender.clone(), key: format!("c:{client_id}"), body })
 }

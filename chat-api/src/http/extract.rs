@@ -8,15 +8,14 @@ use crate::limits::{BucketKey, Limit};
 use crate::live::Person;
 use axum::body::Bytes;
 use axum::extract::rejection::JsonRejection;
-use axum::extract::{ConnectInfo, FromRequest, FromRequestParts, OptionalFromRequestParts, Path, Query, Request};
+use axum::extract::{FromRequest, FromRequestParts, OptionalFromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use ingest::event::RequestKey;
 use ingest::payload::Permission;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use std::convert::Infallible;
-use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -66,7 +65,7 @@ impl<T> Write<T> {
 }
 
 /// The body of a write that says nothing; `{}` or no body at all.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Nothing {}
 
@@ -94,7 +93,11 @@ where
     }
 }
 
-fn idempotency_key(headers: &HeaderMap) -> Outcome<Option<String>> {
+/// The `Idempotency-Key` of a write.
+///
+/// # Errors
+/// 422 for one that can't be one.
+pub fn idempotency_key(headers: &HeaderMap) -> Outcome<Option<String>> {
     let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
     let key = value.to_str().ok().filter(|key| (1..=KEY_CHARS_MAX).contains(&key.len()));
     // `c:` is where keys from `clientId` are.
@@ -243,7 +246,7 @@ impl FromRequestParts<Arc<App>> for AgentCaller {
 }
 
 /// An agent who doesn't call too often; the request is a sign of life.
-fn agent(app: &App, token: &str) -> Outcome<AgentCaller> {
+pub(super) fn agent(app: &App, token: &str) -> Outcome<AgentCaller> {
     let caller = caller::agent(app, token)?;
     app.limiter.take(Limit::Agent, BucketKey::id(*caller.agent.bytes()))?;
     app.presence.seen(caller.tenant, Person::Agent(caller.agent));
@@ -271,19 +274,6 @@ impl OptionalFromRequestParts<Arc<App>> for AgentCaller {
             Some(token) => Ok(Some(agent(app, token)?)),
             None => Ok(None),
         }
-    }
-}
-
-/// The address a request came from, if it came over a network.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ClientIp(pub Option<IpAddr>);
-
-impl<S: Send + Sync> FromRequestParts<S> for ClientIp {
-    type Rejection = Infallible;
-
-    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Infallible> {
-        let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
-        Ok(Self(peer.map(|ConnectInfo(peer)| peer.ip().to_canonical())))
     }
 }
 

@@ -5,30 +5,35 @@ use super::extract::{Id, Nothing, Params, Write};
 use super::page::Page;
 use super::problem::{Outcome, Problem};
 use super::resource::{self, ListParams, made_id};
+use super::surface::{AGENT, Routes, Way};
 use crate::app::App;
 use crate::auth::AgentCaller;
 use crate::core::CommandKind;
 use crate::store::read;
 use crate::view::GroupView;
+use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use axum::routing::{get, post};
-use axum::{Json, Router};
 use ingest::id::{AgentId, GroupId, TenantId};
-use ingest::payload::{GroupCreated, GroupMembersChanged, GroupUpdated, Resource, RoutingStrategy};
+use ingest::payload::{GroupCreated, GroupMembersChanged, GroupUpdated, Permission, Resource, RoutingStrategy};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use std::sync::Arc;
 
 /// Agents of one request.
 const AGENTS_MAX: usize = 1_000;
 
-pub(super) fn routes() -> Router<Arc<App>> {
-    Router::new()
-        .route("/v1/groups", post(create).get(list))
-        .route("/v1/groups/{id}", get(show).patch(change).delete(delete))
-        .route("/v1/groups/{id}/restore", post(restore))
-        .route("/v1/groups/{id}/agents", post(add_agents))
-        .route("/v1/groups/{id}/agents/{agentId}", axum::routing::delete(remove_agent))
+pub(super) fn routes() -> Routes {
+    const WRITE: &[Way] = &[Way::May(Permission::GroupsWrite)];
+    Routes::new("Groups")
+        .post("/v1/groups", create, WRITE, "Makes a group.")
+        .get("/v1/groups", list, AGENT, "The tenant's groups; with `deleted` the deleted ones.")
+        .get("/v1/groups/{id}", show, AGENT, "One group.")
+        .patch("/v1/groups/{id}", change, WRITE, "Changes a group.")
+        .delete("/v1/groups/{id}", delete, WRITE, "Deletes a group.")
+        .post("/v1/groups/{id}/restore", restore, WRITE, "Brings a deleted group back.")
+        .post("/v1/groups/{id}/agents", add_agents, WRITE, "Puts agents into it.")
+        .delete("/v1/groups/{id}/agents/{agentId}", remove_agent, WRITE, "Takes an agent out of it.")
 }
 
 fn view(app: &App, tenant: TenantId, id: GroupId) -> Outcome<Json<GroupView>> {
@@ -36,7 +41,7 @@ fn view(app: &App, tenant: TenantId, id: GroupId) -> Outcome<Json<GroupView>> {
     found.as_ref().map(|group| Json(GroupView::from(group))).ok_or_else(|| Problem::not_found("group"))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Create {
     name: String,
@@ -84,7 +89,7 @@ async fn show(State(app): State<Arc<App>>, caller: AgentCaller, Id(id): Id<Group
     view(&app, caller.tenant, id)
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Change {
     name: Option<String>,
@@ -131,7 +136,7 @@ async fn restore(
     view(&app, caller.tenant, id)
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct AddAgents {
     agent_ids: Vec<String>,

@@ -7,28 +7,32 @@ use super::problem::{Outcome, Problem};
 use crate::app::App;
 use crate::auth::AgentCaller;
 use crate::core::state::Status;
+use crate::import::email_hmac;
 use crate::store::inbox::{self, Filter, Sort, Visible};
+use crate::store::search::Search;
 use crate::view::ConversationView;
 use axum::Json;
 use axum::extract::State;
 use ingest::id::ConversationId;
 use ingest::payload::Permission;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use std::sync::Arc;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct ListParams {
     status: Option<Status>,
     assignee: Option<String>,
     group_id: Option<String>,
     tag: Option<String>,
+    q: Option<String>,
     sort: Option<String>,
     limit: Option<usize>,
     cursor: Option<String>,
 }
 
-/// Filtered by all that is given; newest change first unless `sort` says otherwise.
+/// Filtered by all that is given, and by `q` to what is called so: see [`crate::store::search`]; newest change first unless `sort` says otherwise.
 pub(super) async fn list(
     State(app): State<Arc<App>>,
     caller: AgentCaller,
@@ -36,7 +40,7 @@ pub(super) async fn list(
 ) -> Outcome<Json<Page<ConversationView>>> {
     let limit = page_size(params.limit)?;
     let after = before_time(params.cursor.as_deref())?.map(|(at, id)| (at, ConversationId(id)));
-    let (filter, sort) = (filter(&caller, &params)?, sort(params.sort.as_deref())?);
+    let (filter, sort) = (filter(&app, &caller, &params)?, sort(params.sort.as_deref())?);
     let mut chats = app.pool.read(|connection| inbox::page(connection, &filter, sort, after, limit + 1))?;
     let more = chats.len() > limit;
     chats.truncate(limit);
@@ -45,7 +49,7 @@ pub(super) async fn list(
     Ok(Json(Page { items: chats, next_cursor }.try_map(|chat| app.views.conversation(&chat, false))?))
 }
 
-fn filter(caller: &AgentCaller, params: &ListParams) -> Outcome<Filter> {
+fn filter(app: &App, caller: &AgentCaller, params: &ListParams) -> Outcome<Filter> {
     require(caller, Permission::ConversationsRead, "read conversations")?;
     let visible = if caller.may(Permission::ConversationsReadAll) {
         Visible::All
@@ -59,6 +63,11 @@ fn filter(caller: &AgentCaller, params: &ListParams) -> Outcome<Filter> {
         Some("none") => Some(None),
         Some(id) => Some(Some(id.parse().map_err(not_an_agent)?)),
     };
+    let query = params.q.as_deref().map(str::trim).filter(|query| !query.is_empty());
+    if let Some(query) = query {
+        check::text("q", query)?;
+    }
+    let search = query.map(|query| Search::new(&app.key_file, caller.tenant, query, email_hmac(&app.key_file, query)));
     let not_a_group = |_| Problem::invalid("groupId", "'groupId' is a group's id");
     Ok(Filter {
         tenant: caller.tenant,
@@ -67,6 +76,7 @@ fn filter(caller: &AgentCaller, params: &ListParams) -> Outcome<Filter> {
         assignee,
         group: params.group_id.as_deref().map(str::parse).transpose().map_err(not_a_group)?,
         tag: params.tag.as_deref().map(|tag| check::name("tag", tag)).transpose()?,
+        search,
     })
 }
 

@@ -3,10 +3,12 @@
 use super::extract::origin;
 use super::problem::Problem;
 use super::reports::V0Error;
+use super::seeds;
 use crate::app::App;
 use crate::auth::caller;
 use crate::limits::{BucketKey, ClientIp, Limit};
 use crate::store::read;
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
@@ -20,7 +22,8 @@ use std::time::Instant;
 const PREFLIGHT_LIFE_S: &str = "600";
 const ALLOW_HEADERS: &str = "authorization, content-type, idempotency-key, last-event-id, x-chatbot-key";
 const ALLOW_METHODS: &str = "GET, POST, PUT, PATCH, DELETE";
-const EXPOSE_HEADERS: &str = "x-session-token, retry-after";
+const EXPOSE_HEADERS: &str =
+    "x-session-token, retry-after, x-ratelimit-limit, x-ratelimit-remaining, x-ratelimit-reset";
 /// Answers of the API are data: nothing in them may run or be framed. Pages bring their own policy.
 const POLICY: &str = "default-src 'none'; frame-ancestors 'none'";
 
@@ -85,22 +88,22 @@ pub async fn security(State(app): State<Arc<App>>, request: Request, next: Next)
 pub async fn cors(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let Some(origin) = origin(request.headers()).map(str::to_owned) else { return next.run(request).await };
     let widget = request.uri().path().starts_with("/v1/widget/");
+    let seeds = seeds::for_widgets(request.uri().path());
     let preflight =
         request.method() == Method::OPTIONS && request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
+    // What says nothing of a chatbot, a preflight or a refusal, is for any that allows the origin; a request that is let
+    // in is held to its own.
+    let any_chatbot = || app.pool.read(|connection| read::any_chatbot_allows(connection, &origin)).unwrap_or(false);
     if !preflight {
         let mut response = next.run(request).await;
-        if !widget && caller::config_allows(&app, &origin) {
+        let refused = seeds && !response.status().is_success();
+        if !widget && caller::config_allows(&app, &origin) || refused && any_chatbot() {
             allow_origin(response.headers_mut(), &origin);
         }
         return response;
     }
-    // A preflight doesn't say which chatbot it's for, so any chatbot that allows the origin will do; the request that
-    // follows is held to its own.
-    let allowed = if widget {
-        app.pool.read(|connection| read::any_chatbot_allows(connection, &origin)).unwrap_or(false)
-    } else {
-        caller::config_allows(&app, &origin)
-    };
+    let for_widgets = widget || seeds;
+    let allowed = !widget && caller::config_allows(&app, &origin) || for_widgets && any_chatbot();
     let mut response = StatusCode::NO_CONTENT.into_response();
     if allowed {
         let headers = response.headers_mut();
@@ -154,7 +157,7 @@ fn limit_of(request: &Request) -> Option<Limit> {
 }
 
 /// Gives up on a request that takes too long; its work may still be done, and its key says so.
-pub async fn time_limit(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+pub async fn time_limit(Extension(app): Extension<Arc<App>>, request: Request, next: Next) -> Response {
     let max = app.config.request_time_max;
     match tokio::time::timeout(max, next.run(request)).await {
         Ok(response) => response,

@@ -2,32 +2,42 @@
 
 use super::extract::{Id, Nothing, Params, Write, require};
 use super::problem::{Outcome, Problem};
+use super::surface::{AGENT, Routes, VISITOR, Way};
 use super::{widget, write};
 use crate::app::App;
 use crate::auth::{AgentCaller, Caller, VisitorCaller};
 use crate::limits::ClientIp;
 use crate::live::{self, Person};
 use crate::view::ConversationView;
+use axum::Json;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
-use axum::routing::{get, post};
-use axum::{Json, Router};
 use ingest::id::ConversationId;
 use ingest::payload::Permission;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use std::sync::Arc;
 
 /// For agents.
-pub(super) fn routes() -> Router<Arc<App>> {
-    Router::new()
-        .route("/v1/conversations/{id}/typing", post(agent_types))
-        .route("/v1/conversations/{id}/events/stream", get(agent_stream))
+pub(super) fn routes() -> Routes {
+    Routes::new("Realtime")
+        .post(
+            "/v1/conversations/{id}/typing",
+            agent_types,
+            &[Way::May(Permission::ConversationsReply)],
+            "Shows the visitor that somebody types.",
+        )
+        .get("/v1/conversations/{id}/events/stream", agent_stream, AGENT, "The socket's frames as server-sent events.")
+        .also(|operation| operation.gives("text/event-stream"))
 }
 
 /// For visitors; behind the widget's gate.
-pub(super) fn widget_routes() -> Router<Arc<App>> {
-    Router::new().route("/v1/widget/typing", post(visitor_types)).route("/v1/widget/events/stream", get(visitor_stream))
+pub(super) fn widget_routes() -> Routes {
+    Routes::new("Realtime")
+        .post("/v1/widget/typing", visitor_types, VISITOR, "Shows the agents that the visitor types.")
+        .get("/v1/widget/events/stream", visitor_stream, VISITOR, "The socket's frames as server-sent events.")
+        .also(|operation| operation.gives("text/event-stream"))
 }
 
 async fn agent_types(
@@ -51,7 +61,7 @@ async fn visitor_types(
     widget::own_view(&app, caller.tenant, caller.conversation)
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct From {
     after: Option<u64>,

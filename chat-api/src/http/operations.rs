@@ -1,42 +1,97 @@
 //! For whoever runs it: is it alive, is it ready, where is what. None of these needs a credential or tells about tenants.
 
 use super::problem::{Outcome, Problem};
+use super::surface::{ANYONE, Routes};
 use crate::app::App;
+use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::routing::get;
-use axum::{Json, Router};
-use serde_json::{Map, Value, json};
+use schemars::JsonSchema;
+use serde::Serialize;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-pub(super) fn routes() -> Router<Arc<App>> {
-    Router::new().route("/healthz", get(alive)).route("/readyz", get(ready)).route("/v1/status", get(status))
+pub(super) fn routes() -> Routes {
+    Routes::new("Operations")
+        .get("/healthz", alive, ANYONE, "Whether the process answers.")
+        .get("/readyz", ready, ANYONE, "Each dependency by name: 'ok', or what is wrong.")
+        .statuses(&[200, 503])
+        .get("/v1/status", status, ANYONE, "The whole system: its addresses, and the state of each component.")
 }
 
-async fn alive() -> Json<Value> {
-    Json(json!({ "status": "ok" }))
+#[derive(Serialize, JsonSchema)]
+struct Alive {
+    status: &'static str,
 }
 
-/// Each dependency by name: `ok`, or what is wrong.
-async fn ready(State(app): State<Arc<App>>) -> Outcome<(StatusCode, Json<Value>)> {
+async fn alive() -> Json<Alive> {
+    Json(Alive { status: "ok" })
+}
+
+/// What each dependency says: `None` when it's fine, or what is wrong.
+async fn probe(app: Arc<App>) -> Outcome<Vec<(&'static str, Option<String>)>> {
     // Probes may wait for a disk or a server.
-    let states = tokio::task::spawn_blocking(move || {
-        app.probes.iter().map(|(name, probe)| (*name, probe())).collect::<Vec<_>>()
-    });
-    let states = states.await.map_err(|error| Problem::internal(&error))?;
-    let fine = states.iter().all(|(_, problem)| problem.is_none());
-    let dependencies: Map<String, Value> = states
-        .into_iter()
-        .map(|(name, problem)| (name.to_owned(), problem.unwrap_or_else(|| "ok".to_owned()).into()))
-        .collect();
-    let (status, word) = if fine { (StatusCode::OK, "ready") } else { (StatusCode::SERVICE_UNAVAILABLE, "not ready") };
-    Ok((status, Json(json!({ "status": word, "dependencies": dependencies }))))
+    let states = tokio::task::spawn_blocking(move || app.probes.iter().map(|(name, probe)| (*name, probe())).collect());
+    states.await.map_err(|error| Problem::internal(&error))
 }
 
-async fn status(State(app): State<Arc<App>>) -> Json<Value> {
+#[derive(Serialize, JsonSchema)]
+struct Readiness {
+    /// `ready` or `not ready`.
+    status: &'static str,
+    /// By name: `ok`, or what is wrong.
+    dependencies: BTreeMap<&'static str, String>,
+}
+
+async fn ready(State(app): State<Arc<App>>) -> Outcome<(StatusCode, Json<Readiness>)> {
+    let states = probe(app).await?;
+    let fine = states.iter().all(|(_, problem)| problem.is_none());
+    let dependencies =
+        states.into_iter().map(|(name, problem)| (name, problem.unwrap_or_else(|| "ok".to_owned()))).collect();
+    let (status, word) = if fine { (StatusCode::OK, "ready") } else { (StatusCode::SERVICE_UNAVAILABLE, "not ready") };
+    Ok((status, Json(Readiness { status: word, dependencies })))
+}
+
+/// Where everything is and how it does; what exactly is wrong is `/readyz`'s to say.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+struct SystemStatus {
+    name: &'static str,
+    version: &'static str,
+    /// `ok`, or `degraded` while any component is.
+    status: &'static str,
+    public_url: String,
+    /// Where HTTP listens.
+    http: Option<String>,
+    /// Where PostgreSQL's wire is served; `null` when it isn't.
+    pg: Option<String>,
+    /// Where Arrow Flight is served; `null` when it isn't.
+    flight: Option<String>,
+    components: Vec<Component>,
+}
+
+/// A part of the system.
+#[derive(Serialize, JsonSchema)]
+struct Component {
+    name: &'static str,
+    /// `ok` or `degraded`.
+    state: &'static str,
+}
+
+async fn status(State(app): State<Arc<App>>) -> Outcome<Json<SystemStatus>> {
+    let word = |fine: bool| if fine { "ok" } else { "degraded" };
+    let states = probe(Arc::clone(&app)).await?;
+    let fine = states.iter().all(|(_, problem)| problem.is_none());
+    let components = states.into_iter().map(|(name, problem)| Component { name, state: word(problem.is_none()) });
     let config = &app.config;
-    Json(json!({
-        "name": "parlance", "version": env!("CARGO_PKG_VERSION"), "publicUrl": config.public_url,
-        "http": config.http_address, "pg": config.pg_address, "flight": config.flight_address,
+    Ok(Json(SystemStatus {
+        name: "parlance",
+        version: env!("CARGO_PKG_VERSION"),
+        status: word(fine),
+        public_url: config.public_url.clone(),
+        http: config.http_address.clone(),
+        pg: config.pg_address.clone(),
+        flight: config.flight_address.clone(),
+        components: components.collect(),
     }))
 }

@@ -2,37 +2,47 @@
 //! these routes aren't there.
 
 use super::extract::Write;
+use super::page::Page;
 use super::problem::{Outcome, Problem};
+use super::surface::describe::{Operation, Part};
+use super::surface::{OPERATOR, Routes};
 use super::tenants::{self, NewTenant};
 use super::{check, tokens};
 use crate::app::App;
 use crate::auth;
 use crate::core::state::Tenant;
 use crate::store::read;
-use crate::view::TenantView;
+use crate::view::{AgentView, TenantView};
+use axum::Json;
 use axum::extract::{FromRequestParts, Path, State};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
-use axum::routing::post;
-use axum::{Json, Router};
 use ingest::event::Actor;
 use ingest::payload::Scope;
 use ingest::time::Timestamp;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// Whose idempotency keys these are.
 const SENDER: &str = "operator";
 
-pub(super) fn routes() -> Router<Arc<App>> {
-    Router::new()
-        .route("/v1/operator/tenants", post(create_tenant).get(list_tenants))
-        .route("/v1/operator/tenants/{slug}/tokens", post(create_token))
+pub(super) fn routes() -> Routes {
+    Routes::new("Operator")
+        .post("/v1/operator/tenants", create_tenant, OPERATOR, "Makes a tenant with its owner.")
+        .get("/v1/operator/tenants", list_tenants, OPERATOR, "All tenants.")
+        .post("/v1/operator/tenants/{slug}/tokens", create_token, OPERATOR, "Makes a /v0 token for a tenant.")
 }
 
 /// Whoever runs the installation.
 pub(super) struct Operator;
+
+impl Part for Operator {
+    fn describe(operation: &mut Operation<'_>) {
+        // 404: no operator is configured, so these routes aren't there.
+        operation.refuses(&[404]);
+    }
+}
 
 impl FromRequestParts<Arc<App>> for Operator {
     type Rejection = Problem;
@@ -48,7 +58,7 @@ pub(super) fn tenant_by_slug(app: &App, slug: &str) -> Outcome<Tenant> {
     app.pool.read(|connection| read::tenant_by_slug(connection, slug))?.ok_or_else(|| Problem::not_found("tenant"))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct CreateTenant {
     name: String,
@@ -58,11 +68,17 @@ struct CreateTenant {
     time_zone: Option<String>,
 }
 
+#[derive(Serialize, JsonSchema)]
+struct MadeTenant {
+    tenant: TenantView,
+    agent: AgentView,
+}
+
 async fn create_tenant(
     State(app): State<Arc<App>>,
     _: Operator,
     write: Write<CreateTenant>,
-) -> Outcome<(StatusCode, Json<Value>)> {
+) -> Outcome<(StatusCode, Json<MadeTenant>)> {
     let body = &write.body;
     body.owner_password.as_deref().map(|password| check::password("ownerPassword", password)).transpose()?;
     let new = NewTenant {
@@ -74,16 +90,15 @@ async fn create_tenant(
     };
     let made = tenants::create(&app, &write, SENDER, |_| Actor::Operator, new).await?;
     let agent = app.views.agent(&made.owner)?;
-    Ok((StatusCode::CREATED, Json(json!({ "tenant": TenantView::from(&made.tenant), "agent": agent }))))
+    Ok((StatusCode::CREATED, Json(MadeTenant { tenant: TenantView::from(&made.tenant), agent })))
 }
 
-async fn list_tenants(State(app): State<Arc<App>>, _: Operator) -> Outcome<Json<Value>> {
+async fn list_tenants(State(app): State<Arc<App>>, _: Operator) -> Outcome<Json<Page<TenantView>>> {
     let tenants = app.pool.read(read::tenants)?;
-    let items: Vec<TenantView> = tenants.iter().map(TenantView::from).collect();
-    Ok(Json(json!({ "items": items, "nextCursor": null })))
+    Ok(Json(Page::whole(tenants.iter().map(TenantView::from).collect())))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct CreateToken {
     name: Option<String>,
@@ -97,13 +112,18 @@ async fn create_token(
     _: Operator,
     Path(slug): Path<String>,
     write: Write<CreateToken>,
-) -> Outcome<(StatusCode, Json<Value>)> {
+) -> Outcome<(StatusCode, Json<tokens::TokenView>)> {
     let tenant = tenant_by_slug(&app, &slug)?;
     let body = &write.body;
     let invalid = || Problem::invalid("expiresAt", "'expiresAt' is an RFC 3339 time");
     let expires_at =
         body.expires_at.as_deref().map(|text| Timestamp::parse_rfc3339(text).ok_or_else(invalid)).transpose()?;
-    let new = tokens::NewToken { name: body.name.as_deref().unwrap_or("operator"), scopes: &body.scopes, expires_at };
+    let new = tokens::NewToken {
+        name: body.name.as_deref().unwrap_or("operator"),
+        scopes: &body.scopes,
+        expires_at,
+        limits: None,
+    };
     let request = write.request(&app, SENDER.to_owned());
     let made = tokens::make(&app, tenant.id, Actor::Operator, request, new).await?;
     Ok((StatusCode::CREATED, Json(made)))

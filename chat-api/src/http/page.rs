@@ -3,12 +3,14 @@
 use super::problem::{Outcome, Problem};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
+use schemars::JsonSchema;
 use serde::Serialize;
 use uuid::Uuid;
 
 /// One page of a list.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "{T}Page")]
 pub struct Page<T> {
     /// The items.
     pub items: Vec<T>,
@@ -25,6 +27,11 @@ impl<T> Page<T> {
         items.truncate(limit);
         let next_cursor = items.last().filter(|_| more).map(|last| BASE64.encode(id(last).as_bytes()));
         Self { items, next_cursor }
+    }
+
+    /// A list that is short enough for one page.
+    pub fn whole(items: Vec<T>) -> Self {
+        Self { items, next_cursor: None }
     }
 
     /// The same page of something made from each item.

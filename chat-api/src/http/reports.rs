@@ -1,197 +1,229 @@
-//! Reports: `/v0/sql` and `/v0/pipes`, Tinybird's wire. Errors are `{"error": …}` here.
+//! Reports: `/v0/sql` and `/v0/pipes`, Tinybird's wire. Errors are `{"error": …}` here ([`V0Error`]).
 //!
-//! The tenant is the token's; scopes say which pipes and tables it reads. The engine bounds the rest.
+//! The tenant is the token's; scopes say which pipes and tables it reads, which rows, under which parameters. The engine
+//! bounds the rest. How pipes are described is in `pipes`.
 
 use super::extract::{JSON_BYTES_MAX, body, form};
+use super::pipes;
+use super::pipes::Pipe;
 use super::problem::Problem;
+use super::surface::describe::Operation;
+use super::surface::{REPORTS, Routes};
+pub use super::v0::V0Error;
+use super::v0::answer;
 use crate::app::App;
-use crate::auth::tokens::bearer;
-use crate::auth::{AuthError, TokenCaller, caller};
+use crate::auth::TokenCaller;
+use crate::auth::scopes::{self, DATASOURCES_READ, PIPES_READ};
 use crate::store::read;
-use axum::extract::{FromRequestParts, Path, Request, State};
-use axum::http::request::Parts;
-use axum::http::{StatusCode, header};
-use axum::response::{IntoResponse, Response};
-use axum::routing::get;
-use axum::{Json, Router};
+use axum::Json;
+use axum::body::HttpBody as _;
+use axum::extract::{Path, Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
 use ingest::time::Timestamp;
+use schemars::JsonSchema;
+use serde::Serialize;
 use serde_json::{Value, json};
-use sql::{Caller, EndpointDescription, QueryError, QueryResult};
+use sql::{Caller, EndpointDescription, Format, Params, QueryError, QueryResult};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// What a pipe's name can end with on Tinybird; only the first is served.
-const FORMATS: [&str; 5] = [".json", ".csv", ".ndjson", ".parquet", ".arrow"];
-
-pub(super) fn routes() -> Router<Arc<App>> {
-    Router::new()
-        .route("/v0/sql", get(sql).post(sql))
-        .route("/v0/pipes", get(list))
-        .route("/v0/pipes/{name}", get(pipe).post(pipe))
+pub(super) fn routes() -> Routes {
+    Routes::new("Reports")
+        .get("/v0/sql", sql, REPORTS, "Runs SQL over the tenant's tables; the SQL is 'q', a trailing FORMAT is obeyed.")
+        .answers::<Rows>(&[200])
+        .also(statement_query)
+        .also(refusals)
+        .post("/v0/sql", sql, REPORTS, "The same; the SQL is the body.")
+        .answers::<Rows>(&[200])
+        .also(|operation| operation.takes("text/plain"))
+        .also(refusals)
+        .get("/v0/pipes", list, REPORTS, "The endpoints that the token may read.")
+        .answers::<PipeList<'static>>(&[200])
+        .get("/v0/pipes/{name}", pipe, REPORTS, "Runs an endpoint, as NAME.json; without the ending, describes it.")
+        .answers::<PipeAnswer>(&[200])
+        .also(refusals)
+        .post("/v0/pipes/{name}", pipe, REPORTS, "The same, with parameters in the body.")
+        .answers::<PipeAnswer>(&[200])
+        .also(|operation| operation.takes_json::<BTreeMap<String, Value>>())
+        .also(refusals)
+        .get("/v0/pipes/{name}/openapi.json", open_api, REPORTS, "Describes an endpoint as OpenAPI.")
+        .answers::<serde_json::Map<String, Value>>(&[200])
 }
 
-/// An error of `/v0`.
-#[derive(Debug)]
-pub struct V0Error {
-    status: StatusCode,
-    error: String,
-    retry_after: bool,
+/// What a query can be refused with.
+fn refusals(operation: &mut Operation<'_>) {
+    operation.refuses(&[400, 404, 408, 411, 413, 503]);
 }
 
-impl V0Error {
-    /// An error with its words.
-    pub fn new(status: StatusCode, error: impl Into<String>) -> Self {
-        Self { status, error: error.into(), retry_after: false }
-    }
+/// Rows in Tinybird's JSON; for the document, the engine writes it.
+#[derive(Serialize, JsonSchema)]
+struct Rows {
+    meta: Vec<Column>,
+    data: Vec<serde_json::Map<String, Value>>,
+    rows: u64,
+    rows_before_limit_at_least: u64,
+    statistics: Statistics,
 }
 
-impl IntoResponse for V0Error {
-    fn into_response(self) -> Response {
-        let mut response = (self.status, Json(json!({ "error": self.error }))).into_response();
-        if self.retry_after {
-            response.headers_mut().insert(header::RETRY_AFTER, 1.into());
-        }
-        response
-    }
+/// A column and its type, in ClickHouse's words.
+#[derive(Serialize, JsonSchema)]
+struct Column {
+    name: String,
+    r#type: String,
 }
 
-impl From<QueryError> for V0Error {
-    fn from(error: QueryError) -> Self {
-        let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let retry_after = matches!(error, QueryError::Busy { .. } | QueryError::NotFresh(_));
-        Self { status, error: error.to_string(), retry_after }
-    }
+/// What a query took.
+#[derive(Serialize, JsonSchema)]
+struct Statistics {
+    /// Seconds.
+    elapsed: f64,
+    rows_read: u64,
+    bytes_read: u64,
 }
 
-impl From<Problem> for V0Error {
-    fn from(problem: Problem) -> Self {
-        // Tinybird's clients know 400 for what is malformed and 403 for every credential that isn't good.
-        let status = match problem.status() {
-            StatusCode::UNPROCESSABLE_ENTITY | StatusCode::UNSUPPORTED_MEDIA_TYPE => StatusCode::BAD_REQUEST,
-            StatusCode::UNAUTHORIZED => StatusCode::FORBIDDEN,
-            status => status,
-        };
-        let retry_after = status == StatusCode::SERVICE_UNAVAILABLE;
-        Self { status, error: problem.detail().to_owned(), retry_after }
-    }
+/// What a pipe's route gives: rows by `NAME.json`, else its description.
+#[derive(Serialize, JsonSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "for the document: the engine writes rows, the handler the rest")]
+enum PipeAnswer {
+    Rows(Rows),
+    Pipe(Pipe<'static>),
 }
 
-impl FromRequestParts<Arc<App>> for TokenCaller {
-    type Rejection = V0Error;
+#[derive(Serialize, JsonSchema)]
+struct PipeList<'a> {
+    pipes: Vec<Pipe<'a>>,
+}
 
-    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, V0Error> {
-        let query = form(parts.uri.query().unwrap_or_default());
-        let token = match bearer(&parts.headers).filter(|token| !token.is_empty()) {
-            Some(token) => token,
-            None => query.iter().find(|(name, _)| name == "token").map_or("", |(_, token)| token),
-        };
-        if token.is_empty() {
-            let error = "a token is missing: send 'Authorization: Bearer …' or '?token='";
-            return Err(V0Error::new(StatusCode::FORBIDDEN, error));
-        }
-        caller::reports(app, token).map_err(|error| match error {
-            AuthError::Invalid => V0Error::new(StatusCode::FORBIDDEN, "invalid or expired token"),
-            AuthError::Sqlite(error) => Problem::from(error).into(),
-        })
-    }
+fn statement_query(operation: &mut Operation<'_>) {
+    operation.query("q", "The SQL.", json!({ "type": "string" }));
 }
 
 fn engine_caller(app: &App, token: &TokenCaller) -> Result<Caller, V0Error> {
     let tenant = app.pool.read(|connection| read::tenant(connection, token.tenant)).map_err(Problem::from)?;
     let time_zone = tenant.map_or_else(|| "UTC".to_owned(), |tenant| tenant.time_zone);
-    Ok(Caller { tenant: token.tenant.to_string(), time_zone, now_ms: Timestamp::now().0 })
+    let filters = scopes::filters(&token.scopes);
+    Ok(Caller { tenant: token.tenant.to_string(), time_zone, now_ms: Timestamp::now().0, filters })
 }
 
-async fn answer(app: &App, result: QueryResult) -> Result<Response, V0Error> {
-    let json = app.reports.json(result).await?;
-    Ok(([(header::CONTENT_TYPE, "application/json")], json).into_response())
+/// In the statement's own format, else in `format`.
+async fn written(app: &App, result: QueryResult, format: Format) -> Result<Response, V0Error> {
+    let format = result.format.unwrap_or(format);
+    let bytes = app.reports.encode(result, format).await?;
+    Ok(([(header::CONTENT_TYPE, format.content_type())], bytes).into_response())
 }
 
-fn is_form(request: &Request) -> bool {
-    let kind = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+fn is_form(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     kind.is_some_and(|kind| kind.starts_with("application/x-www-form-urlencoded"))
 }
 
 fn text(bytes: &[u8]) -> Result<&str, V0Error> {
-    std::str::from_utf8(bytes).map_err(|_| V0Error::new(StatusCode::BAD_REQUEST, "the body is not UTF-8"))
+    std::str::from_utf8(bytes).map_err(|_| V0Error::bad_request("the body is not UTF-8"))
+}
+
+/// A `POST` that says neither how long its body is nor that it comes in chunks has none.
+fn has_no_length(request: &Request) -> bool {
+    let headers = request.headers();
+    request.method() == axum::http::Method::POST
+        && !headers.contains_key(header::CONTENT_LENGTH)
+        && !headers.contains_key(header::TRANSFER_ENCODING)
+        && request.body().is_end_stream()
+}
+
+fn first(pairs: Vec<(String, String)>, wanted: &str) -> Option<String> {
+    pairs.into_iter().find(|(name, _)| name == wanted).map(|(_, value)| value)
 }
 
 /// `q`, from the query string, a form, or the raw body.
 async fn statement(request: Request) -> Result<String, V0Error> {
-    let query = form(request.uri().query().unwrap_or_default());
-    let is_form = is_form(&request);
+    let given = |sql: &String| !sql.trim().is_empty();
+    if let Some(sql) = first(form(request.uri().query().unwrap_or_default()), "q").filter(given) {
+        return Ok(sql);
+    }
+    if has_no_length(&request) {
+        let error = "send the SQL as 'q', or as a body with its Content-Length";
+        return Err(V0Error::new(StatusCode::LENGTH_REQUIRED, error));
+    }
+    let is_form = is_form(request.headers());
     let bytes = body(request, JSON_BYTES_MAX).await?;
     let body = text(&bytes)?;
-    let q = |pairs: Vec<(String, String)>| pairs.into_iter().find(|(name, _)| name == "q").map(|(_, q)| q);
-    let found = q(query).or_else(|| if is_form { q(form(body)) } else { Some(body.to_owned()) });
-    let missing = || V0Error::new(StatusCode::BAD_REQUEST, "send the SQL as 'q', or as the body");
-    found.filter(|sql| !sql.trim().is_empty()).ok_or_else(missing)
+    let found = if is_form { first(form(body), "q") } else { Some(body.to_owned()) };
+    found.filter(given).ok_or_else(|| V0Error::bad_request("send the SQL as 'q', or as the body"))
 }
 
-async fn sql(State(app): State<Arc<App>>, token: TokenCaller, request: Request) -> Result<Response, V0Error> {
-    let sql = statement(request).await?;
-    if !token.scopes.is_empty() {
-        let tables = app.reports.tables_named(&sql).await?;
-        if let Some(table) = tables.iter().find(|table| !token.may("DATASOURCES:READ", table)) {
-            let error = format!("this token may not read '{table}': it needs DATASOURCES:READ:{table}");
-            return Err(V0Error::new(StatusCode::FORBIDDEN, error));
+async fn sql(State(app): State<Arc<App>>, token: TokenCaller, request: Request) -> Response {
+    let outcome = async {
+        let sql = statement(request).await?;
+        if !token.scopes.is_empty() {
+            let tables = app.reports.tables_named(&sql).await?;
+            if let Some(hidden) = tables.iter().find(|table| !token.may(DATASOURCES_READ, table)) {
+                return Err(V0Error::forbidden(DATASOURCES_READ, hidden));
+            }
         }
-    }
-    let caller = engine_caller(&app, &token)?;
-    let result = app.reports.query(&caller, &sql).await?;
-    answer(&app, result).await
+        let result = app.reports.query(&engine_caller(&app, &token)?, &sql).await?;
+        written(&app, result, Format::Json).await
+    };
+    answer(&token, outcome.await)
 }
 
-fn description(endpoint: &EndpointDescription) -> Value {
-    json!({
-        "id": endpoint.name, "name": endpoint.name, "description": endpoint.description, "type": "endpoint",
-        "endpoint": endpoint.name, "url": format!("/v0/pipes/{}.json", endpoint.name),
-        "nodes": [{ "name": endpoint.name, "sql": endpoint.sql, "params": endpoint.parameters }],
-    })
+/// The endpoint, if it's there and the token may read it.
+fn endpoint<'a>(app: &'a App, token: &TokenCaller, name: &str) -> Result<&'a EndpointDescription, V0Error> {
+    let known = app.reports.endpoints().find(|endpoint| endpoint.name == name);
+    let known = known.ok_or_else(|| QueryError::NoEndpoint(name.to_owned()))?;
+    if token.may(PIPES_READ, name) { Ok(known) } else { Err(V0Error::forbidden(PIPES_READ, name)) }
 }
 
-async fn list(State(app): State<Arc<App>>, token: TokenCaller) -> Json<Value> {
-    let readable = app.reports.endpoints().filter(|endpoint| token.may("PIPES:READ", &endpoint.name));
-    Json(json!({ "pipes": readable.map(description).collect::<Vec<_>>() }))
+async fn list(State(app): State<Arc<App>>, token: TokenCaller) -> Response {
+    let readable = app.reports.endpoints().filter(|endpoint| token.may(PIPES_READ, &endpoint.name));
+    let pipes = readable.map(|endpoint| pipes::describe(&app.config.public_url, endpoint)).collect();
+    answer(&token, Ok(Json(PipeList { pipes }).into_response()))
 }
 
-async fn pipe(
-    State(app): State<Arc<App>>,
-    token: TokenCaller,
-    Path(file): Path<String>,
+async fn open_api(State(app): State<Arc<App>>, token: TokenCaller, Path(name): Path<String>) -> Response {
+    let found = endpoint(&app, &token, &name);
+    let document = |endpoint| Json(pipes::open_api(&app.config.public_url, endpoint)).into_response();
+    answer(&token, found.map(document))
+}
+
+async fn pipe(State(app): State<Arc<App>>, token: TokenCaller, Path(file): Path<String>, request: Request) -> Response {
+    let outcome = match file.rsplit_once('.') {
+        None => endpoint(&app, &token, &file)
+            .map(|known| Json(pipes::describe(&app.config.public_url, known)).into_response()),
+        Some((name, extension)) => run(&app, &token, name, extension, request).await,
+    };
+    answer(&token, outcome)
+}
+
+async fn run(
+    app: &App,
+    token: &TokenCaller,
+    name: &str,
+    extension: &str,
     request: Request,
 ) -> Result<Response, V0Error> {
-    let format = FORMATS.iter().find(|format| file.ends_with(**format));
-    let name = format.map_or(&*file, |format| file.trim_end_matches(format));
-    let known = app.reports.endpoints().find(|endpoint| endpoint.name == name);
-    let Some(known) = known else { return Err(QueryError::NoEndpoint(name.to_owned()).into()) };
-    if !token.may("PIPES:READ", name) {
-        let error = format!("this token may not read '{name}': it needs PIPES:READ:{name}");
-        return Err(V0Error::new(StatusCode::FORBIDDEN, error));
-    }
-    match format {
-        None => Ok(Json(description(known)).into_response()),
-        Some(format) if *format != FORMATS[0] => {
-            let error = format!("'{}' is not served; '.json' is", format);
-            Err(V0Error::new(StatusCode::BAD_REQUEST, error))
-        }
-        Some(_) => {
-            let params = params(request).await?;
-            if params.contains_key("q") {
-                let error = "'q' over an endpoint's result is not served; send SQL to /v0/sql";
-                return Err(V0Error::new(StatusCode::BAD_REQUEST, error));
-            }
-            let caller = engine_caller(&app, &token)?;
-            let result = app.reports.endpoint(&caller, name, &params).await?;
-            answer(&app, result).await
-        }
-    }
+    endpoint(app, token, name)?;
+    let unknown = || {
+        let known = pipes::EXTENSIONS.map(|(extension, _)| extension).join(", .");
+        V0Error::new(StatusCode::NOT_FOUND, format!("'.{extension}' is not served; .{known} are"))
+    };
+    let format = Format::of_extension(extension).ok_or_else(unknown)?;
+    let mut params = params(request).await?;
+    let over = params.remove("q").and_then(|mut texts| texts.pop()).filter(|sql| !sql.trim().is_empty());
+    scopes::fix(&token.scopes, name, &mut params);
+    let caller = engine_caller(app, token)?;
+    let result = match over {
+        Some(sql) => app.reports.endpoint_over(&caller, name, &params, &sql).await?,
+        None => app.reports.endpoint(&caller, name, &params).await?,
+    };
+    written(app, result, format).await
 }
 
 /// Parameters of the query string and of a form or JSON body; the body's come last.
-async fn params(request: Request) -> Result<BTreeMap<String, Vec<String>>, V0Error> {
+async fn params(request: Request) -> Result<Params, V0Error> {
     let mut pairs = form(request.uri().query().unwrap_or_default());
-    let is_form = is_form(&request);
+    let is_form = is_form(request.headers());
     let bytes = body(request, JSON_BYTES_MAX).await?;
     let body = text(&bytes)?.trim();
     if is_form {
@@ -199,7 +231,7 @@ async fn params(request: Request) -> Result<BTreeMap<String, Vec<String>>, V0Err
     } else if !body.is_empty() {
         pairs.extend(json_params(body)?);
     }
-    let mut params: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut params = Params::new();
     for (name, value) in pairs {
         params.entry(name).or_default().push(value);
     }
@@ -207,9 +239,8 @@ async fn params(request: Request) -> Result<BTreeMap<String, Vec<String>>, V0Err
 }
 
 fn json_params(body: &str) -> Result<Vec<(String, String)>, V0Error> {
-    let malformed = |error: String| V0Error::new(StatusCode::BAD_REQUEST, error);
-    let object: serde_json::Map<String, Value> =
-        serde_json::from_str(body).map_err(|error| malformed(format!("the body is not a JSON object: {error}")))?;
+    let object: serde_json::Map<String, Value> = serde_json::from_str(body)
+        .map_err(|error| V0Error::bad_request(format!("the body is not a JSON object: {error}")))?;
     let mut pairs = Vec::new();
     for (name, value) in object {
         let values = match value {
@@ -221,7 +252,10 @@ fn json_params(body: &str) -> Result<Vec<(String, String)>, V0Error> {
                 Value::Null => continue,
                 Value::String(text) => text,
                 Value::Bool(_) | Value::Number(_) => value.to_string(),
-                _ => return Err(malformed(format!("parameter `{name}`: expected a text, a number or a list of them"))),
+                _ => {
+                    let error = format!("parameter `{name}`: expected a text, a number or a list of them");
+                    return Err(V0Error::bad_request(error));
+                }
             };
             pairs.push((name.clone(), value));
         }

@@ -9,11 +9,12 @@ use crate::auth::AgentCaller;
 use crate::core::CommandKind;
 use crate::core::state::RequestRecord;
 use ingest::time::Timestamp;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use uuid::Uuid;
 
 /// Which part of a list is wanted.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ListParams {
     limit: Option<usize>,

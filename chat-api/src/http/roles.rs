@@ -5,27 +5,32 @@ use super::extract::{Id, Nothing, Params, Write};
 use super::page::Page;
 use super::problem::{Outcome, Problem};
 use super::resource::{self, ListParams};
+use super::surface::{AGENT, Routes, Way};
 use super::write::{self, command};
 use crate::app::App;
 use crate::auth::AgentCaller;
 use crate::core::CommandKind;
 use crate::store::read;
 use crate::view::{PermissionView, RoleView};
+use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::routing::{get, post};
-use axum::{Json, Router};
 use ingest::id::{RoleId, TenantId};
 use ingest::payload::{Permission, PermissionSet, Role, RoleCreated, RoleUpdated};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use std::sync::Arc;
 
-pub(super) fn routes() -> Router<Arc<App>> {
-    Router::new()
-        .route("/v1/permissions", get(permissions))
-        .route("/v1/roles", post(create).get(list))
-        .route("/v1/roles/{id}", get(show).patch(change).delete(remove))
-        .route("/v1/roles/{id}/restore", post(restore))
+pub(super) fn routes() -> Routes {
+    const WRITE: &[Way] = &[Way::May(Permission::RolesWrite)];
+    Routes::new("Roles")
+        .get("/v1/permissions", permissions, AGENT, "What a role can hold.")
+        .post("/v1/roles", create, WRITE, "Makes a custom role.")
+        .get("/v1/roles", list, AGENT, "The tenant's custom roles; with `deleted` the deleted ones.")
+        .get("/v1/roles/{id}", show, AGENT, "One custom role.")
+        .patch("/v1/roles/{id}", change, WRITE, "Changes a custom role; its agents sign in again.")
+        .delete("/v1/roles/{id}", remove, WRITE, "Deletes a custom role; its agents hold nothing by it.")
+        .post("/v1/roles/{id}/restore", restore, WRITE, "Brings a deleted custom role back.")
 }
 
 /// A role as requests name it: a built-in one's name, or a custom one's id. Whether that one is there, the writer says.
@@ -54,7 +59,7 @@ async fn permissions(_: AgentCaller) -> Json<Page<PermissionView>> {
     Json(Page { items, next_cursor: None })
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Create {
     name: String,
@@ -89,7 +94,7 @@ async fn show(State(app): State<Arc<App>>, caller: AgentCaller, Id(id): Id<RoleI
     view(&app, caller.tenant, id)
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Change {
     name: Option<String>,

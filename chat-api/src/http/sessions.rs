@@ -13,17 +13,17 @@ use crate::auth::{VisitorCaller, tokens};
 use crate::core::CommandKind;
 use crate::core::command::{NewMessage, NewVisitor};
 use crate::core::state::{Chatbot, Conversation, Status};
-use crate::import::email_hmac;
+use crate::import::look_up;
 use crate::limits::ClientIp;
 use crate::live::Person;
 use crate::store::read;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
-use axum::response::{IntoResponse as _, Response};
 use axum::{Extension, Json};
-use ingest::event::Actor;
+use ingest::event::{Actor, RequestKey};
 use ingest::id::{ChatbotId, ConversationId, GroupId, TenantId, ThreadId, VisitorId};
 use ingest::time::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
@@ -34,26 +34,26 @@ const HEADER_CHARS_MAX: usize = 500;
 const SKILLS_MAX: usize = 20;
 
 /// The body of `POST /v1/widget/session`.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct StartSession {
-    name: Option<String>,
-    email: Option<String>,
-    phone: Option<String>,
-    group_id: Option<String>,
-    initial_message: Option<String>,
-    metadata: Option<Map<String, Value>>,
-    user_id: Option<String>,
-    user_hash: Option<String>,
-    user_hash_exp: Option<i64>,
+    pub(super) name: Option<String>,
+    pub(super) email: Option<String>,
+    pub(super) phone: Option<String>,
+    pub(super) group_id: Option<String>,
+    pub(super) initial_message: Option<String>,
+    pub(super) metadata: Option<Map<String, Value>>,
+    pub(super) user_id: Option<String>,
+    pub(super) user_hash: Option<String>,
+    pub(super) user_hash_exp: Option<i64>,
     #[serde(default)]
-    skills: Vec<String>,
+    pub(super) skills: Vec<String>,
 }
 
 /// A session as the widget gets it.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-struct Session {
+pub(super) struct Session {
     session_token: String,
     expires_at: String,
     visitor_id: VisitorId,
@@ -64,29 +64,42 @@ struct Session {
     realtime: Realtime,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct Realtime {
     url: String,
 }
 
 /// `POST /v1/widget/session`.
-pub(super) async fn start(
+pub(super) async fn open(
     State(app): State<Arc<App>>,
     Extension(chatbot): Extension<Arc<Chatbot>>,
     client: ClientIp,
     headers: HeaderMap,
     write: Write<StartSession>,
-) -> Outcome<Response> {
+) -> Outcome<(StatusCode, Json<Session>)> {
     write.public_key()?;
+    let request = write.request(&app, format!("chatbot:{}", chatbot.id));
+    let chat = start(&app, &chatbot, &headers, client, request, &write.body).await?;
+    Ok((StatusCode::CREATED, Json(session(&app, chatbot.id, &chat)?)))
+}
+
+/// Starts a conversation with a new visitor, or with one whom the tenant's server vouches for.
+pub(super) async fn start(
+    app: &App,
+    chatbot: &Chatbot,
+    headers: &HeaderMap,
+    client: ClientIp,
+    request: Option<RequestKey>,
+    body: &StartSession,
+) -> Outcome<Conversation> {
     let address = client.0.map(|address| address.to_string());
-    let body = &write.body;
-    let browser = browser(&headers, address, body.metadata.as_ref())?;
+    let browser = browser(headers, address, body.metadata.as_ref())?;
     let claim = claim(body.user_id.as_deref(), body.user_hash.as_deref(), body.user_hash_exp)?;
-    let claim = claim.map(|claim| claim.verify(&app, &chatbot)).transpose()?;
+    let claim = claim.map(|claim| claim.verify(app, chatbot)).transpose()?;
     let visitor = claim.as_ref().map_or_else(VisitorId::fresh, |user| user.visitor);
-    let sealer = Sealer::for_new(&app, visitor)?;
+    let sealer = Sealer::for_new(app, visitor)?;
     let typed = Typed { name: body.name.as_deref(), email: body.email.as_deref(), phone: body.phone.as_deref() };
-    let mut new = new_visitor(&app, &sealer, visitor, typed, claim.as_ref())?;
+    let mut new = new_visitor(app, chatbot.tenant, &sealer, visitor, typed, claim.as_ref())?;
     new.metadata = Some(sealer.seal(&browser)?);
     let message = body.initial_message.as_deref().map(|text| message(&sealer, "initialMessage", text)).transpose()?;
     let unknown_group = || Problem::not_found("group").at("groupId");
@@ -96,24 +109,23 @@ pub(super) async fn start(
     let conversation_id = ConversationId::fresh();
     let kind =
         CommandKind::StartSession { visitor: new, conversation_id, chatbot_id: chatbot.id, group_id, skills, message };
-    let request = write.request(&app, format!("chatbot:{}", chatbot.id));
     let command = command(chatbot.tenant, Actor::Visitor(visitor), request, kind);
-    let answer = write::submit(&app, sealer.submission(command)).await?;
+    let answer = write::submit(app, sealer.submission(command)).await?;
     let chat = match answer.repeated {
         Some(record) => {
             let id = record.conversation.ok_or_else(|| Problem::internal(&"a session without its conversation"))?;
-            write::conversation(&app, chatbot.tenant, id)?
+            write::conversation(app, chatbot.tenant, id)?
         }
         None => {
             *answer.conversation.ok_or_else(|| Problem::internal(&"a session that was just started isn't there"))?
         }
     };
     app.presence.seen(chat.tenant, Person::Visitor(chat.visitor));
-    Ok((StatusCode::CREATED, Json(session(&app, chatbot.id, &chat)?)).into_response())
+    Ok(chat)
 }
 
 /// The body of `POST /v1/widget/identify`.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Identify {
     user_id: String,
@@ -129,7 +141,7 @@ pub(super) async fn identify(
     State(app): State<Arc<App>>,
     caller: VisitorCaller,
     write: Write<Identify>,
-) -> Outcome<Response> {
+) -> Outcome<(HeaderMap, Json<Session>)> {
     let body = &write.body;
     let chatbot = app.pool.read(|connection| read::chatbot(connection, caller.tenant, caller.chatbot))?;
     let chatbot = chatbot.ok_or_else(|| Problem::unauthorized("the chatbot of this session is gone"))?;
@@ -137,7 +149,7 @@ pub(super) async fn identify(
     let user = claim.verify(&app, &chatbot)?;
     let sealer = Sealer::for_new(&app, user.visitor)?;
     let typed = Typed { name: body.name.as_deref(), email: body.email.as_deref(), phone: None };
-    let target = new_visitor(&app, &sealer, user.visitor, typed, Some(&user))?;
+    let target = new_visitor(&app, caller.tenant, &sealer, user.visitor, typed, Some(&user))?;
     let request = write.request(&app, format!("visitor:{}", caller.subject));
     let kind = CommandKind::IdentifyVisitor { source: caller.subject, target };
     let command = command(caller.tenant, Actor::Visitor(caller.subject), request, kind);
@@ -145,10 +157,9 @@ pub(super) async fn identify(
     let chat = write::conversation(&app, caller.tenant, caller.conversation)?;
     app.presence.seen(chat.tenant, Person::Visitor(chat.visitor));
     let session = session(&app, caller.chatbot, &chat)?;
-    let token = session.session_token.clone();
-    let mut response = Json(session).into_response();
-    widget::set_token(response.headers_mut(), &token);
-    Ok(response)
+    let mut headers = HeaderMap::new();
+    widget::set_token(&mut headers, &session.session_token);
+    Ok((headers, Json(session)))
 }
 
 /// Whom a page says the visitor is, with the tenant's hash.
@@ -276,6 +287,7 @@ struct Typed<'a> {
 
 fn new_visitor(
     app: &App,
+    tenant: TenantId,
     sealer: &Sealer,
     id: VisitorId,
     typed: Typed<'_>,
@@ -287,7 +299,7 @@ fn new_visitor(
     Ok(NewVisitor {
         name: sealer.seal_option(name.as_deref())?,
         email: sealer.seal_option(email.as_deref())?,
-        email_hmac: email.as_deref().map(|email| email_hmac(&app.key_file, email)),
+        look_up: look_up(&app.key_file, tenant, email.as_deref(), name.as_deref()),
         phone: sealer.seal_option(phone.as_deref())?,
         user_id: sealer.seal_option(user.map(|user| user.id.as_str()))?,
         ..NewVisitor::anonymous(id, pipelines::readable_id(&id.to_string()))

@@ -1,8 +1,9 @@
 //! Signing in and out: `/v1/auth`. Access tokens live minutes; refresh tokens rotate, and a reused one ends its family.
 
 use super::check;
-use super::extract::{ClientIp, Write};
+use super::extract::Write;
 use super::problem::{Outcome, Problem};
+use super::surface::{AGENT, BODY, Routes};
 use super::write::{self, Sealer, command};
 use crate::app::App;
 use crate::auth::{AgentCaller, passwords, tokens};
@@ -10,34 +11,33 @@ use crate::core::CommandKind;
 use crate::core::command::NewSession;
 use crate::core::state::{Agent, Session};
 use crate::import::email_hmac;
-use crate::limits::{BucketKey, Limit};
+use crate::limits::{BucketKey, ClientIp, Limit};
 use crate::store::read;
 use crate::view::{AgentView, TenantView};
+use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::routing::{get, post};
-use axum::{Json, Router};
 use ingest::event::Actor;
 use ingest::id::{AgentId, SessionId, TenantId};
 use ingest::payload::{Payload, PermissionSet};
 use ingest::time::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 use std::sync::Arc;
 
 /// Tenants whose agents share an address and are tried with one password: each try costs a hash.
 const SAME_ADDRESS_MAX: usize = 4;
 
-pub(super) fn routes() -> Router<Arc<App>> {
-    Router::new()
-        .route("/v1/auth/login", post(log_in))
-        .route("/v1/auth/refresh", post(refresh))
-        .route("/v1/auth/logout", post(log_out))
-        .route("/v1/auth/me", get(me))
+pub(super) fn routes() -> Routes {
+    Routes::new("Sign-in")
+        .post("/v1/auth/login", log_in, BODY, "Signs an agent in.")
+        .post("/v1/auth/refresh", refresh, BODY, "Rotates the refresh token; a reused one ends its family.")
+        .post("/v1/auth/logout", log_out, BODY, "Signs out, by the access token or the refresh token.")
+        .get("/v1/auth/me", me, AGENT, "Who is signed in.")
 }
 
 /// The answer that opens a session; the token fields keep their usual names.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 pub(super) struct Tokens {
     access_token: String,
     refresh_token: String,
@@ -45,7 +45,7 @@ pub(super) struct Tokens {
 }
 
 /// The answer to who has signed in.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 pub(super) struct SignedIn {
     #[serde(flatten)]
     tokens: Tokens,
@@ -100,7 +100,7 @@ pub(super) async fn open_session(app: &App, agent: &Agent, ip: ClientIp) -> Outc
     opening.tokens(app, agent.tenant, agent.id)
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct LogIn {
     email: String,
@@ -160,7 +160,7 @@ pub(super) fn candidates(app: &App, email: &str, tenant: Option<&str>) -> Outcom
     Ok(agents)
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Refresh {
     refresh_token: String,
@@ -198,18 +198,22 @@ async fn refresh(State(app): State<Arc<App>>, write: Write<Refresh>) -> Outcome<
     Ok(Json(SignedIn { tokens, agent: app.views.agent(&agent)? }))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct LogOut {
     refresh_token: Option<String>,
 }
+
+/// Nothing to say but that it's done.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Done {}
 
 /// By the access token, or by the refresh token when that one has ended.
 async fn log_out(
     State(app): State<Arc<App>>,
     caller: Option<AgentCaller>,
     write: Write<LogOut>,
-) -> Outcome<Json<Value>> {
+) -> Outcome<Json<Done>> {
     let (tenant, agent, session_id) = match (caller, &write.body.refresh_token) {
         (Some(caller), _) => (caller.tenant, caller.agent, caller.session),
         (None, Some(refresh_token)) => {
@@ -223,10 +227,10 @@ async fn log_out(
     };
     let kind = CommandKind::CloseSession { session_id };
     write::submit(&app, command(tenant, Actor::Agent(agent), None, kind)).await?;
-    Ok(Json(json!({})))
+    Ok(Json(Done {}))
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 struct Me {
     #[serde(flatten)]

@@ -13,12 +13,13 @@ use axum::http::StatusCode;
 use ingest::id::AgentId;
 use ingest::payload::{AgentStatus, Permission};
 use ingest::time::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sql::QueryError;
 use std::sync::Arc;
 
 /// An agent's numbers; those of the reports have their definitions (docs/METRICS.md).
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Stats {
     active_chats: u32,
@@ -31,12 +32,12 @@ pub(super) struct Stats {
     resolved_today: u64,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 struct Report {
     data: Vec<Row>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 struct Row {
     p50_s: Option<f64>,
     resolved: u64,
@@ -60,7 +61,8 @@ fn statement(agent: AgentId, zone: &str) -> String {
 async fn report(app: &App, caller: &AgentCaller, id: AgentId) -> Outcome<Row> {
     let time_zone = tenant(app, caller.tenant)?.time_zone;
     let sql = statement(id, &time_zone);
-    let asked = sql::Caller { tenant: caller.tenant.to_string(), time_zone, now_ms: Timestamp::now().0 };
+    let (tenant, now_ms) = (caller.tenant.to_string(), Timestamp::now().0);
+    let asked = sql::Caller { tenant, time_zone, now_ms, filters: sql::RowFilters::new() };
     let json = match app.reports.query(&asked, &sql).await {
         Ok(result) => app.reports.json(result).await.map_err(unavailable)?,
         Err(error) => return Err(unavailable(error)),

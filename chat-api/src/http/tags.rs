@@ -5,28 +5,33 @@ use super::extract::{Id, Nothing, Params, Write};
 use super::page::Page;
 use super::problem::{Outcome, Problem};
 use super::resource::{self, ListParams, made_id};
+use super::surface::{AGENT, Routes, Way};
 use crate::app::App;
 use crate::auth::AgentCaller;
 use crate::core::CommandKind;
 use crate::store::read;
 use crate::view::TagView;
+use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::routing::{get, post};
-use axum::{Json, Router};
 use ingest::id::{TagId, TenantId};
-use ingest::payload::{Resource, TagCreated, TagUpdated};
+use ingest::payload::{Permission, Resource, TagCreated, TagUpdated};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use std::sync::Arc;
 
 /// The color of a tag that says none.
 const COLOR: &str = "#6b7280";
 
-pub(super) fn routes() -> Router<Arc<App>> {
-    Router::new()
-        .route("/v1/tags", post(create).get(list))
-        .route("/v1/tags/{id}", get(show).patch(change).delete(delete))
-        .route("/v1/tags/{id}/restore", post(restore))
+pub(super) fn routes() -> Routes {
+    const WRITE: &[Way] = &[Way::May(Permission::TagsWrite)];
+    Routes::new("Tags")
+        .post("/v1/tags", create, WRITE, "Makes a tag.")
+        .get("/v1/tags", list, AGENT, "The tenant's tags; with `deleted` the deleted ones.")
+        .get("/v1/tags/{id}", show, AGENT, "One tag.")
+        .patch("/v1/tags/{id}", change, WRITE, "Changes a tag.")
+        .delete("/v1/tags/{id}", delete, WRITE, "Deletes a tag.")
+        .post("/v1/tags/{id}/restore", restore, WRITE, "Brings a deleted tag back.")
 }
 
 fn view(app: &App, tenant: TenantId, id: TagId) -> Outcome<Json<TagView>> {
@@ -43,7 +48,7 @@ fn color(text: &str) -> Outcome<String> {
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Create {
     name: String,
@@ -76,7 +81,7 @@ async fn show(State(app): State<Arc<App>>, caller: AgentCaller, Id(id): Id<TagId
     view(&app, caller.tenant, id)
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Change {
     name: Option<String>,

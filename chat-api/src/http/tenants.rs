@@ -1,7 +1,9 @@
 //! Sign-up and the tenant itself: `/v1/tenants`.
 
-use super::extract::{ClientIp, Write, require};
+use super::extract::{Write, require};
 use super::problem::{Outcome, Problem};
+use super::surface::describe::may_lack;
+use super::surface::{AGENT, ANYONE, Routes, Way};
 use super::write::{self, Sealer, command};
 use super::{check, sign_in};
 use crate::app::App;
@@ -11,17 +13,18 @@ use crate::core::command::{AgentDetails, NewAgent};
 use crate::core::decide::REQUEST_LIFE_MS;
 use crate::core::state::{Agent, Tenant};
 use crate::import::{email_hmac, slugify};
+use crate::limits::ClientIp;
 use crate::store::read;
 use crate::view::{AgentView, TenantView};
+use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{get, post};
-use axum::{Json, Router};
 use ingest::event::{Actor, RequestKey};
 use ingest::id::{AgentId, TenantId};
 use ingest::payload::{Holiday, OpeningHours, Permission, Role, SlaTargets, TenantUpdated};
 use ingest::time::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -34,14 +37,21 @@ const SLUGS_MAX: u32 = 20;
 /// A key is taken for forgotten a little before it is: past its life the id it leads to must not be used again.
 const KEY_LIFE_MS: i64 = REQUEST_LIFE_MS - 60 * 60 * 1_000;
 
-pub(super) fn routes() -> Router<Arc<App>> {
-    Router::new()
-        .route("/v1/tenants", post(sign_up))
-        .route("/v1/tenants/me", get(show).patch(change))
-        .route("/v1/tenants/me/transfer-ownership", post(transfer_ownership))
+pub(super) fn routes() -> Routes {
+    Routes::new("Tenant")
+        .post("/v1/tenants", sign_up, ANYONE, "Signs a tenant up; its first agent is the owner.")
+        .answers::<SignedUp>(&[201])
+        .get("/v1/tenants/me", show, AGENT, "The caller's tenant.")
+        .patch("/v1/tenants/me", change, &[Way::May(Permission::SettingsWrite)], "Changes the tenant's settings.")
+        .post(
+            "/v1/tenants/me/transfer-ownership",
+            transfer_ownership,
+            &[Way::May(Permission::Ownership)],
+            "Hands the tenant to another agent; both sign in again.",
+        )
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct SignUp {
     name: String,
@@ -68,11 +78,12 @@ pub(super) struct MadeTenant {
     pub(super) repeated: bool,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct SignedUp {
     tenant: TenantView,
     agent: AgentView,
     #[serde(flatten)]
+    #[schemars(schema_with = "may_lack::<sign_in::Tokens>")]
     tokens: Option<sign_in::Tokens>,
 }
 
@@ -185,7 +196,7 @@ async fn show(State(app): State<Arc<App>>, caller: AgentCaller) -> Outcome<Json<
     Ok(Json(TenantView::from(&tenant(&app, caller.tenant)?)))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Change {
     name: Option<String>,
@@ -224,7 +235,7 @@ async fn change(State(app): State<Arc<App>>, caller: AgentCaller, write: Write<C
     Ok(Json(TenantView::from(&tenant(&app, caller.tenant)?)))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct TransferOwnership {
     agent_id: String,

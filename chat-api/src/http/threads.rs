@@ -3,33 +3,43 @@
 use super::events::{self, Author, EventParams, Kind, Posted};
 use super::extract::{Id, Params, Write, page_size};
 use super::problem::{Outcome, Problem};
+use super::surface::{AGENT, Routes, Way};
 use super::write;
 use crate::app::App;
 use crate::auth::AgentCaller;
 use crate::core::state::Conversation;
 use crate::store::read;
 use crate::view::EventView;
+use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::get;
-use axum::{Json, Router};
 use ingest::id::ThreadId;
+use ingest::payload::Permission;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::sync::Arc;
 
-pub(super) fn routes() -> Router<Arc<App>> {
-    Router::new().route("/v1/threads/{id}/events", get(list).post(post_event))
+pub(super) fn routes() -> Routes {
+    Routes::new("Events")
+        .get("/v1/threads/{id}/events", list, AGENT, "Events after a seq. Any thread names its whole conversation.")
+        .post(
+            "/v1/threads/{id}/events",
+            post_event,
+            &[Way::May(Permission::ConversationsReply)],
+            "Writes a message or a note.",
+        )
+        .answers::<EventView>(&[200, 201])
 }
 
-fn conversation(app: &App, caller: &AgentCaller, thread: ThreadId) -> Outcome<Conversation> {
+pub(super) fn conversation(app: &App, caller: &AgentCaller, thread: ThreadId) -> Outcome<Conversation> {
     let unknown = || Problem::not_found("thread");
     let id = app.pool.read(|connection| read::conversation_of_thread(connection, thread))?.ok_or_else(unknown)?;
     // A thread that isn't for the caller is as unknown as one that never was, down to the words.
     write::visible(app, caller, id).map_err(|problem| if problem.is("not_found") { unknown() } else { problem })
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 struct Events {
     items: Vec<EventView>,
@@ -48,7 +58,7 @@ async fn list(
     Ok(Json(Events { items, last_seq: events::last_seq(&app, &chat, false)? }))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct PostEvent {
     r#type: String,

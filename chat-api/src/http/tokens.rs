@@ -1,37 +1,44 @@
-//! `/v0` tokens, for admins: made once, shown once, stored as SHA-256.
+//! `/v0` tokens, for admins: made once, shown once, stored as SHA-256. And the key under which the tenant can sign JWTs
+//! of its own, with the same claims, for as many readers as it likes.
 
 use super::check;
 use super::extract::{Write, form, require};
 use super::problem::{Outcome, Problem};
 use super::reports::V0Error;
+use super::surface::describe::{Operation, Part, may_lack};
+use super::surface::{Routes, Way};
 use super::write::{self, command};
 use crate::app::App;
+use crate::auth::scopes::{self, RPS_MAX};
 use crate::auth::{AgentCaller, tokens};
 use crate::core::CommandKind;
 use crate::core::state::Token;
 use crate::store::read;
+use axum::Json;
 use axum::extract::{FromRequestParts, RawQuery, State};
 use axum::http::request::Parts;
-use axum::routing::get;
-use axum::{Json, Router};
 use ingest::event::{Actor, RequestKey};
 use ingest::id::{TenantId, TokenId};
-use ingest::payload::{Permission, Scope};
+use ingest::payload::{Permission, Scope, TokenLimits};
 use ingest::time::Timestamp;
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// What a scope can be about.
-const SCOPES: [&str; 3] = ["PIPES:READ", "DATASOURCES:READ", "DATASOURCES:APPEND"];
-/// Scopes of a token.
-const SCOPES_MAX: usize = 100;
-
-pub(super) fn routes() -> Router<Arc<App>> {
-    Router::new()
-        .route("/v0/tokens", get(list).post(create))
-        // Tinybird's clients send the slash.
-        .route("/v0/tokens/", get(list).post(create))
+pub(super) fn routes() -> Routes {
+    const ADMIN: &[Way] = &[Way::May(Permission::TokensWrite)];
+    let routes = Routes::new("Report tokens")
+        .get("/v0/tokens", list, ADMIN, "The tenant's /v0 tokens.")
+        .post("/v0/tokens", create, ADMIN, "Makes a /v0 token; it is shown once.")
+        .also(expiration_time);
+    // Tinybird's clients send the slash.
+    routes
+        .get("/v0/tokens/", list, ADMIN, "The same.")
+        .post("/v0/tokens/", create, ADMIN, "The same.")
+        .also(expiration_time)
+        .get("/v0/tokens/signing_key", signing_key, ADMIN, "The key with which the tenant signs tokens of its own.")
 }
 
 /// An admin's access token, with `/v0`'s errors.
@@ -47,12 +54,13 @@ impl FromRequestParts<Arc<App>> for Admin {
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Create {
     name: String,
     #[serde(default)]
     scopes: Vec<Scope>,
+    limits: Option<TokenLimits>,
 }
 
 /// A token to be made, not yet checked.
@@ -60,6 +68,7 @@ pub(super) struct NewToken<'a> {
     pub(super) name: &'a str,
     pub(super) scopes: &'a [Scope],
     pub(super) expires_at: Option<Timestamp>,
+    pub(super) limits: Option<TokenLimits>,
 }
 
 /// Makes a token; the answer to a repeat lacks the token itself.
@@ -69,16 +78,17 @@ pub(super) async fn make(
     actor: Actor,
     request: Option<RequestKey>,
     new: NewToken<'_>,
-) -> Outcome<Value> {
+) -> Outcome<TokenView> {
     let name = check::name("name", new.name)?;
-    if new.scopes.len() > SCOPES_MAX {
-        return Err(Problem::invalid("scopes", format!("'scopes' has at most {SCOPES_MAX} entries")));
-    }
-    for scope in new.scopes {
-        if !SCOPES.contains(&scope.r#type.as_str()) {
-            return Err(Problem::invalid("scopes", format!("a scope's type is one of {}", SCOPES.join(", "))));
+    scopes::check(new.scopes).map_err(|error| Problem::invalid("scopes", error))?;
+    for (table, conditions) in scopes::filters(new.scopes) {
+        for condition in conditions {
+            let checked = app.reports.check_filter(&tenant.to_string(), &table, &condition).await;
+            checked.map_err(|error| Problem::invalid("scopes", format!("the filter of '{table}': {error}")))?;
         }
-        check::name("resource", &scope.resource)?;
+    }
+    if new.limits.is_some_and(|limits| !(1..=RPS_MAX).contains(&limits.rps)) {
+        return Err(Problem::invalid("limits", format!("'rps' is from 1 to {RPS_MAX}")));
     }
     if new.expires_at.is_some_and(|ends| ends <= Timestamp::now()) {
         return Err(Problem::invalid("expiresAt", "the token would be expired already"));
@@ -90,24 +100,85 @@ pub(super) async fn make(
         sha256: tokens::sha256_hex(&token),
         scopes: new.scopes.to_vec(),
         expires_at: new.expires_at,
+        limits: new.limits,
     };
     let answer = write::submit(app, command(tenant, actor, request, kind)).await?;
     let repeated = answer.repeated.and_then(|record| record.resource).map(TokenId);
     let id = repeated.unwrap_or(token_id);
     let all = app.pool.read(|connection| read::tokens(connection, tenant))?;
     let made = all.iter().find(|token| token.id == id);
-    let mut view = view(made.ok_or_else(|| Problem::internal(&"a token that was just made isn't there"))?);
-    if repeated.is_none() {
-        view["token"] = token.into();
-    }
+    let mut view = TokenView::from(made.ok_or_else(|| Problem::internal(&"a token that was just made isn't there"))?);
+    view.token = repeated.is_none().then_some(token);
     Ok(view)
 }
 
-fn view(token: &Token) -> Value {
-    json!({
-        "id": token.id, "name": token.name, "scopes": token.scopes, "createdAt": token.created_at.to_string(),
-        "expiresAt": token.expires_at.map(|at| at.to_string()),
-    })
+/// A token as admins see it.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct TokenView {
+    id: TokenId,
+    name: String,
+    scopes: Vec<ScopeView>,
+    created_at: String,
+    expires_at: Option<String>,
+    limits: Option<TokenLimits>,
+    /// Only when it was just made: it's shown once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "may_lack::<String>")]
+    token: Option<String>,
+}
+
+impl From<&Token> for TokenView {
+    fn from(token: &Token) -> Self {
+        Self {
+            id: token.id,
+            name: token.name.clone(),
+            scopes: token.scopes.iter().map(ScopeView::from).collect(),
+            created_at: token.created_at.to_string(),
+            expires_at: token.expires_at.map(|at| at.to_string()),
+            limits: token.limits,
+            token: None,
+        }
+    }
+}
+
+/// What a token may do with a resource, in Tinybird's words.
+#[derive(Serialize, JsonSchema)]
+struct ScopeView {
+    r#type: String,
+    resource: String,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "may_lack::<BTreeMap<String, Value>>")]
+    fixed_params: BTreeMap<String, Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "may_lack::<Option<String>>")]
+    filter: Option<String>,
+}
+
+impl From<&Scope> for ScopeView {
+    fn from(scope: &Scope) -> Self {
+        Self {
+            r#type: scope.r#type.clone(),
+            resource: scope.resource.clone(),
+            fixed_params: scope.fixed_params.clone(),
+            filter: scope.filter.clone(),
+        }
+    }
+}
+
+#[derive(Serialize, JsonSchema)]
+struct TokenList {
+    tokens: Vec<TokenView>,
+}
+
+fn expiration_time(operation: &mut Operation<'_>) {
+    operation.query("expiration_time", "When the token ends, in seconds since 1970.", json!({ "type": "integer" }));
+}
+
+impl Part for Admin {
+    fn describe(operation: &mut Operation<'_>) {
+        operation.refuses(&[403]);
+    }
 }
 
 async fn create(
@@ -115,11 +186,11 @@ async fn create(
     Admin(caller): Admin,
     RawQuery(query): RawQuery,
     write: Result<Write<Create>, Problem>,
-) -> Result<Json<Value>, V0Error> {
+) -> Result<Json<TokenView>, V0Error> {
     let write = write?;
     let expires_at = expiration(query.as_deref().unwrap_or_default())?;
     let request = write.request(&app, caller.sender());
-    let new = NewToken { name: &write.body.name, scopes: &write.body.scopes, expires_at };
+    let new = NewToken { name: &write.body.name, scopes: &write.body.scopes, expires_at, limits: write.body.limits };
     Ok(Json(make(&app, caller.tenant, caller.actor(), request, new).await?))
 }
 
@@ -134,7 +205,21 @@ fn expiration(query: &str) -> Outcome<Option<Timestamp>> {
     }
 }
 
-async fn list(State(app): State<Arc<App>>, Admin(caller): Admin) -> Result<Json<Value>, V0Error> {
+/// The key of a tenant's own tokens.
+#[derive(Serialize, JsonSchema)]
+struct SigningKey {
+    workspace_id: TenantId,
+    algorithm: &'static str,
+    key: String,
+}
+
+/// Whoever may make tokens may sign them too.
+async fn signing_key(State(app): State<Arc<App>>, Admin(caller): Admin) -> Json<SigningKey> {
+    let key = tokens::report_key(&app.key_file, caller.tenant);
+    Json(SigningKey { workspace_id: caller.tenant, algorithm: "HS256", key })
+}
+
+async fn list(State(app): State<Arc<App>>, Admin(caller): Admin) -> Result<Json<TokenList>, V0Error> {
     let tokens = app.pool.read(|connection| read::tokens(connection, caller.tenant)).map_err(Problem::from)?;
-    Ok(Json(json!({ "tokens": tokens.iter().map(view).collect::<Vec<_>>() })))
+    Ok(Json(TokenList { tokens: tokens.iter().map(TokenView::from).collect() }))
 }

@@ -4,33 +4,38 @@ use super::check;
 use super::extract::{Id, Nothing, Params, Write, page_size, require};
 use super::page::{Page, before_time, time_cursor};
 use super::problem::{Outcome, Problem};
+use super::surface::{Routes, Way};
 use super::write::{self, Sealer, command};
 use crate::app::App;
 use crate::auth::AgentCaller;
 use crate::core::CommandKind;
 use crate::core::state::Visitor;
 use crate::erasure;
-use crate::import::email_hmac;
+use crate::import::{email_hmac, look_up};
 use crate::live::Person;
 use crate::store::read;
 use crate::view::{ConversationView, VisitorView};
+use axum::Json;
 use axum::extract::State;
-use axum::routing::{get, post};
-use axum::{Json, Router};
 use ingest::id::{ConversationId, TenantId, VisitorId};
 use ingest::payload::Permission;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use std::sync::Arc;
 
-pub(super) fn routes() -> Router<Arc<App>> {
-    Router::new()
-        .route("/v1/visitors", get(list))
-        .route("/v1/visitors/{id}", get(show).patch(change).delete(erase))
-        .route("/v1/visitors/{id}/conversations", get(chats))
-        .route("/v1/visitors/{id}/block", post(block))
-        .route("/v1/visitors/{id}/unblock", post(unblock))
-        .route("/v1/conversations/{id}/block", post(block_conversation))
+pub(super) fn routes() -> Routes {
+    const READ: &[Way] = &[Way::May(Permission::VisitorsRead)];
+    const WRITE: &[Way] = &[Way::May(Permission::VisitorsWrite)];
+    Routes::new("Visitors, for agents")
+        .get("/v1/visitors", list, READ, "The tenant's visitors, the newest first.")
+        .get("/v1/visitors/{id}", show, READ, "One visitor.")
+        .patch("/v1/visitors/{id}", change, WRITE, "Changes what is known of a visitor.")
+        .delete("/v1/visitors/{id}", erase, &[Way::May(Permission::VisitorsErase)], "Erases the person for good.")
+        .get("/v1/visitors/{id}/conversations", chats, READ, "The visitor's conversations.")
+        .post("/v1/visitors/{id}/block", block, WRITE, "Blocks a visitor, who reads on and writes no more.")
+        .post("/v1/visitors/{id}/unblock", unblock, WRITE, "Lets a blocked visitor write again.")
+        .post("/v1/conversations/{id}/block", block_conversation, WRITE, "Blocks the visitor of a conversation.")
 }
 
 fn visitor(app: &App, tenant: TenantId, id: VisitorId) -> Outcome<Visitor> {
@@ -51,7 +56,7 @@ fn may_read(caller: &AgentCaller) -> Outcome<()> {
     require(caller, Permission::VisitorsRead, "read visitors")
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct ListParams {
     q: Option<String>,
@@ -89,7 +94,7 @@ async fn show(State(app): State<Arc<App>>, caller: AgentCaller, Id(id): Id<Visit
     shown(&app, caller.tenant, id)
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct PageParams {
     limit: Option<usize>,
@@ -117,7 +122,7 @@ async fn chats(
 }
 
 /// What an agent can say of a visitor. `readableId` follows from the id, `userId` is the tenant's server's to say.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Change {
     name: Option<String>,
@@ -148,7 +153,7 @@ async fn change(
         visitor_id,
         name: sealer.seal_option(name.as_deref())?,
         email: sealer.seal_option(email.as_deref())?,
-        email_hmac: email.as_deref().map(|email| email_hmac(&app.key_file, email)),
+        look_up: look_up(&app.key_file, caller.tenant, email.as_deref(), name.as_deref()),
         phone: sealer.seal_option(phone.as_deref())?,
         metadata: sealer.seal_option(browser.as_deref())?,
     };

@@ -6,6 +6,7 @@
 use super::actions::Read;
 use super::extract::{Nothing, Params, Write, origin, page_size};
 use super::problem::{Outcome, Problem};
+use super::surface::{Routes, VISITOR, Way};
 use super::write::{self, Sealer, command};
 use super::{check, events, layers, sessions};
 use crate::app::App;
@@ -19,47 +20,44 @@ use crate::store::read as stored;
 use crate::view::{ConversationView, EventView};
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{get, post};
-use axum::{Json, Router};
+use axum::{Extension, Json};
 use ingest::id::{ChatbotId, ConversationId, TenantId, VisitorId};
 use ingest::time::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::sync::Arc;
 
 /// Where a renewed session token is.
-const SESSION_TOKEN: HeaderName = HeaderName::from_static("x-session-token");
+pub(super) const SESSION_TOKEN: HeaderName = HeaderName::from_static("x-session-token");
 
-pub(super) fn routes(app: &Arc<App>) -> Router<Arc<App>> {
-    Router::new()
-        .route("/v1/widget/session", post(sessions::start))
-        .route("/v1/widget/identify", post(sessions::identify))
-        .route("/v1/widget/track", post(track))
-        .route("/v1/widget/conversation", get(conversation))
-        .route("/v1/widget/conversations", get(conversations))
-        .route("/v1/widget/events", post(post_event))
-        .route("/v1/widget/rating", post(rate))
-        .route("/v1/widget/end", post(end))
-        .route("/v1/widget/read", post(read))
+pub(super) fn routes() -> Routes {
+    Routes::new("Visitors")
+        .post("/v1/widget/session", sessions::open, &[Way::ChatbotKey], "Starts a visitor's session and conversation.")
+        .post("/v1/widget/identify", sessions::identify, VISITOR, "Says who the visitor is, by the tenant's hash.")
+        .post("/v1/widget/track", track, VISITOR, "Says what the visitor did on the page.")
+        .get("/v1/widget/conversation", conversation, VISITOR, "The conversation and its events after a seq.")
+        .get("/v1/widget/conversations", conversations, VISITOR, "The visitor's conversations.")
+        .post("/v1/widget/events", post_event, VISITOR, "Writes a message; a repeated clientId gives the first one.")
+        .answers::<EventView>(&[200, 201])
+        .post("/v1/widget/rating", rate, VISITOR, "Rates the conversation.")
+        .post("/v1/widget/end", end, VISITOR, "Ends the conversation: resolved, and writing again goes on in it.")
+        .post("/v1/widget/read", read, VISITOR, "Says how far the visitor has read.")
         .merge(super::live::widget_routes())
-        .route_layer(from_fn_with_state(Arc::clone(app), gate))
+        .around(|router| router.route_layer(from_fn(gate)))
 }
 
 /// Lets a request through whose chatbot allows its origin, and whose visitor may still write.
-async fn gate(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
+pub(super) async fn gate(Extension(app): Extension<Arc<App>>, mut request: Request, next: Next) -> Response {
     let origin = origin(request.headers()).map(str::to_owned);
     let (chatbot, caller) = match identify(&app, &mut request) {
         Ok(identified) => identified,
         Err(problem) => return readable(&app, problem.into_response(), origin.as_deref()),
     };
-    if let Some(origin) = &origin
-        && !chatbot.allowed_origins.contains(origin)
-    {
-        app.activity.note(chatbot.id, Timestamp::now(), true);
-        let detail = "this chatbot doesn't allow this origin; add it to allowedOrigins";
-        return Problem::new(StatusCode::FORBIDDEN, "origin_not_allowed", detail).into_response();
+    if let Err(problem) = origin_allowed(&app, &chatbot, origin.as_deref()) {
+        return problem.into_response();
     }
     let blocked = caller.as_ref().is_some_and(|caller| caller.blocked);
     let mut response = match hold(&app, ClientIp::of(request.extensions()), chatbot.id, caller.as_ref()) {
@@ -78,6 +76,30 @@ async fn gate(State(app): State<Arc<App>>, mut request: Request, next: Next) -> 
         layers::allow_origin(response.headers_mut(), &origin);
     }
     response
+}
+
+/// Refuses pages that the chatbot isn't for. A request without an origin isn't a browser's.
+pub(super) fn origin_allowed(app: &App, chatbot: &Chatbot, origin: Option<&str>) -> Outcome<()> {
+    if origin.is_none_or(|origin| chatbot.allowed_origins.iter().any(|allowed| allowed == origin)) {
+        return Ok(());
+    }
+    app.activity.note(chatbot.id, Timestamp::now(), true);
+    let detail = "this chatbot doesn't allow this origin; add it to allowedOrigins";
+    Err(Problem::new(StatusCode::FORBIDDEN, "origin_not_allowed", detail))
+}
+
+/// The chatbot of the key in the headers.
+pub(super) fn chatbot_of_key(app: &App, headers: &HeaderMap) -> Outcome<Chatbot> {
+    let key = headers.get("x-chatbot-key").and_then(|value| value.to_str().ok());
+    let key = key.ok_or_else(|| Problem::unauthorized("send the chatbot's key as 'X-Chatbot-Key'"))?;
+    let unknown = || Problem::new(StatusCode::UNAUTHORIZED, "invalid_chatbot_key", "there is no chatbot with this key");
+    app.pool.read(|connection| stored::chatbot_by_key(connection, key))?.ok_or_else(unknown)
+}
+
+/// The chatbot that a visitor came through.
+pub(super) fn chatbot_of(app: &App, caller: &VisitorCaller) -> Outcome<Chatbot> {
+    let found = app.pool.read(|connection| stored::chatbot(connection, caller.tenant, caller.chatbot))?;
+    found.ok_or_else(|| Problem::unauthorized("the chatbot of this session is gone"))
 }
 
 /// A page must see that its token ended, and the chatbot isn't known then: any that allows the origin will do.
@@ -109,28 +131,21 @@ pub(super) fn hold(
 /// Whose request it is: a chatbot's by its key for a new session, a visitor's by their token for all else.
 fn identify(app: &App, request: &mut Request) -> Outcome<(Chatbot, Option<VisitorCaller>)> {
     if request.uri().path() == "/v1/widget/session" {
-        let key = request.headers().get("x-chatbot-key").and_then(|value| value.to_str().ok());
-        let key = key.ok_or_else(|| Problem::unauthorized("send the chatbot's key as 'X-Chatbot-Key'"))?;
-        let unknown =
-            || Problem::new(StatusCode::UNAUTHORIZED, "invalid_chatbot_key", "there is no chatbot with this key");
-        let chatbot = app.pool.read(|connection| stored::chatbot_by_key(connection, key))?.ok_or_else(unknown)?;
+        let chatbot = chatbot_of_key(app, request.headers())?;
         request.extensions_mut().insert(Arc::new(chatbot.clone()));
         return Ok((chatbot, None));
     }
     let token = bearer(request.headers())
         .ok_or_else(|| Problem::unauthorized("send the visitor's session token as 'Authorization: Bearer wst_…'"))?;
     let caller = caller::visitor(app, token)?;
-    let chatbot = app
-        .pool
-        .read(|connection| stored::chatbot(connection, caller.tenant, caller.chatbot))?
-        .ok_or_else(|| Problem::unauthorized("the chatbot of this session is gone"))?;
+    let chatbot = chatbot_of(app, &caller)?;
     app.presence.seen(caller.tenant, Person::Visitor(caller.visitor));
     request.extensions_mut().insert(caller.clone());
     Ok((chatbot, Some(caller)))
 }
 
 /// Under a quarter of its life, a token is followed by a fresh one of the same person.
-fn renew(app: &App, caller: &VisitorCaller, headers: &mut HeaderMap) {
+pub(super) fn renew(app: &App, caller: &VisitorCaller, headers: &mut HeaderMap) {
     let left = caller.expires_at.since(Timestamp::now());
     if left >= caller.expires_at.since(caller.issued_at) / 4 || headers.contains_key(SESSION_TOKEN) {
         return;
@@ -167,7 +182,7 @@ pub(super) fn own_view(app: &App, tenant: TenantId, id: ConversationId) -> Outco
     Ok(Json(view(app, &write::conversation(app, tenant, id)?)?))
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 struct Opened {
     conversation: ConversationView,
@@ -188,8 +203,9 @@ async fn conversation(
     Ok(Json(Opened { conversation, events, last_seq }))
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "OwnConversations")]
 struct Conversations {
     items: Vec<ConversationView>,
     unread_total: u64,
@@ -207,7 +223,7 @@ async fn conversations(State(app): State<Arc<App>>, caller: VisitorCaller) -> Ou
     Ok(Json(Conversations { items, unread_total }))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct PostEvent {
     content: String,
@@ -228,21 +244,12 @@ async fn post_event(State(app): State<Arc<App>>, caller: VisitorCaller, write: W
         metadata: body.metadata.as_ref(),
         file: None,
     };
-    say(&app, &caller, &write, posted).await
+    let (status, event) = say(&app, &caller, caller.conversation, &write, posted).await?;
+    said(&app, &caller, status, event)
 }
 
-/// Posts to the visitor's conversation. A closed one is read-only: then it goes to the one that they went on to, which
-/// is started if there is none, and the session token moves on with it.
-async fn say<T>(app: &App, caller: &VisitorCaller, write: &Write<T>, posted: events::Posted<'_>) -> Outcome<Response> {
-    let mut chat = newest(app, caller)?;
-    let (status, event) = loop {
-        let author = events::Author { tenant: caller.tenant, actor: caller.actor(), sender: caller.sender() };
-        match events::post(app, author, &chat, write, posted).await {
-            // Another tab was faster; each round is one conversation further.
-            Err(problem) if problem.is("conversation_continued") => chat = newest(app, caller)?,
-            outcome => break outcome?,
-        }
-    };
+/// What a visitor hears of an event of theirs; the session token moves on with them.
+pub(super) fn said(app: &App, caller: &VisitorCaller, status: StatusCode, event: EventView) -> Outcome<Response> {
     if event.conversation_id == caller.conversation {
         return Ok((status, Json(event)).into_response());
     }
@@ -250,9 +257,29 @@ async fn say<T>(app: &App, caller: &VisitorCaller, write: &Write<T>, posted: eve
     Ok((status, [token], Json(event)).into_response())
 }
 
-/// The conversation of the session, or the last one that the visitor went on to since it was closed.
-fn newest(app: &App, caller: &VisitorCaller) -> Outcome<Conversation> {
-    let mut chat = write::conversation(app, caller.tenant, caller.conversation)?;
+/// Posts to a conversation of the visitor's. A closed one is read-only: then it goes to the one that they went on to,
+/// which is started if there is none.
+pub(super) async fn say<T>(
+    app: &App,
+    caller: &VisitorCaller,
+    id: ConversationId,
+    write: &Write<T>,
+    posted: events::Posted<'_>,
+) -> Outcome<(StatusCode, EventView)> {
+    let mut chat = newest(app, caller, id)?;
+    loop {
+        let author = events::Author { tenant: caller.tenant, actor: caller.actor(), sender: caller.sender() };
+        match events::post(app, author, &chat, write, posted).await {
+            // Another tab was faster; each round is one conversation further.
+            Err(problem) if problem.is("conversation_continued") => chat = newest(app, caller, id)?,
+            outcome => return outcome,
+        }
+    }
+}
+
+/// A conversation, or the last one that the visitor went on to since it was closed.
+fn newest(app: &App, caller: &VisitorCaller, id: ConversationId) -> Outcome<Conversation> {
+    let mut chat = write::conversation(app, caller.tenant, id)?;
     while let Some(next) = chat.continued_in.filter(|_| chat.status == Status::Closed) {
         chat = write::conversation(app, caller.tenant, next)?;
     }
@@ -270,7 +297,7 @@ async fn read(
     own_view(&app, caller.tenant, caller.conversation)
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Rate {
     score: u8,
@@ -308,7 +335,7 @@ async fn end(
     own_view(&app, caller.tenant, caller.conversation)
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Track {
     name: String,
@@ -317,7 +344,7 @@ struct Track {
 }
 
 /// What was tracked, as it was stored.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 struct Tracked {
     visitor_id: VisitorId,

@@ -9,8 +9,9 @@ use crate::domain::{Answer, Submission};
 use crate::store::read;
 use axum::http::StatusCode;
 use ingest::event::{Actor, Event, RequestKey};
-use ingest::id::{ConversationId, EventId, PersonId, TenantId};
+use ingest::id::{ConversationId, EventId, FileId, PersonId, TenantId};
 use ingest::payload::Payload;
+use ingest::seal::stream::FileCipher;
 use ingest::seal::{PersonKey, Sealed};
 use ingest::sqlite::{EmbeddedLog, NewPersonKey};
 use std::sync::Arc;
@@ -71,6 +72,12 @@ impl Sealer {
     /// 500 without randomness.
     pub fn seal_option(&self, text: Option<&str>) -> Outcome<Option<Sealed>> {
         text.map(|text| self.seal(text)).transpose()
+    }
+
+    /// Seals a file.
+    #[must_use]
+    pub fn file(&self, id: FileId) -> FileCipher {
+        self.key.file(id)
     }
 
     /// The command with the keys it must carry.

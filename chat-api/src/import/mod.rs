@@ -12,11 +12,12 @@ pub use transcript::{LINE_BYTES_MAX, Line, Party, Transcript};
 
 use crate::app::App;
 use crate::core::command::{
-    AgentDetails, Command, CommandKind, ImportedConversation, ImportedMessage, NewAgent, NewVisitor,
+    AgentDetails, Command, CommandKind, ImportedConversation, ImportedMessage, LookUp, NewAgent, NewVisitor,
 };
 use crate::core::state::Tenant;
 use crate::domain::{ChatDomain, Submission};
 use crate::store::read;
+use crate::store::search::name_hmacs;
 use futures_util::{Stream, StreamExt as _};
 use ingest::event::Actor;
 use ingest::id::{AgentId, ConversationId, EventId, PersonId, TenantId, VisitorId};
@@ -25,6 +26,7 @@ use ingest::seal::{KeyFile, PersonKey};
 use ingest::sqlite::{NewPersonKey, PersonKeys, ReadPool};
 use ingest::time::Timestamp;
 use ingest::writer::{WriteError, Writer};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -37,7 +39,7 @@ const IN_FLIGHT: usize = 128;
 const MAX_CONCURRENT_CHATS: u32 = 6;
 
 /// A line that was not imported.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Quarantined {
     /// Its number, from 1.
     pub line: u64,
@@ -48,7 +50,7 @@ pub struct Quarantined {
 }
 
 /// What an import came to.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ImportReport {
     /// Conversations written.
     pub imported: u64,
@@ -242,7 +244,12 @@ impl Importer {
             readable_id: pipelines::readable_id(&visitor_id.to_string()),
             name: seal(&key, &transcript.visitor.name)?,
             email: seal(&key, &transcript.visitor.email)?,
-            email_hmac: transcript.visitor.email.as_deref().map(|email| email_hmac(&self.key_file, email)),
+            look_up: look_up(
+                &self.key_file,
+                tenant,
+                transcript.visitor.email.as_deref(),
+                transcript.visitor.name.as_deref(),
+            ),
             phone: None,
             metadata: None,
             external_ref: seal(&key, &Some(transcript.visitor.id))?,
@@ -364,6 +371,15 @@ pub fn slugify(name: &str) -> String {
 #[must_use]
 pub fn email_hmac(key_file: &KeyFile, email: &str) -> String {
     key_file.lookup("email", email.trim().to_lowercase().as_bytes())
+}
+
+/// By what a visitor with this address and this name is looked up.
+#[must_use]
+pub fn look_up(key_file: &KeyFile, tenant: TenantId, email: Option<&str>, name: Option<&str>) -> LookUp {
+    LookUp {
+        email_hmac: email.map(|email| email_hmac(key_file, email)),
+        name_hmacs: name.map(|name| name_hmacs(key_file, tenant, name)),
+    }
 }
 
 impl App {

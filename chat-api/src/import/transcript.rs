@@ -2,6 +2,7 @@
 
 use ingest::payload::AuthorType;
 use ingest::time::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The longest line read; a longer one is quarantined.
@@ -12,7 +13,7 @@ pub const MESSAGE_CHARS_MAX: usize = 20_000;
 const MESSAGES_MAX: usize = 10_000;
 
 /// A conversation as it is imported and exported.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[expect(missing_docs, reason = "the fields of the contract")]
 pub struct Transcript {
@@ -32,7 +33,7 @@ pub struct Transcript {
 }
 
 /// A visitor or agent of a transcript.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[expect(missing_docs, reason = "the fields of the contract")]
 pub struct Party {
@@ -44,7 +45,7 @@ pub struct Party {
 }
 
 /// A message of a transcript.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[expect(missing_docs, reason = "the fields of the contract")]
 pub struct Line {

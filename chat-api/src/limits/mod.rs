@@ -192,18 +192,54 @@ impl fmt::Display for TooOften {
     }
 }
 
+/// What a bucket with a rate of its own has left, as headers tell it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Quota {
+    /// Requests a second.
+    pub limit: u32,
+    /// Requests that could follow at once.
+    pub remaining: u32,
+    /// Whole seconds until all of them could.
+    pub reset_s: u64,
+    /// Set when this one was refused: whole seconds until the next, at least 1.
+    pub retry_after_s: Option<u64>,
+}
+
 /// All buckets of the process.
 pub struct Limiter {
     rates: Rates,
     start: Instant,
     buckets: [Mutex<Buckets>; Limit::ALL.len()],
+    /// Those whose rate comes with the credential.
+    tokens: Mutex<Buckets>,
 }
 
 impl Limiter {
     /// Full buckets.
     #[must_use]
     pub fn new(rates: Rates) -> Self {
-        Self { rates, start: Instant::now(), buckets: std::array::from_fn(|_| Mutex::default()) }
+        let buckets = std::array::from_fn(|_| Mutex::default());
+        Self { rates, start: Instant::now(), buckets, tokens: Mutex::default() }
+    }
+
+    /// Takes one from the bucket of a credential that brings its own rate, at least 1 a second.
+    pub fn take_of_token(&self, key: BucketKey, rps: u32) -> Quota {
+        let rps = rps.max(1);
+        let rate = Rate { burst: rps, every: Duration::from_secs(1) / rps };
+        let now = self.start.elapsed();
+        let mut buckets = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
+        let refused = buckets.take(rate, key, now).err();
+        let until_full = buckets.0.get(&key).copied().unwrap_or_default().saturating_sub(now);
+        let used = until_full.as_nanos().div_ceil(rate.every.as_nanos().max(1));
+        if refused.is_some() {
+            metrics::counter!("parlance_rate_limited_total", "limit" => "token").increment(1);
+        }
+        Quota {
+            limit: rps,
+            remaining: rps.saturating_sub(u32::try_from(used).unwrap_or(u32::MAX)),
+            reset_s: whole_seconds(until_full),
+            retry_after_s: refused.map(|wait| whole_seconds(wait).max(1)),
+        }
     }
 
     /// Takes one from a bucket.
@@ -215,9 +251,14 @@ impl Limiter {
         let mut buckets = self.buckets[limit as usize].lock().unwrap_or_else(PoisonError::into_inner);
         buckets.take(rate, key, self.start.elapsed()).map_err(|wait| {
             metrics::counter!("parlance_rate_limited_total", "limit" => limit.name()).increment(1);
-            TooOften { limit, retry_after_s: wait.as_secs() + u64::from(wait.subsec_nanos() > 0) }
+            TooOften { limit, retry_after_s: whole_seconds(wait) }
         })
     }
+}
+
+/// Rounded up.
+fn whole_seconds(wait: Duration) -> u64 {
+    wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
 }
 
 /// The buckets of one limit: when each is full again, since the start. One that isn't there is full.
@@ -274,6 +315,18 @@ mod tests {
         assert_eq!([take(60_000), take(60_000), take(60_000)], [Ok(()); 3]);
         assert!(take(60_000).is_err());
         assert_eq!(buckets.take(rate, key(2), MS * 60_000), Ok(()), "another one's bucket is another");
+    }
+
+    #[test]
+    fn a_token_has_its_own_rate_and_is_told_what_is_left() {
+        let limiter = Limiter::new(Rates::off());
+        let take = || limiter.take_of_token(key(1), 3);
+        let first = take();
+        assert_eq!((first.limit, first.remaining, first.reset_s, first.retry_after_s), (3, 2, 1, None));
+        assert_eq!([take().remaining, take().remaining], [1, 0]);
+        let refused = take();
+        assert_eq!((refused.remaining, refused.retry_after_s), (0, Some(1)));
+        assert_eq!(limiter.take_of_token(key(2), 3).remaining, 2, "another one's bucket is another");
     }
 
     #[test]

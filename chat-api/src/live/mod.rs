@@ -33,3 +33,12 @@ pub use credential::Person;
 pub use hub::{Limits, LiveHub};
 pub use socket::realtime;
 pub use sse::stream;
+
+use crate::http::surface::{BODY, Routes};
+
+/// The socket's route.
+pub fn routes() -> Routes {
+    Routes::new("Realtime")
+        .get("/v1/realtime", realtime, BODY, "A WebSocket; its first frame carries the token.")
+        .statuses(&[101])
+}

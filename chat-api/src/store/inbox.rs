@@ -1,10 +1,12 @@
 //! Lists of conversations for agents: filtered, in order, a page at a time, each read off an index.
 //!
-//! A list is one or more streams, each in the list's order along one index, merged. What the index doesn't select is
-//! checked row by row. An agent who may not see all has a stream for each own group, one for what is in no group, and
-//! one for what is their own.
+//! A list is one or more streams, each in the list's order along one index, merged; only the bodies of the page itself are
+//! read. What a stream's index doesn't select, a filter or what the one who asks may see, is checked in the same index. An
+//! agent who may not see all has a stream for each own group, one for what is in no group, and one for what is their own.
+//! A search ([`Search`]) is the same over what the query finds.
 
-use super::load::parse;
+use super::load::body;
+use super::search::{self, Search};
 use crate::core::state::{Conversation, Status};
 use ingest::id::{AgentId, ConversationId, GroupId, TenantId};
 use rusqlite::{Connection, ToSql};
@@ -39,6 +41,8 @@ pub struct Filter {
     pub group: Option<GroupId>,
     /// A tag.
     pub tag: Option<String>,
+    /// What is looked for.
+    pub search: Option<Search>,
 }
 
 /// In which order.
@@ -59,10 +63,16 @@ impl Sort {
     /// A conversation's time that this order goes by.
     #[must_use]
     pub fn key(self, chat: &Conversation) -> i64 {
-        match self {
-            Self::UpdatedDown | Self::UpdatedUp => chat.updated_at.0,
-            Self::CreatedDown | Self::CreatedUp => chat.created_at.0,
-        }
+        if self.by_creation() { chat.created_at.0 } else { chat.updated_at.0 }
+    }
+
+    pub(super) fn by_creation(self) -> bool {
+        matches!(self, Self::CreatedDown | Self::CreatedUp)
+    }
+
+    /// Whether one comes after another.
+    pub(super) fn is_later(self, place: Place, after: Place) -> bool {
+        if self.down() { place < after } else { place > after }
     }
 
     fn down(self) -> bool {
@@ -70,97 +80,102 @@ impl Sort {
     }
 }
 
-/// Along which index a stream goes.
-#[derive(Clone, Copy)]
-enum Along<'a> {
-    Status(Status),
+/// Where a conversation stands in a list: its time and its id.
+pub(super) type Place = (i64, [u8; 16]);
+
+/// Along which index a stream goes, and what it selects there; all of them select one status too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Along<'a> {
+    Tenant,
     Assignee(Option<AgentId>),
     Group(Option<GroupId>),
     Tag(&'a str),
-    Created,
 }
 
-// ?1 tenant, ?2 ?3 where to go on, ?4 limit, ?5 what the index selects; then what is checked row by row.
-macro_rules! checks {
-    () => {
-        " AND (?6 IS NULL OR c.status = ?6)
-          AND (?7 = 0 OR c.agent IS ?8)
-          AND (?9 IS NULL OR c.group_id = ?9)
-          AND (?10 IS NULL OR EXISTS (SELECT 1 FROM conversation_tags AS t WHERE t.tenant = c.tenant AND t.tag = ?10
-                                      AND t.updated_at = c.updated_at AND t.id = c.id))
-          AND (?11 OR c.group_id IS NULL OR c.agent = ?12 OR hex(c.group_id) IN (SELECT value FROM json_each(?13)))"
-    };
-}
-
+// ?1 tenant, ?2 status, ?3 what else the index selects, ?4 ?5 where to go on, ?6 limit; then what is checked.
 macro_rules! stream {
-    ($index:literal, $selects:literal, $time:literal) => {
-        (
-            concat!(
-                "SELECT c.body FROM conversations AS c INDEXED BY ",
-                $index,
-                " WHERE c.tenant = ?1 AND ",
-                $selects,
-                " AND (c.",
-                $time,
-                ", c.id) < (?2, ?3)",
-                checks!(),
-                " ORDER BY c.",
-                $time,
-                " DESC, c.id DESC LIMIT ?4"
-            ),
-            concat!(
-                "SELECT c.body FROM conversations AS c INDEXED BY ",
-                $index,
-                " WHERE c.tenant = ?1 AND ",
-                $selects,
-                " AND (c.",
-                $time,
-                ", c.id) > (?2, ?3)",
-                checks!(),
-                " ORDER BY c.",
-                $time,
-                ", c.id LIMIT ?4"
-            ),
+    ($from:literal, $selects:literal, $checks:literal, $time:literal, $than:literal, $order:literal) => {
+        concat!(
+            "SELECT c.",
+            $time,
+            ", c.id FROM ",
+            $from,
+            " WHERE c.tenant = ?1 AND c.status = ?2",
+            $selects,
+            " AND (c.",
+            $time,
+            ", c.id) ",
+            $than,
+            " (?4, ?5)",
+            $checks,
+            " ORDER BY c.",
+            $time,
+            " ",
+            $order,
+            ", c.id ",
+            $order,
+            " LIMIT ?6"
         )
     };
 }
 
-macro_rules! tag_stream {
-    ($than:literal, $order:literal) => {
-        concat!(
-            "SELECT c.body FROM conversation_tags AS g CROSS JOIN conversations AS c ON c.id = g.id
-             WHERE g.tenant = ?1 AND g.tag = ?5 AND (g.updated_at, g.id) ",
-            $than,
-            " (?2, ?3)",
-            checks!(),
-            " ORDER BY g.updated_at ",
-            $order,
-            ", g.id ",
-            $order,
-            " LIMIT ?4"
-        )
+macro_rules! streams {
+    ($updated:literal, $created:literal, $selects:literal, $checks:literal) => {
+        [
+            stream!($updated, $selects, $checks, "updated_at", "<", "DESC"),
+            stream!($updated, $selects, $checks, "updated_at", ">", "ASC"),
+            stream!($created, $selects, $checks, "created_at", "<", "DESC"),
+            stream!($created, $selects, $checks, "created_at", ">", "ASC"),
+        ]
     };
 }
+
+const ALONG_TENANT: [&str; 4] = streams!(
+    "conversations AS c INDEXED BY conversations_status",
+    "conversations AS c INDEXED BY conversations_status_created",
+    "",
+    ""
+);
+const ALONG_GROUP: [&str; 4] = streams!(
+    "conversations AS c INDEXED BY conversations_group",
+    "conversations AS c INDEXED BY conversations_group_created",
+    " AND c.group_id IS ?3",
+    ""
+);
+const ALONG_ASSIGNEE: [&str; 4] = streams!(
+    "conversations AS c INDEXED BY conversations_assignee",
+    "conversations AS c INDEXED BY conversations_assignee_created",
+    " AND c.agent IS ?3",
+    " AND (?7 IS NULL OR c.group_id = ?7)
+      AND (?8 OR c.group_id IS NULL OR c.agent = ?9 OR hex(c.group_id) IN (SELECT value FROM json_each(?10)))"
+);
+const ALONG_TAG: [&str; 4] = streams!(
+    "conversation_tags AS c INDEXED BY conversation_tags_updated",
+    "conversation_tags AS c INDEXED BY conversation_tags_created",
+    " AND c.tag = ?3",
+    " AND (?7 IS NULL OR c.group_id = ?7)
+      AND (?8 OR c.group_id IS NULL OR c.agent = ?9 OR hex(c.group_id) IN (SELECT value FROM json_each(?10)))
+      AND (?11 = 0 OR c.agent IS ?12)
+      AND (?13 IS NULL OR EXISTS (SELECT 1 FROM conversation_tags AS t WHERE t.id = c.id AND t.tag = ?13))"
+);
 
 impl Along<'_> {
-    fn sql(self, down: bool) -> &'static str {
-        let (falling, rising) = match self {
-            Self::Status(_) => stream!("conversations_status", "c.status = ?5", "updated_at"),
-            Self::Assignee(_) => stream!("conversations_assignee", "c.agent IS ?5", "updated_at"),
-            Self::Group(_) => stream!("conversations_group", "c.group_id IS ?5", "updated_at"),
-            Self::Created => stream!("conversations_created", "?5 IS NULL", "created_at"),
-            Self::Tag(_) => (tag_stream!("<", "DESC"), tag_stream!(">", "ASC")),
+    fn sql(self, sort: Sort) -> &'static str {
+        let streams = match self {
+            Self::Tenant => ALONG_TENANT,
+            Self::Assignee(_) => ALONG_ASSIGNEE,
+            Self::Group(_) => ALONG_GROUP,
+            Self::Tag(_) => ALONG_TAG,
         };
-        if down { falling } else { rising }
+        streams[usize::from(sort.by_creation()) * 2 + usize::from(!sort.down())]
     }
 
     fn key(self) -> Option<Box<dyn ToSql>> {
         match self {
-            Self::Status(status) => Some(Box::new(status.as_str())),
+            Self::Tenant => None,
             Self::Assignee(agent) => agent.map(|agent| Box::new(*agent.bytes()) as Box<dyn ToSql>),
             Self::Group(group) => group.map(|group| Box::new(*group.bytes()) as Box<dyn ToSql>),
             Self::Tag(tag) => Some(Box::new(tag.to_owned())),
-            Self::Created => None,
         }
     }
 }
@@ -176,40 +191,62 @@ pub fn page(
     after: Option<(i64, ConversationId)>,
     limit: usize,
 ) -> rusqlite::Result<Vec<Conversation>> {
-    let mut found: Vec<Conversation> = Vec::new();
-    for along in streams(filter, sort) {
-        found.extend(read(connection, filter, along, sort, after, limit)?);
-    }
+    let end = if sort.down() { (i64::MAX, [0xff; 16]) } else { (i64::MIN, [0; 16]) };
+    let after = after.map_or(end, |(at, id)| (at, *id.bytes()));
+    let mut places = match &filter.search {
+        Some(search) => search::places(connection, filter, search, sort, after, limit)?,
+        None => merged(connection, filter, &streams(filter), sort, after, limit)?,
+    };
     if sort.down() {
-        found.sort_by_key(|chat| Reverse((sort.key(chat), chat.id)));
+        places.sort_unstable_by_key(|place| Reverse(*place));
     } else {
-        found.sort_by_key(|chat| (sort.key(chat), chat.id));
+        places.sort_unstable();
     }
     // One's own conversation can be in an own group too.
-    found.dedup_by_key(|chat| chat.id);
-    found.truncate(limit);
-    Ok(found)
+    places.dedup();
+    places.truncate(limit);
+    let read = |(_, id): &Place| {
+        let sql = "SELECT body FROM conversations WHERE id = ?1 AND tenant = ?2";
+        body(connection, sql, (id, filter.tenant.bytes())).transpose()
+    };
+    places.iter().filter_map(read).collect()
 }
 
-/// The index that selects most; without one, all that may be seen.
-fn streams(filter: &Filter, sort: Sort) -> Vec<Along<'_>> {
+/// What each stream has next, in no order.
+pub(super) fn merged(
+    connection: &Connection,
+    filter: &Filter,
+    streams: &[Along<'_>],
+    sort: Sort,
+    after: Place,
+    limit: usize,
+) -> rusqlite::Result<Vec<Place>> {
     const STATUSES: [Status; 4] = [Status::Pending, Status::Active, Status::Resolved, Status::Closed];
-    if matches!(sort, Sort::CreatedDown | Sort::CreatedUp) {
-        return vec![Along::Created];
+    let mut places = Vec::new();
+    for along in streams {
+        for status in STATUSES.into_iter().filter(|status| filter.status.is_none_or(|asked| asked == *status)) {
+            places.extend(read(connection, filter, *along, status, sort, after, limit)?);
+        }
     }
+    Ok(places)
+}
+
+/// The indexes that select most.
+fn streams(filter: &Filter) -> Vec<Along<'_>> {
     if let Some(tag) = &filter.tag {
         return vec![Along::Tag(tag)];
     }
     if let Some(assignee) = filter.assignee {
         return vec![Along::Assignee(assignee)];
     }
-    if let Some(group) = filter.group {
-        return vec![Along::Group(Some(group))];
-    }
-    match (&filter.visible, filter.status) {
-        (Visible::All, Some(status)) => vec![Along::Status(status)],
-        (Visible::All, None) => STATUSES.map(Along::Status).to_vec(),
-        (Visible::Own { agent, groups }, _) => {
+    match (&filter.visible, filter.group) {
+        // Of another group an agent sees only what is their own.
+        (Visible::Own { agent, groups }, Some(group)) if !groups.contains(&group) => {
+            vec![Along::Assignee(Some(*agent))]
+        }
+        (_, Some(group)) => vec![Along::Group(Some(group))],
+        (Visible::All, None) => vec![Along::Tenant],
+        (Visible::Own { agent, groups }, None) => {
             let own = groups.iter().map(|group| Along::Group(Some(*group)));
             own.chain([Along::Group(None), Along::Assignee(Some(*agent))]).collect()
         }
@@ -220,63 +257,76 @@ fn read(
     connection: &Connection,
     filter: &Filter,
     along: Along<'_>,
+    status: Status,
     sort: Sort,
-    after: Option<(i64, ConversationId)>,
+    (at, id): Place,
     limit: usize,
-) -> rusqlite::Result<Vec<Conversation>> {
-    let end = if sort.down() { (i64::MAX, [0xff; 16]) } else { (i64::MIN, [0; 16]) };
-    let (at, id) = after.map_or(end, |(at, id)| (at, *id.bytes()));
-    let checked = Checked::new(filter);
-    let mut statement = connection.prepare_cached(along.sql(sort.down()))?;
-    let (tenant, limit, key) = (*filter.tenant.bytes(), limit.cast_signed(), along.key());
-    let mut params: Vec<&dyn ToSql> = vec![&tenant, &at, &id, &limit, &key];
+) -> rusqlite::Result<Vec<Place>> {
+    let checked = Checked::new(filter, along);
+    let mut statement = connection.prepare_cached(along.sql(sort))?;
+    let (tenant, limit, key, status) = (*filter.tenant.bytes(), limit.cast_signed(), along.key(), status.as_str());
+    let mut params: Vec<&dyn ToSql> = vec![&tenant, &status, &key, &at, &id, &limit];
     checked.add_to(&mut params);
-    let rows = statement.query_map(params.as_slice(), |row| parse(&row.get::<_, String>(0)?))?;
+    // A stream whose index selects all that is asked checks nothing.
+    params.truncate(statement.parameter_count());
+    let rows = statement.query_map(params.as_slice(), |row| Ok((row.get(0)?, row.get(1)?)))?;
     rows.collect()
 }
 
-/// The values of what is checked row by row.
+/// The values of what is checked beside what the index selects.
 struct Checked<'a> {
-    status: Option<&'static str>,
-    by_assignee: bool,
-    assignee: Option<[u8; 16]>,
     group: Option<[u8; 16]>,
-    tag: Option<&'a str>,
     all: bool,
     own: Option<[u8; 16]>,
     groups: String,
+    by_assignee: bool,
+    assignee: Option<[u8; 16]>,
+    tag: Option<&'a str>,
 }
 
 impl<'a> Checked<'a> {
-    fn new(filter: &'a Filter) -> Self {
+    fn new(filter: &'a Filter, along: Along<'_>) -> Self {
         let (own, groups) = match &filter.visible {
             Visible::All => (None, Vec::new()),
             Visible::Own { agent, groups } => (Some(*agent.bytes()), groups.clone()),
         };
         let groups: Vec<String> = groups.iter().map(|group| hex::encode_upper(group.bytes())).collect();
         Self {
-            status: filter.status.map(Status::as_str),
-            by_assignee: filter.assignee.is_some(),
-            assignee: filter.assignee.flatten().map(|agent| *agent.bytes()),
             group: filter.group.map(|group| *group.bytes()),
-            tag: filter.tag.as_deref(),
             all: own.is_none(),
             own,
             groups: serde_json::Value::from(groups).to_string(),
+            by_assignee: filter.assignee.is_some(),
+            assignee: filter.assignee.flatten().map(|agent| *agent.bytes()),
+            tag: filter.tag.as_deref().filter(|tag| along != Along::Tag(tag)),
         }
     }
 
     fn add_to<'s>(&'s self, params: &mut Vec<&'s dyn ToSql>) {
-        let values: [&'s dyn ToSql; 8] = [
-            &self.status,
-            &self.by_assignee,
-            &self.assignee,
-            &self.group,
-            &self.tag,
-            &self.all,
-            &self.own,
-            &self.groups,
-        ];
+        let values: [&'s dyn ToSql; 7] =
+            [&self.group, &self.all, &self.own, &self.groups, &self.by_assignee, &self.assignee, &self.tag];
         params.extend(values);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// No list scans a table, sorts, or reads a row to decide whether it's in the list.
+    #[test]
+    fn every_stream_is_read_off_an_index_alone() {
+        let connection = Connection::open_in_memory().expect("a database");
+        crate::store::create_tables(&connection).expect("tables");
+        for sql in [ALONG_TENANT, ALONG_ASSIGNEE, ALONG_GROUP, ALONG_TAG].concat() {
+            let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).expect("a statement");
+            let nulls = vec![None::<i64>; statement.parameter_count()];
+            let rows = statement.query_map(rusqlite::params_from_iter(nulls), |row| row.get::<_, String>(3));
+            let plan: Vec<String> = rows.expect("a plan").collect::<rusqlite::Result<_>>().expect("a plan");
+            assert!(plan[0].starts_with("SEARCH c USING COVERING INDEX"), "{plan:?}");
+            let odd =
+                |step: &&String| step.contains("TEMP B-TREE") || (step.contains("SCAN") && !step.contains("json_each"));
+            assert_eq!(plan.iter().find(odd), None, "{plan:?}\n{sql}");
+        }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Each entity is a row: its key, the columns that queries go by, and the entity itself as JSON in `body`, with every
 //! personal text sealed. [`load`] brings rows into a [`State`](crate::core::State) for the writer, [`save`] writes what
-//! changed, [`read`] and [`inbox`] answer the API from the read-only pool, [`hash`] sums all of it up. What is kept of
+//! changed, [`read`], [`inbox`] and [`search`] answer the API from the read-only pool, [`hash`] sums all of it up. What is kept of
 //! persons beside the log, so that erasing can take it away, is in [`persons`].
 
 pub mod hash;
@@ -11,6 +11,7 @@ pub mod load;
 pub mod persons;
 pub mod read;
 pub mod save;
+pub mod search;
 
 use rusqlite::Connection;
 
@@ -82,25 +83,27 @@ pub fn create_tables(connection: &Connection) -> rusqlite::Result<()> {
          CREATE INDEX IF NOT EXISTS visitors_merged ON visitors (merged_into) WHERE merged_into IS NOT NULL;
          CREATE TABLE IF NOT EXISTS conversations (
              id BLOB PRIMARY KEY, tenant BLOB NOT NULL, visitor BLOB NOT NULL, status TEXT NOT NULL, agent BLOB,
-             queue_rank INTEGER, updated_at INTEGER NOT NULL, body TEXT NOT NULL,
-             group_id BLOB, created_at INTEGER NOT NULL
+             queue_rank INTEGER, group_id BLOB, updated_at INTEGER NOT NULL, created_at INTEGER NOT NULL, body TEXT NOT NULL
          ) STRICT;
-         CREATE INDEX IF NOT EXISTS conversations_assignee ON conversations (tenant, agent, updated_at, id);
-         CREATE INDEX IF NOT EXISTS conversations_group ON conversations (tenant, group_id, updated_at, id);
-         CREATE INDEX IF NOT EXISTS conversations_created ON conversations (tenant, created_at, id);
+         CREATE INDEX IF NOT EXISTS conversations_status ON conversations (tenant, status, updated_at, id);
+         CREATE INDEX IF NOT EXISTS conversations_status_created ON conversations (tenant, status, created_at, id);
+         CREATE INDEX IF NOT EXISTS conversations_assignee ON conversations (tenant, agent, status, updated_at, id, group_id);
+         CREATE INDEX IF NOT EXISTS conversations_assignee_created ON conversations (tenant, agent, status, created_at, id, group_id);
+         CREATE INDEX IF NOT EXISTS conversations_group ON conversations (tenant, group_id, status, updated_at, id);
+         CREATE INDEX IF NOT EXISTS conversations_group_created ON conversations (tenant, group_id, status, created_at, id);
          CREATE TABLE IF NOT EXISTS conversation_tags (
-             tenant BLOB NOT NULL, tag TEXT NOT NULL, updated_at INTEGER NOT NULL, id BLOB NOT NULL,
-             PRIMARY KEY (tenant, tag, updated_at, id)
+             id BLOB NOT NULL, tag TEXT NOT NULL, tenant BLOB NOT NULL, status TEXT NOT NULL, agent BLOB, group_id BLOB,
+             updated_at INTEGER NOT NULL, created_at INTEGER NOT NULL, PRIMARY KEY (id, tag)
          ) WITHOUT ROWID, STRICT;
-         CREATE INDEX IF NOT EXISTS conversation_tags_id ON conversation_tags (id);
+         CREATE INDEX IF NOT EXISTS conversation_tags_updated ON conversation_tags (tenant, tag, status, updated_at, id, agent, group_id);
+         CREATE INDEX IF NOT EXISTS conversation_tags_created ON conversation_tags (tenant, tag, status, created_at, id, agent, group_id);
          CREATE TABLE IF NOT EXISTS timers (
              id BLOB NOT NULL, kind TEXT NOT NULL, tenant BLOB NOT NULL, due_at INTEGER NOT NULL, PRIMARY KEY (id, kind)
          ) WITHOUT ROWID, STRICT;
          CREATE INDEX IF NOT EXISTS timers_due ON timers (due_at);
          CREATE TABLE IF NOT EXISTS files (id BLOB PRIMARY KEY, tenant BLOB NOT NULL, visitor BLOB NOT NULL, body TEXT NOT NULL) WITHOUT ROWID, STRICT;
          CREATE INDEX IF NOT EXISTS files_visitor ON files (visitor);
-         CREATE INDEX IF NOT EXISTS conversations_status ON conversations (tenant, status, updated_at, id);
-         CREATE INDEX IF NOT EXISTS conversations_visitor ON conversations (visitor);
+         CREATE INDEX IF NOT EXISTS conversations_visitor ON conversations (visitor, updated_at, id, tenant, status, agent, group_id, created_at);
          CREATE INDEX IF NOT EXISTS conversations_queue ON conversations (tenant, group_id, queue_rank) WHERE queue_rank IS NOT NULL;
          CREATE INDEX IF NOT EXISTS conversations_open ON conversations (tenant, visitor) WHERE status = 'active' OR queue_rank IS NOT NULL;
          CREATE INDEX IF NOT EXISTS conversations_agent ON conversations (agent) WHERE status = 'active';

@@ -1,13 +1,14 @@
-//! What is kept of persons beside the log and the state, in the transaction of the command: the look-up of addresses, and
-//! the end of keys. A rebuild leaves it alone; erasing a person takes it away.
+//! What is kept of persons beside the log and the state, in the transaction of the command: the look-up of addresses and
+//! names, and the end of keys. A rebuild leaves it alone; erasing a person takes it away.
 
-use crate::core::command::{Command, CommandKind as K};
+use crate::core::command::{Command, CommandKind as K, LookUp};
 use ingest::event::Event;
 use ingest::id::{TenantId, VisitorId};
 use ingest::payload::Payload;
+use ingest::time::Timestamp;
 use rusqlite::Connection;
 
-/// Makes the table that isn't there.
+/// Makes the tables that aren't there.
 ///
 /// # Errors
 /// SQLite's.
@@ -16,7 +17,12 @@ pub fn create_tables(connection: &Connection) -> rusqlite::Result<()> {
         "CREATE TABLE IF NOT EXISTS visitor_emails (
              tenant BLOB NOT NULL, email_hmac TEXT NOT NULL, visitor BLOB NOT NULL, PRIMARY KEY (tenant, email_hmac, visitor)
          ) WITHOUT ROWID, STRICT;
-         CREATE INDEX IF NOT EXISTS visitor_emails_visitor ON visitor_emails (visitor);",
+         CREATE INDEX IF NOT EXISTS visitor_emails_visitor ON visitor_emails (visitor);
+         CREATE TABLE IF NOT EXISTS visitor_names (
+             tenant BLOB NOT NULL, name_hmac TEXT NOT NULL, at INTEGER NOT NULL, visitor BLOB NOT NULL,
+             PRIMARY KEY (tenant, name_hmac, at, visitor)
+         ) WITHOUT ROWID, STRICT;
+         CREATE INDEX IF NOT EXISTS visitor_names_visitor ON visitor_names (visitor, name_hmac);",
     )
 }
 
@@ -25,15 +31,13 @@ pub fn create_tables(connection: &Connection) -> rusqlite::Result<()> {
 /// # Errors
 /// SQLite's; the batch is rolled back.
 pub fn follow(connection: &Connection, command: &Command, events: &[Event]) -> rusqlite::Result<()> {
-    if events.is_empty() {
-        return Ok(());
-    }
-    let address = match &command.kind {
+    let Some(at) = events.first().map(|event| event.occurred_at) else { return Ok(()) };
+    let said = match &command.kind {
         K::StartSession { visitor, .. } | K::IdentifyVisitor { target: visitor, .. } => {
-            visitor.email_hmac.as_deref().map(|hmac| (visitor.visitor_id, hmac))
+            Some((visitor.visitor_id, &visitor.look_up))
         }
-        K::UpdateVisitor { visitor_id, email_hmac, .. } => email_hmac.as_deref().map(|hmac| (*visitor_id, hmac)),
-        K::Import(import) => import.visitor.email_hmac.as_deref().map(|hmac| (import.visitor.visitor_id, hmac)),
+        K::UpdateVisitor { visitor_id, look_up, .. } => Some((*visitor_id, look_up)),
+        K::Import(import) => Some((import.visitor.visitor_id, &import.visitor.look_up)),
         _ => None,
     };
     for event in events {
@@ -45,8 +49,28 @@ pub fn follow(connection: &Connection, command: &Command, events: &[Event]) -> r
             _ => {}
         }
     }
-    match address {
-        Some((visitor, hmac)) => set_email(connection, command.tenant, visitor, hmac),
+    match said {
+        Some((visitor, look_up)) => set(connection, command.tenant, visitor, look_up, at),
+        None => Ok(()),
+    }
+}
+
+/// Keeps by what a visitor is looked up from `at` on.
+///
+/// # Errors
+/// SQLite's.
+pub fn set(
+    connection: &Connection,
+    tenant: TenantId,
+    visitor: VisitorId,
+    look_up: &LookUp,
+    at: Timestamp,
+) -> rusqlite::Result<()> {
+    if let Some(hmac) = &look_up.email_hmac {
+        set_email(connection, tenant, visitor, hmac)?;
+    }
+    match &look_up.name_hmacs {
+        Some(hmacs) => set_name(connection, tenant, visitor, hmacs, at),
         None => Ok(()),
     }
 }
@@ -57,14 +81,30 @@ fn set_email(connection: &Connection, tenant: TenantId, visitor: VisitorId, hmac
     connection.prepare_cached(sql)?.execute((tenant.bytes(), hmac, visitor.bytes())).map(drop)
 }
 
-/// The source's address leads to the target.
+fn set_name(
+    connection: &Connection,
+    tenant: TenantId,
+    visitor: VisitorId,
+    hmacs: &[String],
+    at: Timestamp,
+) -> rusqlite::Result<()> {
+    connection.prepare_cached("DELETE FROM visitor_names WHERE visitor = ?1")?.execute([visitor.bytes()])?;
+    let mut insert = connection.prepare_cached("INSERT OR IGNORE INTO visitor_names VALUES (?1, ?2, ?3, ?4)")?;
+    hmacs.iter().try_for_each(|hmac| insert.execute((tenant.bytes(), hmac, at.0, visitor.bytes())).map(drop))
+}
+
+/// The source's address and name lead to the target.
 fn inherit(connection: &Connection, source: VisitorId, target: VisitorId) -> rusqlite::Result<()> {
-    let sql = "UPDATE OR REPLACE visitor_emails SET visitor = ?2 WHERE visitor = ?1";
-    connection.prepare_cached(sql)?.execute((source.bytes(), target.bytes())).map(drop)
+    for table in ["visitor_emails", "visitor_names"] {
+        let sql = format!("UPDATE OR REPLACE {table} SET visitor = ?2 WHERE visitor = ?1");
+        connection.prepare_cached(&sql)?.execute((source.bytes(), target.bytes()))?;
+    }
+    Ok(())
 }
 
 /// Destroys the person's key: with it goes every text that was sealed under it, wherever it lies.
 fn forget(connection: &Connection, visitor: VisitorId) -> rusqlite::Result<()> {
     connection.prepare_cached("DELETE FROM person_keys WHERE person = ?1")?.execute([visitor.bytes()])?;
+    connection.prepare_cached("DELETE FROM visitor_names WHERE visitor = ?1")?.execute([visitor.bytes()])?;
     connection.prepare_cached("DELETE FROM visitor_emails WHERE visitor = ?1")?.execute([visitor.bytes()]).map(drop)
 }

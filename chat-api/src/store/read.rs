@@ -519,6 +519,26 @@ pub fn file(connection: &Connection, tenant: TenantId, id: FileId) -> Found<Stor
     body(connection, "SELECT body FROM files WHERE id = ?1 AND tenant = ?2", (id.bytes(), tenant.bytes()))
 }
 
+/// The files that were sent in a visitor's conversations.
+///
+/// # Errors
+/// SQLite's.
+pub fn files_of(connection: &Connection, tenant: TenantId, visitor: VisitorId) -> rusqlite::Result<Vec<FileId>> {
+    let mut statement = connection.prepare_cached("SELECT id FROM files WHERE visitor = ?1 AND tenant = ?2")?;
+    let rows = statement.query_map((visitor.bytes(), tenant.bytes()), |row| row.get::<_, [u8; 16]>(0))?;
+    rows.map(|id| id.map(|id| FileId(Uuid::from_bytes(id)))).collect()
+}
+
+/// Whether an event names this file and its visitor wasn't erased: whether its bytes are to be kept.
+///
+/// # Errors
+/// SQLite's.
+pub fn file_is_kept(connection: &Connection, id: FileId) -> rusqlite::Result<bool> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM files JOIN visitors ON visitors.id = files.visitor
+                              WHERE files.id = ?1 AND NOT visitors.erased)";
+    connection.prepare_cached(sql)?.query_row([id.bytes()], |row| row.get(0))
+}
+
 /// Something that is due.
 #[derive(Debug, Clone, Copy)]
 pub struct DueTimer {

@@ -87,19 +87,7 @@ fn save_one(connection: &Connection, state: &State, key: &Key) -> rusqlite::Resu
             upsert(connection, sql, &[id.bytes(), tenant, readable, &merged_into, &erased, &created, &json(row)])
         }),
         Key::Conversation(id) => state.conversations.get(id).map_or(Ok(()), |row| {
-            let sql = "INSERT INTO conversations VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
-                 ON CONFLICT (id) DO UPDATE SET visitor = ?3, status = ?4, agent = ?5, queue_rank = ?6, updated_at = ?7,
-                     body = ?8, group_id = ?9";
-            let agent = row.agent.as_ref().map(ingest::id::AgentId::bytes);
-            let rank = row.queued.map(|queued| queued.rank);
-            let (tenant, visitor, status) = (row.tenant.bytes(), row.visitor.bytes(), row.status.as_str());
-            let group = row.group.as_ref().map(ingest::id::GroupId::bytes);
-            let (updated, created, body) = (row.updated_at.0, row.created_at.0, json(row));
-            upsert(
-                connection,
-                sql,
-                &[id.bytes(), tenant, visitor, &status, &agent, &rank, &updated, &body, &group, &created],
-            )?;
+            save_conversation(connection, row)?;
             save_tags(connection, row)?;
             save_timers(connection, row)?;
             save_threads(connection, row)
@@ -124,6 +112,27 @@ fn save_one(connection: &Connection, state: &State, key: &Key) -> rusqlite::Resu
     }
 }
 
+/// Most changes leave what the other indexes go by as it is, and SQLite writes every index of a column that is set, also to
+/// the value that it has: so those are set only when one of them has changed.
+fn save_conversation(connection: &Connection, row: &Conversation) -> rusqlite::Result<()> {
+    let (id, tenant, visitor, status) = (row.id.bytes(), row.tenant.bytes(), row.visitor.bytes(), row.status.as_str());
+    let agent = row.agent.as_ref().map(ingest::id::AgentId::bytes);
+    let group = row.group.as_ref().map(ingest::id::GroupId::bytes);
+    let rank = row.queued.map(|queued| queued.rank);
+    let (updated, created, body) = (row.updated_at.0, row.created_at.0, json(row));
+    let sql = "UPDATE conversations SET updated_at = ?7, body = ?8
+         WHERE id = ?1 AND visitor = ?2 AND status = ?3 AND agent IS ?4 AND queue_rank IS ?5 AND group_id IS ?6";
+    let same = (id, visitor, status, agent, rank, group, updated, &body);
+    if connection.prepare_cached(sql)?.execute(same)? == 1 {
+        return Ok(());
+    }
+    let sql = "INSERT INTO conversations VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
+         ON CONFLICT (id) DO UPDATE SET visitor = ?3, status = ?4, agent = ?5, queue_rank = ?6, group_id = ?7,
+             updated_at = ?8, body = ?10";
+    let all: [&dyn ToSql; 10] = [id, tenant, visitor, &status, &agent, &rank, &group, &updated, &created, &body];
+    upsert(connection, sql, &all)
+}
+
 /// Indexes the threads that are new: the newest come first, and before a known one all are known.
 fn save_threads(connection: &Connection, conversation: &Conversation) -> rusqlite::Result<()> {
     let mut insert = connection.prepare_cached("INSERT OR IGNORE INTO threads VALUES (?1, ?2)")?;
@@ -135,13 +144,26 @@ fn save_threads(connection: &Connection, conversation: &Conversation) -> rusqlit
     Ok(())
 }
 
-/// The tags' rows carry the time of the last change, so that a tag's newest conversations are read in order.
+/// The tags' rows carry what lists go by, so that a tag's conversations are read in order, and filtered, off its index.
 fn save_tags(connection: &Connection, conversation: &Conversation) -> rusqlite::Result<()> {
-    let (id, at) = (conversation.id.bytes(), conversation.updated_at.0);
-    connection.prepare_cached("DELETE FROM conversation_tags WHERE id = ?1")?.execute([id])?;
-    let mut insert = connection.prepare_cached("INSERT INTO conversation_tags VALUES (?1, ?2, ?3, ?4)")?;
+    let id = conversation.id.bytes();
+    let tags = serde_json::Value::from_iter(conversation.tags.iter().cloned()).to_string();
+    let sql = "DELETE FROM conversation_tags WHERE id = ?1 AND tag NOT IN (SELECT value FROM json_each(?2))";
+    connection.prepare_cached(sql)?.execute((id, tags))?;
+    let sql = "UPDATE conversation_tags SET updated_at = ?6
+         WHERE id = ?1 AND tag = ?2 AND status = ?3 AND agent IS ?4 AND group_id IS ?5";
+    let mut touch = connection.prepare_cached(sql)?;
+    let sql = "INSERT INTO conversation_tags VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+         ON CONFLICT (id, tag) DO UPDATE SET status = ?4, agent = ?5, group_id = ?6, updated_at = ?7";
+    let mut insert = connection.prepare_cached(sql)?;
+    let agent = conversation.agent.as_ref().map(ingest::id::AgentId::bytes);
+    let group = conversation.group.as_ref().map(ingest::id::GroupId::bytes);
+    let (updated, created) = (conversation.updated_at.0, conversation.created_at.0);
     for tag in &conversation.tags {
-        insert.execute((conversation.tenant.bytes(), tag, at, id))?;
+        let (tenant, status) = (conversation.tenant.bytes(), conversation.status.as_str());
+        if touch.execute((id, tag, status, agent, group, updated))? == 0 {
+            insert.execute((id, tag, tenant, status, agent, group, updated, created))?;
+        }
     }
     Ok(())
 }

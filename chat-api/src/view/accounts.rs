@@ -6,6 +6,7 @@ use ingest::event::Actor;
 use ingest::id::{AgentId, EventId, InvitationId, RoleId, VisitorId};
 use ingest::payload::{Permission, PermissionSet, Role};
 use ingest::time::Timestamp;
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use uuid::Uuid;
 const RECENT_IPS_SHOWN: usize = 10;
 
 /// What an agent holds on top of the role, and what is taken away.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 #[expect(missing_docs, reason = "the fields of the contract")]
 pub struct PermissionsView {
     pub allow: PermissionSet,
@@ -23,7 +24,7 @@ pub struct PermissionsView {
 }
 
 /// A custom role.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[expect(missing_docs, reason = "the fields of the contract")]
 pub struct RoleView {
@@ -52,7 +53,7 @@ impl From<&CustomRole> for RoleView {
 }
 
 /// A permission that a role can hold.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 #[expect(missing_docs, reason = "the fields of the contract")]
 pub struct PermissionView {
     pub name: &'static str,
@@ -74,7 +75,7 @@ impl From<Permission> for PermissionView {
 }
 
 /// An invitation, without its link.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[expect(missing_docs, reason = "the fields of the contract")]
 pub struct InvitationView {
@@ -90,7 +91,7 @@ pub struct InvitationView {
 }
 
 /// Who did something, or to whom it was done.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 #[expect(missing_docs, reason = "the fields of the contract")]
 pub struct PartyView {
     pub kind: String,
@@ -100,7 +101,7 @@ pub struct PartyView {
 }
 
 /// A line of the audit log.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[expect(missing_docs, reason = "the fields of the contract")]
 pub struct AuditView {

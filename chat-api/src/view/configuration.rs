@@ -5,11 +5,12 @@ use crate::core::state::{CannedResponse, Chatbot, Group, Tag};
 use ingest::id::{AgentId, CannedResponseId, ChatbotId, GroupId, TagId};
 use ingest::payload::RoutingStrategy;
 use ingest::time::Timestamp;
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 /// A group.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[expect(missing_docs, reason = "the fields of the contract")]
 pub struct GroupView {
@@ -44,7 +45,7 @@ impl From<&Group> for GroupView {
 }
 
 /// A tag of the tenant's list.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[expect(missing_docs, reason = "the fields of the contract")]
 pub struct TagView {
@@ -73,7 +74,7 @@ impl From<&Tag> for TagView {
 }
 
 /// A canned response.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[expect(missing_docs, reason = "the fields of the contract")]
 pub struct CannedResponseView {
@@ -104,7 +105,7 @@ impl From<&CannedResponse> for CannedResponseView {
 }
 
 /// A chatbot as the tenant sees it.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[expect(missing_docs, reason = "the fields of the contract")]
 pub struct ChatbotView {
@@ -143,7 +144,7 @@ impl From<&Chatbot> for ChatbotView {
 }
 
 /// How a chatbot does.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ChatbotStatusView {
     /// The last request with its key or one of its sessions.

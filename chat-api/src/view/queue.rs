@@ -12,6 +12,7 @@ use ingest::id::{AgentId, ConversationId, EventId, GroupId, TenantId};
 use ingest::payload::{AgentAssigned, Candidate, Payload, Trigger};
 use ingest::time::Timestamp;
 use lru::LruCache;
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::collections::VecDeque;
 use std::num::NonZeroUsize;
@@ -37,7 +38,7 @@ pub struct QueueView {
 }
 
 /// One decision about who gets a conversation, as it was recorded.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[expect(missing_docs, reason = "the fields of the contract")]
 pub struct AssignmentView {

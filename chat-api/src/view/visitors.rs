@@ -4,11 +4,12 @@ use super::{ViewError, Views, rfc3339, rfc3339_option};
 use crate::core::state::Visitor;
 use ingest::id::VisitorId;
 use ingest::time::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 /// A visitor. What they typed and what their browser says is shown as it came: nothing of it is verified but `userId`.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[expect(missing_docs, reason = "the fields of the contract")]
 pub struct VisitorView {

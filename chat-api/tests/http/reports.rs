@@ -32,15 +32,213 @@ async fn sql_is_sent_in_any_place() {
     for (path, status) in [
         ("/v0/sql", 400),
         ("/v0/sql?q=SELEKT", 400),
-        ("/v0/sql?q=SELECT+1+FORMAT+CSV", 400),
+        ("/v0/sql?q=SELECT+1+FORMAT+Pretty", 400),
         ("/v0/sql?q=DROP+TABLE+x", 403),
         ("/v0/sql?q=SELECT+*+FROM+nothing", 404),
         ("/v0/pipes/nothing.json", 404),
-        ("/v0/pipes/usage.csv", 400),
-        ("/v0/pipes/usage.json?q=SELECT+1", 400),
+        ("/v0/pipes/nothing", 404),
+        ("/v0/pipes/nothing/openapi.json", 404),
+        ("/v0/pipes/usage.xlsx", 404),
+        ("/v0/pipes/usage.json.json", 404),
+        ("/v0/pipes/usage.json?granularity=week", 400),
+        ("/v0/pipes/usage.json?q=SELEKT", 400),
+        ("/v0/pipes/usage.json?q=DROP+TABLE+_", 403),
+        ("/v0/pipes/usage.json?q=SELECT+*+FROM+agents", 403),
+        ("/v0/nothing", 404),
     ] {
         let refused = server.call(Call::get(path).token(&token)).await.expect(status);
         assert!(refused["error"].is_string(), "{path}");
+    }
+    let long = format!("SELECT '{}'", "x".repeat(300_000));
+    for (call, status) in [
+        (Call::delete("/v0/sql"), 405),
+        (Call::new(Method::POST, "/v0/sql"), 411),
+        (Call::new(Method::POST, "/v0/sql").raw(long), 413),
+        (Call::new(Method::POST, "/v0/sql").raw([0xff, 0xfe]), 400),
+        (Call::post("/v0/pipes/usage.json", json!({ "granularity": { "a": 1 } })), 400),
+        (Call::post("/v0/pipes/usage.json", json!({ "granularity": "week" })), 400),
+        (
+            Call::new(Method::POST, "/v0/pipes/usage.json")
+                .header("content-type", "application/x-www-form-urlencoded")
+                .raw("granularity=week"),
+            400,
+        ),
+    ] {
+        let refused = server.call(call.token(&token)).await.expect(status);
+        assert!(refused["error"].is_string(), "{refused}");
+    }
+}
+
+#[tokio::test]
+async fn every_format_has_its_content_type() {
+    let server = Server::start();
+    let acme = server.tenant("Acme").await;
+    let token = token(&server, &acme, json!([])).await;
+    for (format, kind, starts) in [
+        ("JSON", "application/json", "{\"meta\":[{\"name\":\"a\",\"type\":\"Int64\"}"),
+        ("JSONEachRow", "application/x-ndjson", "{\"a\":1}\n{\"a\":2}\n"),
+        ("CSV", "text/csv", "1\n2\n"),
+        ("CSVWithNames", "text/csv", "\"a\"\n1\n2\n"),
+        ("TSV", "text/tab-separated-values", "1\n2\n"),
+        ("TSVWithNames", "text/tab-separated-values", "a\n1\n2\n"),
+        ("Parquet", "application/vnd.apache.parquet", "PAR1"),
+        ("Arrow", "application/vnd.apache.arrow.file", "ARROW1"),
+    ] {
+        let sql = format!("SELECT a FROM (VALUES (1), (2)) AS t (a) ORDER BY a FORMAT {format}");
+        let answer = server.call(Call::new(Method::POST, "/v0/sql").raw(sql).token(&token)).await;
+        assert_eq!(answer.status, 200, "{}", answer.text);
+        assert!(answer.text.starts_with(starts), "{format}: {}", answer.text);
+        assert!(answer.header("content-type").is_some_and(|found| found.starts_with(kind)), "{format}");
+    }
+}
+
+#[tokio::test]
+async fn pipes_are_described() {
+    let server = Server::start();
+    let acme = server.tenant("Acme").await;
+    let token = token(&server, &acme, json!([])).await;
+    let all = server.call(Call::get("/v0/pipes").token(&token)).await.expect(200);
+    let usage = server.call(Call::get("/v0/pipes/usage").token(&token)).await.expect(200);
+    assert!(all["pipes"].as_array().expect("pipes").contains(&usage));
+    for (key, value) in [("id", "usage"), ("name", "usage"), ("type", "endpoint")] {
+        assert_eq!(usage[key], value);
+    }
+    assert_eq!(usage["url"], "http://chat.test/v0/pipes/usage.json");
+    let node = &usage["nodes"][0];
+    assert_eq!(node["id"], usage["endpoint"], "the node that answers");
+    let params = node["params"].as_array().expect("params");
+    let granularity = params.iter().find(|param| param["name"] == "granularity").expect("it's there");
+    assert_eq!((&granularity["type"], &granularity["required"]), (&json!("String"), &json!(false)));
+
+    let document = server.call(Call::get("/v0/pipes/usage/openapi.json").token(&token)).await.expect(200);
+    assert_eq!(document["openapi"], "3.1.0");
+    let paths = document["paths"].as_object().expect("paths");
+    let mut expected: Vec<String> =
+        ["json", "csv", "ndjson", "parquet", "arrow"].map(|format| format!("/v0/pipes/usage.{format}")).to_vec();
+    expected.sort();
+    assert_eq!(paths.keys().collect::<Vec<_>>(), expected.iter().collect::<Vec<_>>());
+    let operation = &document["paths"]["/v0/pipes/usage.json"]["get"];
+    let names: Vec<&Value> = operation["parameters"].as_array().expect("some").iter().map(|p| &p["name"]).collect();
+    assert_eq!(names, params.iter().map(|param| &param["name"]).collect::<Vec<_>>());
+}
+
+/// What a token fixes, its holder can't change; and what they send doesn't matter.
+#[tokio::test]
+async fn fixed_parameters_cannot_be_overridden() {
+    let server = Server::start();
+    let acme = server.tenant("Acme").await;
+    let fixed =
+        |value: &str| json!([{ "type": "PIPES:READ", "resource": "usage", "fixed_params": { "granularity": value } }]);
+    // The fixed value is refused whatever is sent, so it is the one that was read.
+    let wrong = token(&server, &acme, fixed("week")).await;
+    for call in [
+        Call::get("/v0/pipes/usage.json"),
+        Call::get("/v0/pipes/usage.json?granularity=day&granularity=hour"),
+        Call::post("/v0/pipes/usage.json?granularity=day", json!({ "granularity": ["day", "hour"] })),
+    ] {
+        let refused = server.call(call.token(&wrong)).await.expect(400);
+        assert!(text(&refused["error"]).contains("week"), "{refused}");
+    }
+    // A wrong value that is sent isn't even read. (There are no tables here, so the query itself finds none.)
+    let right = token(&server, &acme, fixed("day")).await;
+    server.call(Call::get("/v0/pipes/usage.json?granularity=week").token(&right)).await.expect(404);
+}
+
+#[tokio::test]
+async fn tokens_that_mean_nothing_are_refused() {
+    let server = Server::start();
+    let acme = server.tenant("Acme").await;
+    for (scopes, limits) in [
+        (json!([{ "type": "DATASOURCES:READ", "resource": "messages", "filter": "1 = 1) OR (1 = 1" }]), json!(null)),
+        (json!([{ "type": "DATASOURCES:READ", "resource": "messages", "filter": "a IN (SELECT 1)" }]), json!(null)),
+        (json!([{ "type": "DATASOURCES:READ", "resource": "*", "filter": "a = 1" }]), json!(null)),
+        (json!([{ "type": "PIPES:READ", "resource": "usage", "fixed_params": { "q": "SELECT 1" } }]), json!(null)),
+        (json!([{ "type": "PIPES:READ", "resource": "usage", "surprise": 1 }]), json!(null)),
+        (json!([]), json!({ "rps": 0 })),
+        (json!([]), json!({ "rps": -1 })),
+        (json!([]), json!({ "rpm": 1 })),
+    ] {
+        let body = json!({ "name": "t", "scopes": scopes, "limits": limits });
+        let refused = server.call(Call::post("/v0/tokens/", body.clone()).token(&acme.token)).await;
+        assert_eq!(refused.status, 400, "{body}: {}", refused.text);
+    }
+}
+
+#[tokio::test]
+async fn a_token_calls_as_often_as_it_may_and_is_told_so() {
+    let server = Server::start();
+    let acme = server.tenant("Acme").await;
+    let body = json!({ "name": "slow", "scopes": [], "limits": { "rps": 2 } });
+    let made = server.call(Call::post("/v0/tokens/", body).token(&acme.token)).await.expect(200);
+    assert_eq!(made["limits"], json!({ "rps": 2 }));
+    let slow = text(&made["token"]);
+    let ask = || server.call(Call::get("/v0/sql?q=SELECT+1").token(&slow));
+    let first = ask().await;
+    assert_eq!((first.status.as_u16(), first.header("x-ratelimit-limit")), (200, Some("2")));
+    assert_eq!((first.header("x-ratelimit-remaining"), first.header("x-ratelimit-reset")), (Some("1"), Some("1")));
+    assert_eq!(first.header("retry-after"), None);
+    // An error counts too, and says what is left.
+    let second = server.call(Call::get("/v0/sql?q=SELEKT").token(&slow)).await;
+    assert_eq!((second.status.as_u16(), second.header("x-ratelimit-remaining")), (400, Some("0")));
+    let third = ask().await;
+    assert_eq!((third.status.as_u16(), third.header("retry-after")), (429, Some("1")), "{}", third.text);
+    assert_eq!(third.header("x-ratelimit-remaining"), Some("0"));
+    assert!(third.json["error"].is_string());
+    // Nobody else is held up.
+    let other = token(&server, &acme, json!([])).await;
+    let answer = server.call(Call::get("/v0/sql?q=SELECT+1").token(&other)).await;
+    assert_eq!((answer.status.as_u16(), answer.header("x-ratelimit-limit")), (200, None));
+}
+
+/// A JWT as any library makes it, from nothing but the key.
+fn jwt(key: &str, claims: &Value) -> String {
+    use base64::Engine as _;
+    let encode = |bytes: &[u8]| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(bytes);
+    let signed = format!("{}.{}", encode(br#"{"alg":"HS256","typ":"JWT"}"#), encode(claims.to_string().as_bytes()));
+    let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, key.as_bytes());
+    format!("{signed}.{}", encode(ring::hmac::sign(&key, signed.as_bytes()).as_ref()))
+}
+
+#[tokio::test]
+async fn a_tenant_signs_tokens_with_its_own_key() {
+    let server = Server::start();
+    let (acme, globex) = (server.tenant("Acme").await, server.tenant("Globex").await);
+    let key_of =
+        async |tenant: &Tenant| server.call(Call::get("/v0/tokens/signing_key").token(&tenant.token)).await.expect(200);
+    let (own, others) = (key_of(&acme).await, key_of(&globex).await);
+    assert_eq!((&own["workspace_id"], &own["algorithm"]), (&json!(acme.id), &json!("HS256")));
+    let (own, others) = (text(&own["key"]), text(&others["key"]));
+    assert_ne!(own, others);
+    let (_, supervisor) = server.agent(&acme, "Sue", "supervisor").await;
+    let reader = token(&server, &acme, json!([])).await;
+    for token in [&supervisor, &reader] {
+        server.call(Call::get("/v0/tokens/signing_key").token(token)).await.expect(403);
+    }
+
+    let soon = ingest::time::Timestamp::now().0 / 1_000 + 600;
+    let usage = json!([{ "type": "PIPES:READ", "resource": "usage", "fixed_params": { "granularity": "week" } }]);
+    let claims = |exp: i64, scopes: &Value| json!({ "workspace_id": acme.id, "name": "front", "exp": exp, "scopes": scopes, "limits": { "rps": 5 } });
+    let good = jwt(&own, &claims(soon, &usage));
+    let call = Call::get(format!("/v0/pipes/usage.json?granularity=day&token={good}"));
+    let refused = server.call(call).await;
+    assert_eq!((refused.status.as_u16(), refused.header("x-ratelimit-remaining")), (400, Some("4")));
+    assert!(refused.text.contains("week"), "its fixed parameters hold: {}", refused.text);
+    server.call(Call::get("/v0/pipes/csat.json").token(&good)).await.expect(403);
+    server.call(Call::get("/v0/sql?q=SELECT+*+FROM+messages").token(&good)).await.expect(403);
+    server.call(Call::get("/v0/tokens").token(&good)).await.expect(403);
+
+    let mut foreign = claims(soon, &usage);
+    foreign["workspace_id"] = json!(globex.id);
+    for (why, token) in [
+        ("expired", jwt(&own, &claims(soon - 1_200, &usage))),
+        ("another's key", jwt(&others, &claims(soon, &usage))),
+        ("another's tenant", jwt(&own, &foreign)),
+        ("no scopes", jwt(&own, &claims(soon, &json!([])))),
+        ("scopes that mean nothing", jwt(&own, &claims(soon, &json!([{ "type": "ADMIN", "resource": "*" }])))),
+        ("cut", good[..good.len() - 4].to_owned()),
+    ] {
+        let refused = server.call(Call::get("/v0/pipes/usage.json").token(&token)).await.expect(403);
+        assert!(refused["error"].is_string(), "{why}");
     }
 }
 

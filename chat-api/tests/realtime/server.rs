@@ -102,6 +102,7 @@ impl Server {
             activity: chat_api::activity::Activity::default(),
             live,
             limiter: Limiter::new(Rates::off()),
+            files: Arc::new(chat_api::files::Files::open(&data.path().join("files")).unwrap()),
             presence: Arc::new(Presence::new(clock)),
             remove_mail: Box::new(|_| Ok(())),
             reports,

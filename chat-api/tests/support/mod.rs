@@ -10,6 +10,7 @@ use axum::http::{HeaderMap, Method, Request, StatusCode};
 use chat_api::app::{ApiConfig, App, REQUEST_TIME_MAX};
 use chat_api::core::state::Mail;
 use chat_api::domain::ChatDomain;
+use chat_api::files::Files;
 use chat_api::limits::{Limiter, Rates};
 use chat_api::live::LiveHub;
 use chat_api::presence::{self, Clock, Presence};
@@ -92,6 +93,8 @@ pub struct Reply {
     pub json: Value,
     /// The body as text.
     pub text: String,
+    /// The body.
+    pub bytes: Vec<u8>,
 }
 
 impl Reply {
@@ -217,12 +220,13 @@ impl Server {
             activity: chat_api::activity::Activity::default(),
             live: Arc::new(LiveHub::new()),
             limiter: Limiter::new(setup.rates),
+            files: Arc::new(Files::open(&data.path().join("files")).expect("files")),
             presence: Arc::new(Presence::new(clock)),
             remove_mail: Box::new(|_| Ok(())),
             reports: Arc::new(Reports::new(Arc::new(NoTables), limits).expect("reports")),
             probes: vec![("log", Box::new(|| None))],
         });
-        let router = chat_api::http::router_with(Arc::clone(&app), setup.more);
+        let router = chat_api::http::router_with(Arc::clone(&app), chat_api::http::routes(), setup.more);
         Self { app, router, data, writer: Some(handle), dir, later_ms }
     }
 
@@ -278,12 +282,16 @@ impl Server {
         }
         let response = self.router.clone().oneshot(request).await.expect("infallible");
         let (parts, body) = response.into_parts();
+        // A stream goes on as long as somebody listens.
+        let endless = parts.headers.get("content-type").is_some_and(|kind| kind == "text/event-stream");
+        let body = if endless { Body::empty() } else { body };
         let bytes = axum::body::to_bytes(body, usize::MAX).await.expect("a body");
         Reply {
             status: parts.status,
             headers: parts.headers,
             json: serde_json::from_slice(&bytes).unwrap_or(Value::Null),
             text: String::from_utf8_lossy(&bytes).into_owned(),
+            bytes: bytes.to_vec(),
         }
     }
 

@@ -4,8 +4,10 @@ use super::{Holiday, OpeningHours, PermissionSet, Role, SlaTargets, present};
 use crate::id::{AgentId, RoleId, SessionId, TokenId};
 use crate::seal::Sealed;
 use crate::time::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Fields of `tenant_created`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -194,7 +196,7 @@ pub struct OwnershipTransferred {
 }
 
 /// An agent's own word about being there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum AgentStatus {
     /// At work.
@@ -272,14 +274,28 @@ pub struct SessionClosed {
     pub reason: String,
 }
 
-/// What a token may do with a resource.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+/// What a token may do with a resource. The names of the fields are those on the wire, which are Tinybird's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct Scope {
     /// `PIPES:READ`, `DATASOURCES:READ` or `DATASOURCES:APPEND`.
     pub r#type: String,
     /// A pipe's or table's name; `*` for all.
     pub resource: String,
+    /// Of a pipe: values of parameters that a caller can't change. Texts, numbers, booleans or lists of them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub fixed_params: BTreeMap<String, Value>,
+    /// Of a table: the SQL condition that rows must meet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filter: Option<String>,
+}
+
+/// How often a token may call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TokenLimits {
+    /// Requests a second.
+    pub rps: u32,
 }
 
 /// Fields of `token_created`.
@@ -297,4 +313,7 @@ pub struct TokenCreated {
     /// When it ends, if it does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Timestamp>,
+    /// How often it may call, if that's limited.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<TokenLimits>,
 }

@@ -1,6 +1,7 @@
 //! What a tenant sets up for its conversations: groups, tags, canned responses, chatbots.
 
 use crate::id::{AgentId, CannedResponseId, ChatbotId, GroupId, TagId};
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
@@ -13,7 +14,7 @@ pub fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) 
 }
 
 /// How a group's conversations are given out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RoutingStrategy {
     /// Each in turn.

@@ -3,6 +3,7 @@
 use crate::id::{AgentId, ChatbotId, ConversationId, FileId, GroupId, ThreadId, VisitorId};
 use crate::seal::Sealed;
 use crate::time::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 
 /// Fields of `conversation_started`.
@@ -36,7 +37,7 @@ pub struct ConversationStarted {
 }
 
 /// Who speaks in a message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum AuthorType {
     /// The visitor of the conversation.
@@ -96,7 +97,7 @@ pub struct NotePosted {
 }
 
 /// Why a conversation waits or was given to an agent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Trigger {
     /// The first message of a conversation.
@@ -133,7 +134,7 @@ pub struct ConversationQueued {
 }
 
 /// One agent that was looked at for an assignment, as recorded facts.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Candidate {
     /// The agent.

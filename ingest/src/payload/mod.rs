@@ -147,7 +147,7 @@ payloads! {
     /// A deleted one is there again.
     ResourceRestored = "resource_restored" v 1;
     /// A `/v0` token was made.
-    TokenCreated = "token_created" v 1;
+    TokenCreated = "token_created" v 2;
     /// A person who writes through a widget was first seen.
     VisitorCreated = "visitor_created" v 2;
     /// A visitor's fields changed.

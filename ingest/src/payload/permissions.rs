@@ -1,11 +1,14 @@
 //! What a person of a tenant may do: permissions, the built-in roles' sets of them, and what an agent has on top.
 
+use schemars::JsonSchema;
+use schemars::r#gen::SchemaGenerator;
+use schemars::schema::Schema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 macro_rules! permissions {
     ($($(#[doc = $doc:literal])* $variant:ident = $word:literal;)*) => {
         /// One thing that a role can hold.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
         pub enum Permission {
             $($(#[doc = $doc])* #[serde(rename = $word)] $variant,)*
         }
@@ -142,8 +145,22 @@ impl<'de> Deserialize<'de> for PermissionSet {
     }
 }
 
+impl JsonSchema for PermissionSet {
+    fn is_referenceable() -> bool {
+        false
+    }
+
+    fn schema_name() -> String {
+        "PermissionSet".to_owned()
+    }
+
+    fn json_schema(schemas: &mut SchemaGenerator) -> Schema {
+        Vec::<Permission>::json_schema(schemas)
+    }
+}
+
 /// What an agent may do, built in; each includes those below it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
     /// Reads everything but the tenant's administration.

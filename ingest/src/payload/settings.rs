@@ -1,9 +1,10 @@
 //! What a tenant sets for itself: when it is open, and what it promises.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// A day of the week.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[expect(missing_docs, reason = "the days by their names")]
 pub enum Weekday {
@@ -17,7 +18,7 @@ pub enum Weekday {
 }
 
 /// A stretch of one day in which the tenant answers; local time of the tenant's zone.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct OpeningHours {
     /// The day.
@@ -29,7 +30,7 @@ pub struct OpeningHours {
 }
 
 /// A day on which the tenant is closed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Holiday {
     /// `YYYY-MM-DD`, of the tenant's zone.
@@ -40,7 +41,7 @@ pub struct Holiday {
 }
 
 /// What the tenant promises, in seconds; none for what it doesn't promise.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SlaTargets {
     /// To the first answer of a person.

@@ -15,10 +15,11 @@ fn run(command: &mut Command, needs: &str) {
     }
 }
 
-/// The folder of an environment with a package, for example `aiosmtpd==1.4.6`; `bin/python` is in it.
-pub fn environment(package: &str) -> PathBuf {
+/// The folder of an environment with packages, for example `aiosmtpd==1.4.6`, with spaces between them; `bin/python` is
+/// in it.
+pub fn environment(packages: &str) -> PathBuf {
     let tmp = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let venv = tmp.join(package.replace("==", "-"));
+    let venv = tmp.join(packages.replace("==", "-").replace(' ', "-"));
     let ready = venv.join("ready");
     // Tests are processes of their own: one makes it, the others wait.
     let lock = File::create(venv.with_extension("lock")).expect("a file in the target directory");
@@ -26,8 +27,9 @@ pub fn environment(package: &str) -> PathBuf {
     if !ready.exists() {
         let needs = "the tests need python3 with venv (Debian: python3-venv)";
         run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&venv), needs);
-        let needs = format!("the tests need the package index, to install {package} once");
-        run(Command::new(venv.join("bin/python")).args(["-m", "pip", "install", "--quiet", package]), &needs);
+        let needs = format!("the tests need the package index, to install {packages} once");
+        let mut install = Command::new(venv.join("bin/python"));
+        run(install.args(["-m", "pip", "install", "--quiet"]).args(packages.split(' ')), &needs);
         std::fs::write(&ready, "").expect("a file in the environment");
     }
     venv

@@ -13,8 +13,8 @@ use async_trait::async_trait;
 use parquet::arrow::ArrowWriter;
 use parquet::file::properties::WriterProperties;
 use sql::{
-    Caller, Limits, NewestBy, NotFresh, ParquetFile, QueryError, QueryResult, Reports, SnapshotGuard, TableDef,
-    TableSnapshot, TablesError, TenantTables,
+    Caller, Limits, NewestBy, NotFresh, ParquetFile, QueryError, QueryResult, Reports, RowFilters, SnapshotGuard,
+    TableDef, TableSnapshot, TablesError, TenantTables,
 };
 
 /// 2024-06-01T12:00:00Z.
@@ -180,7 +180,8 @@ impl TenantTables for Facts {
 }
 
 pub fn caller(tenant: &str) -> Caller {
-    Caller { tenant: tenant.to_owned(), time_zone: "Europe/Berlin".to_owned(), now_ms: NOW_MS }
+    let time_zone = "Europe/Berlin".to_owned();
+    Caller { tenant: tenant.to_owned(), time_zone, now_ms: NOW_MS, filters: RowFilters::new() }
 }
 
 /// `a=1 b=2` as parameters.

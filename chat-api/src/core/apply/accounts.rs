@@ -48,6 +48,7 @@ fn apply_configuration(state: &mut State, event: &Event) {
                 sha256: made.sha256.clone(),
                 scopes: made.scopes.clone(),
                 expires_at: made.expires_at,
+                limits: made.limits,
                 created_at: at,
             };
             state.tokens.insert(made.token_id, token);

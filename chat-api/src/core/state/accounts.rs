@@ -1,7 +1,9 @@
 //! A tenant, its agents and what they set up.
 
 use ingest::id::{AgentId, ChatbotId, GroupId, RoleId, SessionId, TenantId, TokenId};
-use ingest::payload::{AgentStatus, Holiday, OpeningHours, PermissionSet, Role, RoutingStrategy, Scope, SlaTargets};
+use ingest::payload::{
+    AgentStatus, Holiday, OpeningHours, PermissionSet, Role, RoutingStrategy, Scope, SlaTargets, TokenLimits,
+};
 use ingest::seal::Sealed;
 use ingest::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -293,6 +295,8 @@ pub struct Token {
     pub scopes: Vec<Scope>,
     /// When it ends.
     pub expires_at: Option<Timestamp>,
+    /// How often it may call, if that's limited.
+    pub limits: Option<TokenLimits>,
     /// When it was made.
     pub created_at: Timestamp,
 }

@@ -3,11 +3,12 @@
 use ingest::id::{AgentId, ChatbotId, ConversationId, FileId, GroupId, TenantId, ThreadId, VisitorId};
 use ingest::seal::Sealed;
 use ingest::time::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
 /// Where a conversation stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
     /// No agent yet.

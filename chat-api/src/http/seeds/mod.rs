@@ -1,0 +1,164 @@
+//! Contracts of two more documents, served as they are, in snake_case, over the same conversations as everywhere else.
+//!
+//! [`chats`]: `/chats` and `/agents`. [`messages`]: `/api/v1`. Here is what they share: who calls, and waiting for what
+//! comes a moment later.
+
+mod chats;
+mod messages;
+
+use super::extract::{self, origin};
+use super::layers;
+use super::problem::{Outcome, Problem};
+use super::surface::Routes;
+use super::surface::describe::{Operation, Part};
+use super::{sessions, widget};
+use crate::app::App;
+use crate::auth::tokens::{VISITOR_PREFIX, bearer};
+use crate::auth::{AgentCaller, VisitorCaller, caller};
+use crate::core::state::{Chatbot, Conversation};
+use crate::limits::ClientIp;
+use crate::live::Person;
+use crate::store::read;
+use crate::view::EventView;
+use axum::extract::FromRequestParts;
+use axum::http::HeaderMap;
+use axum::http::request::Parts;
+use ingest::id::{ConversationId, TenantId};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{Instant, timeout_at};
+
+/// How long an answer waits for an assignment or a reply.
+const WAIT_MAX: Duration = Duration::from_secs(1);
+/// Events read at once when a whole conversation is read.
+const PAGE: usize = 200;
+
+pub(super) fn routes() -> Routes {
+    chats::routes().merge(messages::routes())
+}
+
+/// Whether pages with a widget call this path.
+pub(super) fn for_widgets(path: &str) -> bool {
+    path == "/chats" || path.starts_with("/chats/") || path.starts_with("/api/v1/")
+}
+
+/// Whoever calls, by whichever credential there is; the chatbot's origins hold as for the widget.
+struct Caller {
+    who: Who,
+    headers: HeaderMap,
+    client: ClientIp,
+}
+
+enum Who {
+    /// A page with a chatbot's key: it starts conversations and never reads them.
+    Chatbot(Box<Chatbot>),
+    /// A visitor with a session token.
+    Visitor(VisitorCaller),
+    /// A signed-in agent.
+    Agent(AgentCaller),
+}
+
+impl FromRequestParts<Arc<App>> for Caller {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
+        let headers = parts.headers.clone();
+        let page = origin(&headers);
+        let client = ClientIp::of(&parts.extensions);
+        let who = match bearer(&headers) {
+            Some(token) if token.starts_with(VISITOR_PREFIX) => {
+                let visitor = caller::visitor(app, token)?;
+                widget::origin_allowed(app, &widget::chatbot_of(app, &visitor)?, page)?;
+                widget::hold(app, client, visitor.chatbot, Some(&visitor))?;
+                app.presence.seen(visitor.tenant, Person::Visitor(visitor.visitor));
+                Who::Visitor(visitor)
+            }
+            Some(token) => Who::Agent(extract::agent(app, token)?),
+            None => {
+                let chatbot = widget::chatbot_of_key(app, &headers)?;
+                widget::origin_allowed(app, &chatbot, page)?;
+                widget::hold(app, client, chatbot.id, None)?;
+                Who::Chatbot(Box::new(chatbot))
+            }
+        };
+        Ok(Self { who, headers, client })
+    }
+}
+
+impl Part for Caller {
+    fn describe(_: &mut Operation<'_>) {}
+}
+
+impl Caller {
+    /// Headers of the answer: what lets a widget's page read it, and a fresh token when the old one nears its end.
+    fn answer_headers(&self, app: &App) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        match &self.who {
+            Who::Agent(_) => return headers,
+            Who::Visitor(visitor) if !visitor.blocked => widget::renew(app, visitor, &mut headers),
+            Who::Visitor(_) | Who::Chatbot(_) => {}
+        }
+        if let Some(origin) = origin(&self.headers) {
+            layers::allow_origin(&mut headers, origin);
+        }
+        headers
+    }
+
+    /// A conversation that the caller may read. Any other is as unknown as one that never was.
+    fn conversation(&self, app: &App, id: &str) -> Outcome<Conversation> {
+        let unknown = || Problem::not_found("conversation");
+        let (tenant, id): (TenantId, ConversationId) = match (&self.who, id.parse()) {
+            (Who::Chatbot(_), _) => return Err(Problem::unauthorized("a chatbot's key starts conversations only")),
+            (_, Err(_)) => return Err(unknown()),
+            (Who::Visitor(visitor), Ok(id)) => (visitor.tenant, id),
+            (Who::Agent(agent), Ok(id)) => (agent.tenant, id),
+        };
+        let chat = app.pool.read(|connection| read::conversation(connection, tenant, id))?;
+        let readable = |chat: &Conversation| match &self.who {
+            Who::Visitor(visitor) => chat.visitor == visitor.visitor && visitor.opens(chat.id),
+            Who::Agent(agent) => agent.may_see(chat),
+            Who::Chatbot(_) => false,
+        };
+        chat.filter(readable).ok_or_else(unknown)
+    }
+}
+
+/// Hands a session's token to who started it.
+fn put_token(app: &App, chatbot: &Chatbot, chat: &Conversation, headers: &mut HeaderMap) -> Outcome<()> {
+    let (token, _) = sessions::sign(app, chat.tenant, chat.visitor, chat.id, chatbot.id)?;
+    widget::set_token(headers, &token);
+    Ok(())
+}
+
+/// Looks again after every commit until there is something, or [`WAIT_MAX`] is over.
+async fn wait_for<T>(app: &App, mut look: impl FnMut() -> Outcome<Option<T>>) -> Outcome<Option<T>> {
+    let deadline = Instant::now() + WAIT_MAX;
+    let mut end = app.writer.reader().watch_end();
+    loop {
+        end.borrow_and_update();
+        if let Some(found) = look()? {
+            return Ok(Some(found));
+        }
+        match timeout_at(deadline, end.changed()).await {
+            Ok(Ok(())) => {}
+            // Time is over, or the server stops.
+            _ => return Ok(None),
+        }
+    }
+}
+
+/// What was said in a conversation, in order, after `seq`.
+fn said(app: &App, chat: &Conversation, seq: u64) -> Outcome<Vec<EventView>> {
+    let (mut found, mut after) = (Vec::new(), seq);
+    loop {
+        let page = super::events::page(app, chat, after, PAGE, true)?;
+        let Some(last) = page.last() else { return Ok(found) };
+        after = last.seq;
+        found.extend(page.into_iter().filter(|event| event.r#type == "message"));
+    }
+}
+
+/// The words of it; those of an erased person are gone.
+fn words(events: Vec<EventView>) -> Vec<String> {
+    events.into_iter().filter_map(|event| event.content).collect()
+}

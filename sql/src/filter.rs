@@ -1,0 +1,183 @@
+//! The rows of a table that a token may see. A filter is a condition of its own in the plan, bound to the table's
+//! columns, and nothing of the caller's SQL is computed on rows that it hides: a cast that fails, a division by zero
+//! would tell what is in them. Nor does it choose what is read, or the counts of what was read would tell.
+//! Start at [`FilteredTable`].
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arrow::datatypes::{DataType, Schema, SchemaRef};
+use async_trait::async_trait;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::DFSchema;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::error::{DataFusionError, Result as DfResult};
+use datafusion::execution::session_state::SessionState;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::logical_expr::utils::conjunction;
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
+use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
+use datafusion::physical_plan::filter::FilterExec;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
+use datafusion::sql::sqlparser::ast::ExprWithAlias;
+use futures_util::StreamExt;
+
+use crate::error::{QueryError, from_datafusion};
+use crate::scan::TenantTable;
+use crate::{gate, measure};
+
+/// The conditions, all of which must hold, over a table's columns.
+/// # Errors  A condition that is no condition, or names what is not there.
+pub(crate) fn bind(state: &SessionState, schema: &SchemaRef, conditions: &[String]) -> Result<Expr, QueryError> {
+    let failed = |e: DataFusionError| from_datafusion(&e, 0, 0);
+    let columns = DFSchema::try_from(Arc::clone(schema)).map_err(failed)?;
+    let bound = conditions.iter().map(|text| {
+        let expr = ExprWithAlias { expr: gate::condition(text)?, alias: None };
+        let expr = state.create_logical_expr_from_sql_expr(expr, &columns).map_err(failed)?;
+        let aggregates = expr.exists(|e| Ok(matches!(e, Expr::AggregateFunction(_) | Expr::WindowFunction(_))));
+        if aggregates.unwrap_or(true) {
+            return Err(QueryError::not_allowed("an aggregate in a row filter", None));
+        }
+        let physical = state.create_physical_expr(expr.clone(), &columns).map_err(failed)?;
+        if physical.data_type(schema).map_err(failed)? != DataType::Boolean {
+            return Err(QueryError::sql("a row filter is a condition, true or false", None));
+        }
+        Ok(expr)
+    });
+    let bound = bound.collect::<Result<Vec<_>, QueryError>>()?;
+    conjunction(bound).ok_or(QueryError::Internal)
+}
+
+/// A table of which only the rows that meet a condition are there.
+#[derive(Debug)]
+pub(crate) struct FilteredTable {
+    table: Arc<TenantTable>,
+    predicate: Expr,
+}
+
+impl FilteredTable {
+    pub(crate) fn new(table: Arc<TenantTable>, predicate: Expr) -> Self {
+        Self { table, predicate }
+    }
+}
+
+#[async_trait]
+impl TableProvider for FilteredTable {
+    fn schema(&self) -> SchemaRef {
+        self.table.schema()
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> DfResult<Vec<TableProviderFilterPushDown>> {
+        Ok(vec![TableProviderFilterPushDown::Unsupported; filters.len()])
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        _filters: &[Expr],
+        _limit: Option<usize>,
+    ) -> DfResult<Arc<dyn ExecutionPlan>> {
+        let schema = self.schema();
+        let wanted = projection.cloned().unwrap_or_else(|| (0..schema.fields().len()).collect());
+        let mut columns = wanted.clone();
+        for column in self.predicate.column_refs() {
+            let index = schema.index_of(&column.name)?;
+            if !columns.contains(&index) {
+                columns.push(index);
+            }
+        }
+        let input = self.table.scan(state, Some(&columns), std::slice::from_ref(&self.predicate), None).await?;
+        let predicate = state.create_physical_expr(self.predicate.clone(), &DFSchema::try_from(input.schema())?)?;
+        let filtered = Arc::new(FilterExec::try_new(predicate, input)?);
+        Ok(Arc::new(CurtainExec::new(filtered, wanted.len(), Arc::default())))
+    }
+}
+
+/// Gives out the first `width` columns of its input, and lets nothing through in the other direction: conditions,
+/// limits and projections of the nodes above stay above.
+#[derive(Debug)]
+pub(crate) struct CurtainExec {
+    input: Arc<dyn ExecutionPlan>,
+    width: usize,
+    properties: Arc<PlanProperties>,
+    given: Arc<Given>,
+}
+
+/// What came through.
+#[derive(Debug, Default)]
+struct Given {
+    rows: AtomicU64,
+    bytes: AtomicU64,
+}
+
+impl CurtainExec {
+    fn new(input: Arc<dyn ExecutionPlan>, width: usize, given: Arc<Given>) -> Self {
+        let schema = Arc::new(Schema::new(input.schema().fields()[..width].to_vec()));
+        let properties = Arc::new(PlanProperties::new(
+            EquivalenceProperties::new(schema),
+            input.properties().partitioning.clone(),
+            input.properties().emission_type,
+            input.properties().boundedness,
+        ));
+        Self { input, width, properties, given }
+    }
+
+    /// Rows and bytes that came through: all that a caller may know of what was read.
+    pub(crate) fn given(&self) -> (u64, u64) {
+        (self.given.rows.load(Ordering::Relaxed), self.given.bytes.load(Ordering::Relaxed))
+    }
+}
+
+impl DisplayAs for CurtainExec {
+    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "CurtainExec")
+    }
+}
+
+impl ExecutionPlan for CurtainExec {
+    fn name(&self) -> &'static str {
+        "CurtainExec"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        vec![&self.input]
+    }
+
+    fn apply_expressions(
+        &self,
+        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> DfResult<TreeNodeRecursion>,
+    ) -> DfResult<TreeNodeRecursion> {
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn with_new_children(
+        self: Arc<Self>,
+        mut children: Vec<Arc<dyn ExecutionPlan>>,
+    ) -> DfResult<Arc<dyn ExecutionPlan>> {
+        let input = children.pop().ok_or_else(|| DataFusionError::Internal("CurtainExec has one input".to_owned()))?;
+        Ok(Arc::new(Self::new(input, self.width, Arc::clone(&self.given))))
+    }
+
+    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> DfResult<SendableRecordBatchStream> {
+        let columns: Vec<usize> = (0..self.width).collect();
+        let given = Arc::clone(&self.given);
+        let rows = self.input.execute(partition, context)?.map(move |batch| {
+            let batch = batch?.project(&columns)?;
+            given.rows.fetch_add(batch.num_rows() as u64, Ordering::Relaxed);
+            given.bytes.fetch_add(measure::bytes(&batch) as u64, Ordering::Relaxed);
+            Ok(batch)
+        });
+        Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), rows)))
+    }
+}
