@@ -49,6 +49,10 @@ const PRUNE_EVERY: Duration = Duration::from_secs(600);
 pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
     let settings = args.resolve()?;
     init_logs(settings.log_json, "info");
+    // Sockets are open files: as many as the system allows.
+    if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
+        tracing::warn!(%error, "failed to raise the limit of open files; sockets may be refused");
+    }
     let mut server = Server::start(settings).await?;
     println!("parlance is at http://{}", server.address);
     let outcome = tokio::select! {

@@ -1,0 +1,96 @@
+//! Ten thousand idle sockets on the real server: what each costs, and that the server is none the worse for them.
+
+mod support;
+
+use futures_util::{SinkExt as _, StreamExt as _};
+use serde_json::{Value, json};
+use std::time::{Duration, Instant};
+use support::{Server, Tenant};
+use tokio::net::TcpStream;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
+
+const SOCKETS: usize = 10_000;
+/// A person has at most 64; these many share the sockets.
+const VISITORS: usize = 200;
+/// A socket takes some 9 KiB of the server's memory; far more means that a buffer of a fixed size has come back.
+const BYTES_EACH_MAX: u64 = 64 * 1024;
+
+/// Resident memory of a process, in bytes.
+fn resident_bytes(pid: u32) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("a running process");
+    let line = text.lines().find(|line| line.starts_with("VmRSS:")).expect("its memory");
+    line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).expect("a number") * 1_024
+}
+
+struct Visitor {
+    token: String,
+    conversation: String,
+}
+
+async fn visitor(server: &Server, tenant: &Tenant) -> Visitor {
+    let session = server.session(&tenant.chatbot_key, json!({})).await;
+    let text = |name: &str| session[name].as_str().expect("a text").to_owned();
+    Visitor { token: text("sessionToken"), conversation: text("conversationId") }
+}
+
+/// A socket that listens to the visitor's conversation.
+async fn open(server: &Server, visitor: &Visitor) -> WebSocketStream<TcpStream> {
+    let address = server.base.trim_start_matches("http://");
+    let stream = TcpStream::connect(address).await.expect("a connection");
+    let url = format!("ws://{address}/v1/realtime");
+    let (mut socket, _) = tokio_tungstenite::client_async(url, stream).await.expect("a socket");
+    let auth = json!({ "type": "auth", "token": visitor.token });
+    let subscribe = json!({ "type": "subscribe", "conversationId": visitor.conversation });
+    for frame in [auth, subscribe] {
+        socket.send(Message::text(frame.to_string())).await.expect("sent");
+    }
+    while frame(&mut socket).await["type"] != "subscribed" {}
+    socket
+}
+
+async fn frame(socket: &mut WebSocketStream<TcpStream>) -> Value {
+    loop {
+        let message = tokio::time::timeout(Duration::from_secs(20), socket.next()).await.expect("in time");
+        if let Message::Text(text) = message.expect("open").expect("readable") {
+            return serde_json::from_str(&text).expect("JSON");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_thousand_idle_sockets_are_small_and_hear_what_is_theirs() {
+    let most = rlimit::increase_nofile_limit(u64::MAX).expect("the limit of open files");
+    assert!(most > SOCKETS as u64 + 200, "the test needs {SOCKETS} open files, the system allows {most} (ulimit -Hn)");
+    let dir = tempfile::tempdir().expect("temp dir");
+    let server = Server::start(dir.path(), &["--limit", "all=off", "--sockets-per-ip-max", "20000"]);
+    let tenant = server.tenant("Acme").await;
+    let mut visitors = Vec::with_capacity(VISITORS);
+    for _ in 0..VISITORS {
+        visitors.push(visitor(&server, &tenant).await);
+    }
+    // The first ones load code and fill caches.
+    let mut sockets = Vec::with_capacity(SOCKETS);
+    for visitor in &visitors {
+        sockets.push(open(&server, visitor).await);
+    }
+    let before = resident_bytes(server.pid());
+    for number in VISITORS..SOCKETS {
+        sockets.push(open(&server, &visitors[number % VISITORS]).await);
+    }
+    let each = resident_bytes(server.pid()).saturating_sub(before) / (SOCKETS - VISITORS) as u64;
+    println!("{each} bytes of resident memory for each of {SOCKETS} idle sockets");
+    assert!(each < BYTES_EACH_MAX, "{each} bytes a socket");
+
+    let started = Instant::now();
+    server.post("/v1/widget/events", &visitors[7].token, json!({ "content": "hello" })).await;
+    let mut heard = 0;
+    for socket in sockets.iter_mut().skip(7).step_by(VISITORS) {
+        while frame(socket).await["event"]["content"] != "hello" {}
+        heard += 1;
+    }
+    println!("{heard} sockets of one visitor heard a message within {} ms", started.elapsed().as_millis());
+    assert_eq!(heard, SOCKETS / VISITORS);
+    drop(sockets);
+    server.stop();
+}
