@@ -6,7 +6,7 @@
 
 use super::{scopes, tokens};
 use crate::app::App;
-use crate::core::state::Conversation;
+use crate::core::state::{Chatbot, Conversation};
 use crate::limits::{BucketKey, Quota};
 use crate::store::read;
 use axum::http::HeaderMap;
@@ -202,12 +202,12 @@ fn agent_in_session(
     }
 }
 
-/// A visitor's session token. The chatbot must be there, and the conversation still be that visitor's, or of the one
+/// A visitor's session token, and the chatbot it's of. The chatbot must be there, and the conversation still be that visitor's, or of the one
 /// they were merged into.
 ///
 /// # Errors
 /// See [`AuthError`].
-pub fn visitor(app: &App, token: &str) -> Result<VisitorCaller, AuthError> {
+pub fn visitor(app: &App, token: &str) -> Result<(VisitorCaller, Chatbot), AuthError> {
     let claims = tokens::open_visitor(&app.key_file, token).ok_or(AuthError::Invalid)?;
     let (chat, subject, chatbot) = app.pool.read(|connection| {
         let chat = read::conversation(connection, claims.tenant, claims.conversation)?;
@@ -224,7 +224,7 @@ pub fn visitor(app: &App, token: &str) -> Result<VisitorCaller, AuthError> {
     };
     let owner = owner.filter(|owner| owner.id == chat.visitor && owner.erased_at.is_none());
     let owner = owner.ok_or(AuthError::Invalid)?;
-    Ok(VisitorCaller {
+    let caller = VisitorCaller {
         tenant: claims.tenant,
         visitor: owner.id,
         subject: claims.sub,
@@ -233,7 +233,8 @@ pub fn visitor(app: &App, token: &str) -> Result<VisitorCaller, AuthError> {
         blocked: owner.blocked_at.is_some(),
         issued_at: Timestamp(claims.iat * 1_000),
         expires_at: Timestamp(claims.exp * 1_000),
-    })
+    };
+    Ok((caller, chatbot))
 }
 
 /// Either: what a socket's first frame carries.
@@ -242,7 +243,7 @@ pub fn visitor(app: &App, token: &str) -> Result<VisitorCaller, AuthError> {
 /// See [`AuthError`].
 pub fn chat(app: &App, token: &str) -> Result<Caller, AuthError> {
     if token.starts_with(tokens::VISITOR_PREFIX) {
-        visitor(app, token).map(Caller::Visitor)
+        visitor(app, token).map(|(visitor, _)| Caller::Visitor(visitor))
     } else {
         agent(app, token).map(Caller::Agent)
     }

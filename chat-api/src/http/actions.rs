@@ -15,11 +15,11 @@ use crate::view::ConversationView;
 use axum::Json;
 use axum::extract::State;
 use ingest::id::ConversationId;
-use ingest::payload::Permission;
+use ingest::payload::{Permission, present};
 use ingest::seal::Sealed;
 use ingest::time::Timestamp;
 use schemars::JsonSchema;
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 use std::sync::Arc;
 
 pub(super) fn routes() -> Routes {
@@ -30,17 +30,12 @@ pub(super) fn routes() -> Routes {
         .post("/v1/conversations/{id}/read", read, REPLY, "Says how far it's read.")
 }
 
-/// A field that can be left out, or cleared by `null`.
-fn clearable<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<Option<T>>, D::Error> {
-    Option::deserialize(deserializer).map(Some)
-}
-
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Update {
-    #[serde(default, deserialize_with = "clearable")]
+    #[serde(default, deserialize_with = "present")]
     notes: Option<Option<String>>,
-    #[serde(default, deserialize_with = "clearable")]
+    #[serde(default, deserialize_with = "present")]
     group_id: Option<Option<String>>,
 }
 

@@ -96,12 +96,6 @@ pub(super) fn chatbot_of_key(app: &App, headers: &HeaderMap) -> Outcome<Chatbot>
     app.pool.read(|connection| stored::chatbot_by_key(connection, key))?.ok_or_else(unknown)
 }
 
-/// The chatbot that a visitor came through.
-pub(super) fn chatbot_of(app: &App, caller: &VisitorCaller) -> Outcome<Chatbot> {
-    let found = app.pool.read(|connection| stored::chatbot(connection, caller.tenant, caller.chatbot))?;
-    found.ok_or_else(|| Problem::unauthorized("the chatbot of this session is gone"))
-}
-
 /// A page must see that its token ended, and the chatbot isn't known then: any that allows the origin will do.
 fn readable(app: &App, mut response: Response, origin: Option<&str>) -> Response {
     if let Some(origin) = origin
@@ -137,8 +131,7 @@ fn identify(app: &App, request: &mut Request) -> Outcome<(Chatbot, Option<Visito
     }
     let token = bearer(request.headers())
         .ok_or_else(|| Problem::unauthorized("send the visitor's session token as 'Authorization: Bearer wst_…'"))?;
-    let caller = caller::visitor(app, token)?;
-    let chatbot = chatbot_of(app, &caller)?;
+    let (caller, chatbot) = caller::visitor(app, token)?;
     app.presence.seen(caller.tenant, Person::Visitor(caller.visitor));
     request.extensions_mut().insert(caller.clone());
     Ok((chatbot, Some(caller)))

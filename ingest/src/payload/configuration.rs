@@ -1,17 +1,10 @@
 //! What a tenant sets up for its conversations: groups, tags, canned responses, chatbots.
 
+use super::present;
 use crate::id::{AgentId, CannedResponseId, ChatbotId, GroupId, TagId};
 use schemars::JsonSchema;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-
-/// For fields where an absent one stays and `null` takes away: `None` and `Some(None)`.
-///
-/// # Errors
-/// The deserializer's.
-pub fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
-    T::deserialize(deserializer).map(Some)
-}
 
 /// How a group's conversations are given out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

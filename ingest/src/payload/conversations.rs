@@ -1,10 +1,11 @@
 //! What happens in a conversation: messages, the queue, assignment, its end, its rating.
 
+use super::present;
 use crate::id::{AgentId, ChatbotId, ConversationId, FileId, GroupId, ThreadId, VisitorId};
 use crate::seal::Sealed;
 use crate::time::Timestamp;
 use schemars::JsonSchema;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 
 /// Fields of `conversation_started`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -249,20 +250,15 @@ pub struct ConversationTagged {
     pub remove: Vec<String>,
 }
 
-/// A field that a change can also clear: absent stays, `null` clears.
-fn clearable<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<Option<T>>, D::Error> {
-    Option::deserialize(deserializer).map(Some)
-}
-
 /// Fields of `conversation_updated`; absent ones stay, `null` clears.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ConversationUpdated {
     /// The agents' own words about it, sealed under the visitor's key.
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "clearable")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
     pub notes: Option<Option<Sealed>>,
     /// The department.
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "clearable")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
     pub group_id: Option<Option<GroupId>>,
 }
 

@@ -67,8 +67,8 @@ impl FromRequestParts<Arc<App>> for Caller {
         let client = ClientIp::of(&parts.extensions);
         let who = match bearer(&headers) {
             Some(token) if token.starts_with(VISITOR_PREFIX) => {
-                let visitor = caller::visitor(app, token)?;
-                widget::origin_allowed(app, &widget::chatbot_of(app, &visitor)?, page)?;
+                let (visitor, chatbot) = caller::visitor(app, token)?;
+                widget::origin_allowed(app, &chatbot, page)?;
                 widget::hold(app, client, visitor.chatbot, Some(&visitor))?;
                 app.presence.seen(visitor.tenant, Person::Visitor(visitor.visitor));
                 Who::Visitor(visitor)
