@@ -13,12 +13,12 @@ pub use configuration::*;
 pub use queue::*;
 pub use visitors::{Browser, VisitorView};
 
-use crate::core::state::{Agent, Conversation, Status, Tenant, Thread, Visitor};
+use crate::core::state::{Agent, Conversation, Status, Thread, Visitor};
 use crate::http::surface::describe::may_lack;
 use crate::store::read;
 use ingest::event::{Actor, Event};
 use ingest::id::{AgentId, ConversationId, EventId, FileId, GroupId, PersonId, TenantId, ThreadId, VisitorId};
-use ingest::payload::{AgentStatus, AuthorType, Holiday, OpeningHours, Payload, SlaTargets, StaleReason, Trigger};
+use ingest::payload::{AuthorType, Payload, StaleReason, Trigger};
 use ingest::seal::Sealed;
 use ingest::sqlite::person_keys::PersonKeyError;
 use ingest::sqlite::{PersonKeys, ReadPool};
@@ -27,7 +27,6 @@ use lru::LruCache;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Value, json};
-use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -62,74 +61,6 @@ pub(crate) fn rfc3339_option<S: Serializer>(at: &Option<Timestamp>, serializer: 
 
 fn rfc3339_option_option<S: Serializer>(at: &Option<Option<Timestamp>>, serializer: S) -> Result<S::Ok, S::Error> {
     rfc3339_option(&at.flatten(), serializer)
-}
-
-/// A tenant as its agents see it.
-#[derive(Debug, Clone, Serialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-#[expect(missing_docs, reason = "the fields of the contract")]
-pub struct TenantView {
-    pub id: TenantId,
-    pub name: String,
-    pub slug: String,
-    pub time_zone: String,
-    pub opening_hours: Vec<OpeningHours>,
-    pub holidays: Vec<Holiday>,
-    pub sla_targets: SlaTargets,
-    pub session_hours: u32,
-    pub standby_minutes: u32,
-    pub idle_minutes: u32,
-    pub auto_close_days: u32,
-    pub require_email: bool,
-    #[serde(serialize_with = "rfc3339")]
-    pub created_at: Timestamp,
-}
-
-impl From<&Tenant> for TenantView {
-    fn from(tenant: &Tenant) -> Self {
-        let settings = tenant.settings.clone();
-        Self {
-            id: tenant.id,
-            name: tenant.name.clone(),
-            slug: tenant.slug.clone(),
-            time_zone: tenant.time_zone.clone(),
-            opening_hours: settings.opening_hours,
-            holidays: settings.holidays,
-            sla_targets: settings.sla_targets,
-            session_hours: settings.session_hours,
-            standby_minutes: settings.standby_minutes,
-            idle_minutes: settings.idle_minutes,
-            auto_close_days: settings.auto_close_days,
-            require_email: settings.require_email,
-            created_at: tenant.created_at,
-        }
-    }
-}
-
-/// An agent as colleagues see it.
-#[derive(Debug, Clone, Serialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-#[expect(missing_docs, reason = "the fields of the contract")]
-pub struct AgentView {
-    pub id: AgentId,
-    pub name: Option<String>,
-    pub email: Option<String>,
-    pub phone: Option<String>,
-    /// A built-in role's name or a custom role's id.
-    pub role: String,
-    pub permissions: PermissionsView,
-    pub status: AgentStatus,
-    pub accepting_chats: bool,
-    pub max_concurrent_chats: u32,
-    pub active_chats: u32,
-    pub skills: BTreeSet<String>,
-    pub avatar: Option<String>,
-    /// Where they signed in from last, the newest first; empty for colleagues who don't manage agents.
-    pub recent_ips: Vec<String>,
-    #[serde(serialize_with = "rfc3339")]
-    pub created_at: Timestamp,
-    #[serde(serialize_with = "rfc3339_option")]
-    pub deleted_at: Option<Timestamp>,
 }
 
 /// A conversation. Visitors get it without the agents' own fields (`for_visitor`).

@@ -12,7 +12,7 @@ use rusqlite::{Connection, OptionalExtension as _};
 use std::collections::BTreeSet;
 
 /// Visitors that one query looks at.
-const VISITORS_MAX: i64 = 500;
+const VISITORS_MAX: i64 = 200;
 /// Conversations of a visitor that one query looks at, the newest.
 const CONVERSATIONS_MAX: i64 = 200;
 /// Words of a name, and of a query, that count.

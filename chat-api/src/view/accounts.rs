@@ -1,19 +1,88 @@
-//! Roles, permissions, invitations, the audit log.
+//! Tenants, agents, roles, permissions, invitations, the audit log.
 
 use super::{ViewError, Views, rfc3339, rfc3339_option};
-use crate::core::state::{Agent, AuditEntry, CustomRole, Invitation};
+use crate::core::state::{Agent, AuditEntry, CustomRole, Invitation, Tenant};
 use ingest::event::Actor;
-use ingest::id::{AgentId, EventId, InvitationId, RoleId, VisitorId};
-use ingest::payload::{Permission, PermissionSet, Role};
+use ingest::id::{AgentId, EventId, InvitationId, RoleId, TenantId, VisitorId};
+use ingest::payload::{AgentStatus, Holiday, OpeningHours, Permission, PermissionSet, Role, SlaTargets};
 use ingest::time::Timestamp;
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Map, Value};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use uuid::Uuid;
 
 /// Addresses of sign-ins that are shown.
 const RECENT_IPS_SHOWN: usize = 10;
+
+/// A tenant as its agents see it.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[expect(missing_docs, reason = "the fields of the contract")]
+pub struct TenantView {
+    pub id: TenantId,
+    pub name: String,
+    pub slug: String,
+    pub time_zone: String,
+    pub opening_hours: Vec<OpeningHours>,
+    pub holidays: Vec<Holiday>,
+    pub sla_targets: SlaTargets,
+    pub session_hours: u32,
+    pub standby_minutes: u32,
+    pub idle_minutes: u32,
+    pub auto_close_days: u32,
+    pub require_email: bool,
+    #[serde(serialize_with = "rfc3339")]
+    pub created_at: Timestamp,
+}
+
+impl From<&Tenant> for TenantView {
+    fn from(tenant: &Tenant) -> Self {
+        let settings = tenant.settings.clone();
+        Self {
+            id: tenant.id,
+            name: tenant.name.clone(),
+            slug: tenant.slug.clone(),
+            time_zone: tenant.time_zone.clone(),
+            opening_hours: settings.opening_hours,
+            holidays: settings.holidays,
+            sla_targets: settings.sla_targets,
+            session_hours: settings.session_hours,
+            standby_minutes: settings.standby_minutes,
+            idle_minutes: settings.idle_minutes,
+            auto_close_days: settings.auto_close_days,
+            require_email: settings.require_email,
+            created_at: tenant.created_at,
+        }
+    }
+}
+
+/// An agent as colleagues see it.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[expect(missing_docs, reason = "the fields of the contract")]
+pub struct AgentView {
+    pub id: AgentId,
+    pub name: Option<String>,
+    pub email: Option<String>,
+    pub phone: Option<String>,
+    /// A built-in role's name or a custom role's id.
+    pub role: String,
+    pub permissions: PermissionsView,
+    pub status: AgentStatus,
+    pub accepting_chats: bool,
+    pub max_concurrent_chats: u32,
+    pub active_chats: u32,
+    pub skills: BTreeSet<String>,
+    pub avatar: Option<String>,
+    /// Where they signed in from last, the newest first; empty for colleagues who don't manage agents.
+    pub recent_ips: Vec<String>,
+    #[serde(serialize_with = "rfc3339")]
+    pub created_at: Timestamp,
+    #[serde(serialize_with = "rfc3339_option")]
+    pub deleted_at: Option<Timestamp>,
+}
 
 /// What an agent holds on top of the role, and what is taken away.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
