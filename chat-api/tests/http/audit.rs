@@ -53,6 +53,32 @@ async fn changes_are_listed_newest_first() {
     assert_eq!(server.call(denied).await.expect(403)["code"], "forbidden");
 }
 
+/// What is deleted and restored is a line by its own name, whatever kind of thing it is.
+#[tokio::test]
+async fn deleted_and_restored_things_are_listed_by_their_kind() {
+    let server = Server::start();
+    let acme = server.tenant("Acme").await;
+    let things = [
+        ("groups", "group", json!({ "name": "Sales" })),
+        ("tags", "tag", json!({ "name": "vip" })),
+        ("canned-responses", "canned_response", json!({ "shortcut": "hi", "text": "Hello" })),
+        ("chatbots", "chatbot", json!({ "name": "Other" })),
+        ("roles", "role", json!({ "name": "Night", "permissions": [] })),
+    ];
+    for (route, kind, body) in things {
+        let made = server.call(Call::post(format!("/v1/{route}"), body).token(&acme.token)).await.expect(201);
+        let path = format!("/v1/{route}/{}", text(&made["id"]));
+        server.call(Call::delete(&path).token(&acme.token)).await.expect(200);
+        let restore = Call::post(format!("{path}/restore"), json!({})).token(&acme.token);
+        server.call(restore).await.expect(200);
+        let page = server.call(Call::get("/v1/audit?limit=3").token(&acme.token)).await.expect(200);
+        for (entry, done) in page["items"].as_array().expect("items").iter().zip(["restored", "deleted", "created"]) {
+            assert_eq!(entry["type"], format!("{kind}.{done}"));
+            assert_eq!((&entry["about"]["kind"], &entry["about"]["id"]), (&json!(kind), &made["id"]), "{entry}");
+        }
+    }
+}
+
 /// Nothing in it could be used or belongs to a person: no hash, no token, no address, no phone.
 #[tokio::test]
 async fn the_audit_log_holds_no_secret() {

@@ -5,6 +5,7 @@
 
 use crate::core::state::{AuditEntry, State};
 use ingest::event::Event;
+use ingest::payload::{Payload, Resource};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
@@ -81,11 +82,14 @@ pub(super) fn apply(state: &mut State, event: &Event) {
     if event.conversation.is_some() || event.origin != ingest::event::Origin::Live {
         return;
     }
-    let Some(kind) = audited(event.payload.kind()) else { return };
+    let resource = resource(&event.payload);
+    let named = resource.map(|(kind, done, _)| format!("{kind}.{done}"));
+    let Some(kind) = named.or_else(|| audited(event.payload.kind())) else { return };
     let body: Value = serde_json::from_str(&event.encode()).unwrap_or_default();
     let data = body.get("data").and_then(Value::as_object).cloned().unwrap_or_default();
     let id = |name: &str| data.get(name).and_then(Value::as_str).and_then(|text| Uuid::parse_str(text).ok());
     let about = ABOUT.iter().find_map(|(name, kind)| Some((id(name)?, *kind)));
+    let about = resource.map(|(kind, _, id)| (id, kind)).or(about);
     let details: Map<String, Value> =
         data.iter().filter(|(name, _)| SHOWN.contains(&name.as_str())).map(|(k, v)| (k.clone(), v.clone())).collect();
     state.audit.push(AuditEntry {
@@ -99,6 +103,21 @@ pub(super) fn apply(state: &mut State, event: &Event) {
         fields: data.keys().cloned().collect(),
         details,
     });
+}
+
+/// What was deleted or restored, of those things that go the same way: its kind, what was done, its id.
+fn resource(payload: &Payload) -> Option<(&'static str, &'static str, Uuid)> {
+    let (resource, done) = match payload {
+        Payload::ResourceDeleted(change) => (change.0, "deleted"),
+        Payload::ResourceRestored(change) => (change.0, "restored"),
+        _ => return None,
+    };
+    Some(match resource {
+        Resource::Group(id) => ("group", done, id.0),
+        Resource::Tag(id) => ("tag", done, id.0),
+        Resource::CannedResponse(id) => ("canned_response", done, id.0),
+        Resource::Chatbot(id) => ("chatbot", done, id.0),
+    })
 }
 
 /// `agent_updated` as `agent.updated`; none for what isn't audited.
