@@ -209,32 +209,40 @@ fn agent_in_session(
 /// See [`AuthError`].
 pub fn visitor(app: &App, token: &str) -> Result<(VisitorCaller, Chatbot), AuthError> {
     let claims = tokens::open_visitor(&app.key_file, token).ok_or(AuthError::Invalid)?;
+    let said = VisitorCaller {
+        tenant: claims.tenant,
+        visitor: claims.sub,
+        subject: claims.sub,
+        conversation: claims.conversation,
+        chatbot: claims.chatbot,
+        blocked: false,
+        issued_at: Timestamp(claims.iat * 1_000),
+        expires_at: Timestamp(claims.exp * 1_000),
+    };
+    visitor_now(app, &said)
+}
+
+/// A visitor whose token was checked before, as who they are now.
+///
+/// # Errors
+/// See [`AuthError`].
+pub fn visitor_now(app: &App, caller: &VisitorCaller) -> Result<(VisitorCaller, Chatbot), AuthError> {
     let (chat, subject, chatbot) = app.pool.read(|connection| {
-        let chat = read::conversation(connection, claims.tenant, claims.conversation)?;
-        let subject = read::visitor(connection, claims.tenant, claims.sub)?;
-        Ok((chat, subject, read::chatbot(connection, claims.tenant, claims.chatbot)?))
+        let chat = read::conversation(connection, caller.tenant, caller.conversation)?;
+        let subject = read::visitor(connection, caller.tenant, caller.subject)?;
+        Ok((chat, subject, read::chatbot(connection, caller.tenant, caller.chatbot)?))
     })?;
     let (Some(chat), Some(subject), Some(chatbot)) = (chat, subject, chatbot) else { return Err(AuthError::Invalid) };
     if chatbot.deleted_at.is_some() {
         return Err(AuthError::Invalid);
     }
     let owner = match subject.merged_into {
-        Some(target) => app.pool.read(|connection| read::visitor(connection, claims.tenant, target))?,
+        Some(target) => app.pool.read(|connection| read::visitor(connection, caller.tenant, target))?,
         None => Some(subject),
     };
     let owner = owner.filter(|owner| owner.id == chat.visitor && owner.erased_at.is_none());
     let owner = owner.ok_or(AuthError::Invalid)?;
-    let caller = VisitorCaller {
-        tenant: claims.tenant,
-        visitor: owner.id,
-        subject: claims.sub,
-        conversation: claims.conversation,
-        chatbot: claims.chatbot,
-        blocked: owner.blocked_at.is_some(),
-        issued_at: Timestamp(claims.iat * 1_000),
-        expires_at: Timestamp(claims.exp * 1_000),
-    };
-    Ok((caller, chatbot))
+    Ok((VisitorCaller { visitor: owner.id, blocked: owner.blocked_at.is_some(), ..caller.clone() }, chatbot))
 }
 
 /// Either: what a socket's first frame carries.

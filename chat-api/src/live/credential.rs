@@ -79,7 +79,7 @@ impl Credential {
     pub(super) fn now(&self, app: &App) -> Result<Self, AuthError> {
         match &self.0 {
             Caller::Agent(agent) => Ok(Self(Caller::Agent(caller::agent_now(app, agent)?))),
-            Caller::Visitor(visitor) => Ok(Self(Caller::Visitor(visitor.clone()))),
+            Caller::Visitor(visitor) => Ok(Self(Caller::Visitor(caller::visitor_now(app, visitor)?.0))),
         }
     }
 

@@ -15,7 +15,7 @@ use axum::extract::ws::Utf8Bytes;
 use ingest::event::{Event, Origin};
 use ingest::id::{ConversationId, TenantId};
 use ingest::log::{LogReader, Offset, Record};
-use ingest::payload::Payload;
+use ingest::payload::{Payload, Resource};
 use ingest::sqlite::ReadPool;
 use std::sync::Arc;
 use std::time::Duration;
@@ -201,8 +201,12 @@ impl LiveHub {
                 self.inbox.mark(event.tenant, read.conversation_id);
             }
             // Who is in which group.
+            // A chatbot's visitors go with it.
+            Payload::ResourceDeleted(change) if matches!(change.0, Resource::Chatbot(_)) => {
+                self.seats.review(event.tenant, false);
+            }
             Payload::GroupMembersChanged(_) | Payload::ResourceDeleted(_) | Payload::ResourceRestored(_) => {
-                self.seats.review_agents(event.tenant);
+                self.seats.review(event.tenant, true);
             }
             Payload::VisitorBlocked(change) => {
                 self.seats.end_person(event.tenant, Person::Visitor(change.visitor_id));

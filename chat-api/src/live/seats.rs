@@ -99,11 +99,11 @@ impl Seats {
         }
     }
 
-    /// What the agents of a tenant may see has changed.
-    pub(super) fn review_agents(&self, tenant: TenantId) {
+    /// What the agents of a tenant may see has changed, or its visitors.
+    pub(super) fn review(&self, tenant: TenantId, agents: bool) {
         let taken = self.lock();
-        let agents = taken.persons.iter().filter(|((of, person), _)| *of == tenant && person.is_agent());
-        agents.flat_map(|(_, outboxes)| outboxes).for_each(|outbox| outbox.push(Item::Review { subscription: None }));
+        let them = taken.persons.iter().filter(|((of, person), _)| *of == tenant && person.is_agent() == agents);
+        them.flat_map(|(_, outboxes)| outboxes).for_each(|outbox| outbox.push(Item::Review { subscription: None }));
     }
 
     /// Ends the sockets of everyone who has a custom role that changed.

@@ -18,7 +18,7 @@ use futures_util::SinkExt as _;
 use ingest::event::Actor;
 use ingest::id::{ConversationId, RoleId, SessionId, VisitorId};
 use ingest::log::{LogReader, Offset, ReadError, Record};
-use ingest::payload::{AgentUpdated, AuthorType, Permission, PermissionSet, Role, RoleCreated, RoleUpdated};
+use ingest::payload::{AgentUpdated, AuthorType, Permission, PermissionSet, Resource, Role, RoleCreated, RoleUpdated};
 use ingest::time::Timestamp;
 use serde_json::json;
 use server::Server;
@@ -283,6 +283,26 @@ async fn a_socket_ends_with_its_session_its_role_and_its_token() {
     assert_eq!(renewed.frame().await["type"], "pong", "another token put the end off");
     renewed.send(json!({"type": "auth", "token": token(-1_000)})).await;
     assert_eq!(renewed.next().await, Came::Closed(4001));
+}
+
+/// A deleted chatbot's visitors lose their sockets and can't come back; another chatbot's and the agents keep theirs.
+#[tokio::test]
+async fn a_visitors_socket_ends_with_its_chatbot() {
+    let server = Server::start(Limits::default()).await;
+    let tenant = server.tenant("acme").await;
+    let other = server.tenant("other").await;
+    let (guest, stranger) = (server.visitor(&tenant, "Gus").await, server.visitor(&other, "Olaf").await);
+    let (mut socket, _) = Client::subscribed(&server, &guest.token, guest.conversation, None).await;
+    let (mut bystander, _) = Client::subscribed(&server, &stranger.token, stranger.conversation, None).await;
+    let mut agent = Client::ready(&server, &tenant.owner.token).await;
+    let kind = CommandKind::Delete(Resource::Chatbot(tenant.chatbot));
+    server.submit(tenant.id, tenant.owner.actor(), kind, Vec::new()).await;
+    assert_eq!(socket.next().await, Came::Closed(4003));
+    let mut again = Client::open(&server, None, None).await;
+    again.send(json!({"type": "auth", "token": guest.token})).await;
+    assert_eq!(again.next().await, Came::Closed(4001));
+    bystander.silent().await;
+    agent.silent().await;
 }
 
 /// Whatever ends an agent's sessions ends their open sockets at once, and nobody else's.
