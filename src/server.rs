@@ -11,6 +11,7 @@ use axum::response::{IntoResponse, Response};
 use axum::serve::ListenerExt as _;
 use axum::{Extension, Json, Router};
 use chat_api::app::{ApiConfig, App, Probe, REQUEST_TIME_MAX, RemoveMail};
+use chat_api::auth::tokens::VisitorTokens;
 use chat_api::files::{self, Files};
 use chat_api::http::extract::Write;
 use chat_api::http::problem::Problem;
@@ -142,6 +143,7 @@ impl Server {
             pool: engine.pool.clone(),
             keys: Arc::clone(&engine.keys),
             key_file: Arc::clone(&engine.key_file),
+            visitor_tokens: VisitorTokens::default(),
             views: Arc::clone(&engine.views),
             activity: chat_api::activity::Activity::default(),
             live: Arc::clone(&live),

@@ -1,6 +1,7 @@
 //! What every route, socket and background task shares.
 
 use crate::activity::Activity;
+use crate::auth::tokens::VisitorTokens;
 use crate::domain::{Answer, ChatDomain, Submission};
 use crate::files::Files;
 use crate::limits::{Cidr, Limiter};
@@ -50,6 +51,8 @@ pub struct App {
     pub keys: Arc<PersonKeys>,
     /// Keys of the installation.
     pub key_file: Arc<KeyFile>,
+    /// Visitors' tokens that were found good.
+    pub visitor_tokens: VisitorTokens,
     /// JSON of what is stored.
     pub views: Arc<Views>,
     /// What widgets did lately.

@@ -13,6 +13,7 @@ use anyhow::{Context as _, bail};
 use axum::Router;
 use bytes::Bytes;
 use chat_api::app::{ApiConfig, App, REQUEST_TIME_MAX};
+use chat_api::auth::tokens::VisitorTokens;
 use chat_api::files::Files;
 use chat_api::http::page::time_cursor;
 use chat_api::limits::{Limiter, Rates};
@@ -114,6 +115,7 @@ fn app(engine: &Arc<Engine>) -> anyhow::Result<App> {
         pool: engine.pool.clone(),
         keys: Arc::clone(&engine.keys),
         key_file: Arc::clone(&engine.key_file),
+        visitor_tokens: VisitorTokens::default(),
         views: Arc::clone(&engine.views),
         activity: chat_api::activity::Activity::default(),
         live: Arc::new(LiveHub::new()),

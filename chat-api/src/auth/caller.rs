@@ -208,7 +208,7 @@ fn agent_in_session(
 /// # Errors
 /// See [`AuthError`].
 pub fn visitor(app: &App, token: &str) -> Result<(VisitorCaller, Chatbot), AuthError> {
-    let claims = tokens::open_visitor(&app.key_file, token).ok_or(AuthError::Invalid)?;
+    let claims = app.visitor_tokens.open(&app.key_file, token).ok_or(AuthError::Invalid)?;
     let said = VisitorCaller {
         tenant: claims.tenant,
         visitor: claims.sub,
@@ -227,20 +227,17 @@ pub fn visitor(app: &App, token: &str) -> Result<(VisitorCaller, Chatbot), AuthE
 /// # Errors
 /// See [`AuthError`].
 pub fn visitor_now(app: &App, caller: &VisitorCaller) -> Result<(VisitorCaller, Chatbot), AuthError> {
-    let (chat, subject, chatbot) = app.pool.read(|connection| {
-        let chat = read::conversation(connection, caller.tenant, caller.conversation)?;
+    let (place, owner, chatbot) = app.pool.read(|connection| {
         let subject = read::visitor(connection, caller.tenant, caller.subject)?;
-        Ok((chat, subject, read::chatbot(connection, caller.tenant, caller.chatbot)?))
+        let owner = match subject.as_ref().and_then(|subject| subject.merged_into) {
+            Some(target) => read::visitor(connection, caller.tenant, target)?,
+            None => subject,
+        };
+        let place = read::place(connection, caller.tenant, caller.conversation)?;
+        Ok((place, owner, read::chatbot(connection, caller.tenant, caller.chatbot)?))
     })?;
-    let (Some(chat), Some(subject), Some(chatbot)) = (chat, subject, chatbot) else { return Err(AuthError::Invalid) };
-    if chatbot.deleted_at.is_some() {
-        return Err(AuthError::Invalid);
-    }
-    let owner = match subject.merged_into {
-        Some(target) => app.pool.read(|connection| read::visitor(connection, caller.tenant, target))?,
-        None => Some(subject),
-    };
-    let owner = owner.filter(|owner| owner.id == chat.visitor && owner.erased_at.is_none());
+    let chatbot = chatbot.filter(|chatbot| chatbot.deleted_at.is_none()).ok_or(AuthError::Invalid)?;
+    let owner = owner.filter(|owner| place.is_some_and(|place| place.visitor == owner.id) && owner.erased_at.is_none());
     let owner = owner.ok_or(AuthError::Invalid)?;
     Ok((VisitorCaller { visitor: owner.id, blocked: owner.blocked_at.is_some(), ..caller.clone() }, chatbot))
 }

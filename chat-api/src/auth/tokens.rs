@@ -13,11 +13,13 @@ use ingest::time::Timestamp;
 use jsonwebtoken::crypto::{CryptoProvider, JwtSigner, JwtVerifier, KeyUtils};
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, signature};
+use lru::LruCache;
 use ring::hmac;
 use ring::rand::{SecureRandom as _, SystemRandom};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use std::sync::Once;
+use std::num::NonZeroUsize;
+use std::sync::{Mutex, Once, PoisonError};
 use uuid::Uuid;
 
 /// Life of an access token; short, because a stolen one can't be seen.
@@ -212,6 +214,33 @@ pub fn open_visitor(key_file: &KeyFile, token: &str) -> Option<VisitorClaims> {
     open(key_file, VISITOR_AUDIENCE, token.strip_prefix(VISITOR_PREFIX)?)
 }
 
+/// Visitors' tokens that were found good, lately: a visitor shows the same one with every message, and checking its
+/// signature costs more than the message. What it says holds until it ends; who its visitor is now is read each time.
+pub struct VisitorTokens(Mutex<LruCache<String, VisitorClaims>>);
+
+impl Default for VisitorTokens {
+    fn default() -> Self {
+        /// Of half a kilobyte each.
+        const KEPT: NonZeroUsize = NonZeroUsize::new(4_096).expect("it isn't zero");
+        Self(Mutex::new(LruCache::new(KEPT)))
+    }
+}
+
+impl VisitorTokens {
+    /// As [`open_visitor`].
+    #[must_use]
+    pub fn open(&self, key_file: &KeyFile, token: &str) -> Option<VisitorClaims> {
+        let kept = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = kept().get(token).cloned();
+        if let Some(claims) = known {
+            return (claims.exp > Timestamp::now().0 / 1_000).then_some(claims);
+        }
+        let claims = open_visitor(key_file, token)?;
+        kept().put(token.to_owned(), claims.clone());
+        Some(claims)
+    }
+}
+
 /// The key under which a tenant signs JWTs for readers of its reports: derived from the installation's, so it is
 /// stored nowhere. 64 hex digits, to be used as they are.
 #[must_use]
@@ -343,6 +372,23 @@ mod tests {
         assert!(ends > now);
         assert_eq!(open_agent(&keys, token.trim_start_matches(VISITOR_PREFIX)), None);
         assert_eq!(open_visitor(&keys, token.trim_start_matches(VISITOR_PREFIX)), None, "the prefix is part of it");
+    }
+
+    /// One that was kept ends when it says, and only what was found good is kept.
+    #[test]
+    fn a_kept_token_ends_in_time() {
+        let (_dir, keys) = key_file();
+        let (tenant, visitor) = (TenantId::fresh(), VisitorId::fresh());
+        let (conversation, chatbot) = (ConversationId::fresh(), ChatbotId::fresh());
+        let kept = VisitorTokens::default();
+        let almost_over = Timestamp::now().plus_ms(-60 * 60 * 1_000 + 2_000);
+        let (token, _) = sign_visitor(&keys, tenant, visitor, conversation, chatbot, almost_over, 1).expect("signs");
+        assert_eq!(kept.open(&keys, &token).map(|claims| claims.sub), Some(visitor));
+        assert_eq!(kept.open(&keys, &token).map(|claims| claims.sub), Some(visitor), "from those kept");
+        std::thread::sleep(std::time::Duration::from_millis(2_100));
+        assert_eq!(kept.open(&keys, &token), None, "it has ended");
+        let forged = format!("{token}x");
+        assert_eq!((kept.open(&keys, &forged), kept.open(&keys, &forged)), (None, None));
     }
 
     /// The header can't choose another algorithm, and none is no algorithm.

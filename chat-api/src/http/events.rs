@@ -9,6 +9,7 @@ use crate::app::App;
 use crate::core::CommandKind;
 use crate::core::command::NewMessage;
 use crate::core::state::Conversation;
+use crate::store::read::Place;
 use crate::view::{EventView, visitor_may_see};
 use axum::http::StatusCode;
 use ingest::event::{Actor, RequestKey};
@@ -116,7 +117,7 @@ pub fn last_seq(app: &App, chat: &Conversation, for_visitor: bool) -> Outcome<u6
 pub async fn post<T>(
     app: &App,
     author: Author,
-    chat: &Conversation,
+    place: Place,
     write: &Write<T>,
     posted: Posted<'_>,
 ) -> Outcome<(StatusCode, EventView)> {
@@ -126,11 +127,11 @@ pub async fn post<T>(
     if posted.kind == Kind::Note && metadata.is_some() {
         return Err(Problem::invalid("metadata", "notes have no metadata"));
     }
-    let request = request(app, &author, chat, write, &posted, metadata.as_deref());
+    let request = request(app, &author, place, write, &posted, metadata.as_deref());
     // Whoever writes, the words belong to the visitor: erasing them erases the conversation.
-    let person = posted.file.map_or(PersonId::from(chat.visitor), |file| file.person);
+    let person = posted.file.map_or(PersonId::from(place.visitor), |file| file.person);
     let sealer = Sealer::for_known(app, person)?;
-    let (conversation_id, content) = (chat.id, sealer.seal(posted.content)?);
+    let (conversation_id, content) = (place.conversation, sealer.seal(posted.content)?);
     let client_id = posted.client_id.map(str::to_owned);
     let kind = match posted.kind {
         Kind::Message => {
@@ -157,7 +158,7 @@ pub async fn post<T>(
 fn request<T>(
     app: &App,
     author: &Author,
-    chat: &Conversation,
+    place: Place,
     write: &Write<T>,
     posted: &Posted<'_>,
     metadata: Option<&str>,
@@ -165,7 +166,7 @@ fn request<T>(
     let Some(client_id) = posted.client_id else { return write.request(app, author.sender.clone()) };
     let note = if posted.kind == Kind::Note { "note" } else { "message" };
     // A visitor's session moves on from a closed conversation, and a repeat with it.
-    let place = if matches!(author.actor, Actor::Visitor(_)) { String::new() } else { chat.id.to_string() };
+    let place = if matches!(author.actor, Actor::Visitor(_)) { String::new() } else { place.conversation.to_string() };
     let file = posted.file.map_or("", |file| &file.sha256);
     let said = [&place, note, metadata.unwrap_or_default(), file, posted.content].join("\n");
     let body = app.key_file.lookup("request", said.as_bytes());

@@ -157,7 +157,7 @@ async fn agent_sends(
     // Whoever sends it, it belongs to the visitor: erasing them erases it.
     let form = receive(&app, request, caller.agent.0, chat.visitor.into()).await?;
     let author = events::Author { tenant: caller.tenant, actor: caller.actor(), sender: caller.sender() };
-    let outcome = events::post(&app, author, &chat, &form.write, form.posted()).await;
+    let outcome = events::post(&app, author, read::Place::from(&chat), &form.write, form.posted()).await;
     settle(&app, form.file.id, outcome.map(|(status, event)| (status, Json(event)).into_response()))
 }
 

@@ -87,6 +87,6 @@ async fn post_event(
     let (client_id, metadata) = (body.client_id.as_deref(), body.metadata.as_ref());
     let posted = Posted { kind, content: &body.content, client_id, metadata, file: None };
     let author = Author { tenant: caller.tenant, actor: caller.actor(), sender: caller.sender() };
-    let (status, event) = events::post(&app, author, &chat, &write, posted).await?;
+    let (status, event) = events::post(&app, author, read::Place::from(&chat), &write, posted).await?;
     Ok((status, Json(event)).into_response())
 }

@@ -13,7 +13,7 @@ use crate::app::App;
 use crate::auth::tokens::bearer;
 use crate::auth::{VisitorCaller, caller};
 use crate::core::CommandKind;
-use crate::core::state::{Chatbot, Conversation, Status};
+use crate::core::state::{Chatbot, Conversation};
 use crate::limits::{BucketKey, ClientIp, Limit, TooOften};
 use crate::live::Person;
 use crate::store::read as stored;
@@ -259,24 +259,27 @@ pub(super) async fn say<T>(
     write: &Write<T>,
     posted: events::Posted<'_>,
 ) -> Outcome<(StatusCode, EventView)> {
-    let mut chat = newest(app, caller, id)?;
+    let mut place = newest(app, caller, id)?;
     loop {
         let author = events::Author { tenant: caller.tenant, actor: caller.actor(), sender: caller.sender() };
-        match events::post(app, author, &chat, write, posted).await {
+        match events::post(app, author, place, write, posted).await {
             // Another tab was faster; each round is one conversation further.
-            Err(problem) if problem.is("conversation_continued") => chat = newest(app, caller, id)?,
+            Err(problem) if problem.is("conversation_continued") => place = newest(app, caller, id)?,
             outcome => return outcome,
         }
     }
 }
 
 /// A conversation, or the last one that the visitor went on to since it was closed.
-fn newest(app: &App, caller: &VisitorCaller, id: ConversationId) -> Outcome<Conversation> {
-    let mut chat = write::conversation(app, caller.tenant, id)?;
-    while let Some(next) = chat.continued_in.filter(|_| chat.status == Status::Closed) {
-        chat = write::conversation(app, caller.tenant, next)?;
-    }
-    Ok(chat)
+fn newest(app: &App, caller: &VisitorCaller, id: ConversationId) -> Outcome<stored::Place> {
+    let found = app.pool.read(|connection| {
+        let mut found = stored::place(connection, caller.tenant, id)?;
+        while let Some(next) = found.and_then(|place| place.continued_in) {
+            found = stored::place(connection, caller.tenant, next)?;
+        }
+        Ok(found)
+    })?;
+    found.ok_or_else(|| Problem::not_found("conversation"))
 }
 
 async fn read(

@@ -7,14 +7,14 @@ pub use queue::*;
 use super::load::{body, parse};
 use crate::core::state::{
     Agent, AuditEntry, CannedResponse, Challenge, Chatbot, Conversation, CustomRole, Group, Invitation, Mail, Session,
-    StoredFile, Tag, Tenant, TimerKind, Token, Visitor,
+    Status, StoredFile, Tag, Tenant, TimerKind, Token, Visitor,
 };
 use ingest::id::{
     AgentId, CannedResponseId, ChallengeId, ChatbotId, ConversationId, FileId, GroupId, InvitationId, MailId, PersonId,
     RoleId, SessionId, TagId, TenantId, ThreadId, VisitorId,
 };
 use ingest::time::Timestamp;
-use rusqlite::{Connection, OptionalExtension as _, Params};
+use rusqlite::{Connection, OptionalExtension as _, Params, Row};
 use serde::de::DeserializeOwned;
 use std::collections::BTreeSet;
 use uuid::Uuid;
@@ -300,6 +300,41 @@ pub fn merged_into(connection: &Connection, visitor: VisitorId) -> rusqlite::Res
 /// SQLite's.
 pub fn conversation(connection: &Connection, tenant: TenantId, id: ConversationId) -> Found<Conversation> {
     body(connection, "SELECT body FROM conversations WHERE id = ?1 AND tenant = ?2", (id.bytes(), tenant.bytes()))
+}
+
+/// Where a message goes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// The conversation.
+    pub conversation: ConversationId,
+    /// Whose it is: their key seals what is said in it.
+    pub visitor: VisitorId,
+    /// Where it went on once it was closed.
+    pub continued_in: Option<ConversationId>,
+}
+
+impl From<&Conversation> for Place {
+    fn from(chat: &Conversation) -> Self {
+        let continued_in = chat.continued_in.filter(|_| chat.status == Status::Closed);
+        Self { conversation: chat.id, visitor: chat.visitor, continued_in }
+    }
+}
+
+/// Where a message to a conversation goes to. Every message of a visitor's asks this: only a closed one is decoded.
+///
+/// # Errors
+/// SQLite's.
+pub fn place(connection: &Connection, tenant: TenantId, id: ConversationId) -> Found<Place> {
+    let sql =
+        "SELECT visitor, CASE status WHEN 'closed' THEN body END FROM conversations WHERE id = ?1 AND tenant = ?2";
+    let mut statement = connection.prepare_cached(sql)?;
+    let row = |row: &Row| Ok((row.get::<_, [u8; 16]>(0)?, row.get::<_, Option<String>>(1)?));
+    let found = statement.query_row((id.bytes(), tenant.bytes()), row).optional()?;
+    let place = |(visitor, closed): ([u8; 16], Option<String>)| match closed {
+        Some(body) => Ok(Place::from(&parse::<Conversation>(&body)?)),
+        None => Ok(Place { conversation: id, visitor: VisitorId(Uuid::from_bytes(visitor)), continued_in: None }),
+    };
+    found.map(place).transpose()
 }
 
 /// A visitor's conversations, newest first.

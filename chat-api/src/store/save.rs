@@ -147,6 +147,11 @@ fn save_threads(connection: &Connection, conversation: &Conversation) -> rusqlit
 /// The tags' rows carry what lists go by, so that a tag's conversations are read in order, and filtered, off its index.
 fn save_tags(connection: &Connection, conversation: &Conversation) -> rusqlite::Result<()> {
     let id = conversation.id.bytes();
+    if conversation.tags.is_empty() {
+        // The usual case, for a fraction of what the other costs.
+        connection.prepare_cached("DELETE FROM conversation_tags WHERE id = ?1")?.execute([id])?;
+        return Ok(());
+    }
     let tags = serde_json::Value::from_iter(conversation.tags.iter().cloned()).to_string();
     let sql = "DELETE FROM conversation_tags WHERE id = ?1 AND tag NOT IN (SELECT value FROM json_each(?2))";
     connection.prepare_cached(sql)?.execute((id, tags))?;

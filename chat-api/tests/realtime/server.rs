@@ -98,6 +98,7 @@ impl Server {
             pool,
             keys,
             key_file,
+            visitor_tokens: chat_api::auth::tokens::VisitorTokens::default(),
             views,
             activity: chat_api::activity::Activity::default(),
             live,

@@ -216,6 +216,7 @@ impl Server {
             pool: pool.clone(),
             keys: Arc::clone(&keys),
             key_file,
+            visitor_tokens: chat_api::auth::tokens::VisitorTokens::default(),
             views: Arc::new(Views::new(pool, keys)),
             activity: chat_api::activity::Activity::default(),
             live: Arc::new(LiveHub::new()),

@@ -27,7 +27,8 @@ impl ReadPool {
         Self { path: Arc::new(path.to_owned()), idle: Arc::default() }
     }
 
-    /// Runs `read` with a connection; blocks for as long as SQLite does, so long scans belong on a blocking thread.
+    /// Runs `read` with a connection and shows it one moment, however many statements it runs: the file is locked and
+    /// unlocked once. Blocks for as long as SQLite does, so long scans belong on a blocking thread.
     ///
     /// # Errors
     /// Whatever `read` or opening a connection gives.
@@ -37,7 +38,10 @@ impl ReadPool {
             Some(connection) => connection,
             None => self.open()?,
         };
+        connection.prepare_cached("BEGIN")?.execute(())?;
         let answer = read(&connection);
+        // A connection whose transaction doesn't end isn't used again; reading needs no other outcome of it.
+        connection.prepare_cached("COMMIT")?.execute(())?;
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         if idle.len() < IDLE_CONNECTIONS_MAX {
             idle.push(connection);
