@@ -2,10 +2,12 @@
 //!
 //! - [`append`]: the log alone. [`send`]: a message from one party to the other's socket. [`disk`]: the baseline.
 //! - [`inbox`]: lists, filters and searches of a tenant with a million conversations.
+//! - [`reports`]: the shipped endpoints over millions of events of many tenants, beside DuckDB and ClickHouse's engine.
 
 pub mod append;
 pub mod disk;
 pub mod inbox;
+pub mod reports;
 pub mod send;
 
 use anyhow::Context as _;
@@ -28,6 +30,8 @@ enum What {
     Send(Common),
     /// Lists, filters and searches of an inbox with a million conversations
     Inbox(inbox::InboxArgs),
+    /// The shipped endpoints over millions of events of many tenants
+    Reports(reports::ReportsArgs),
 }
 
 /// Flags of every benchmark.
@@ -105,5 +109,6 @@ pub async fn run(args: BenchArgs) -> anyhow::Result<()> {
         What::Append(common) => tokio::task::spawn_blocking(move || append::run(&common)).await?,
         What::Send(common) => send::run(&common).await,
         What::Inbox(args) => inbox::run(&args).await,
+        What::Reports(args) => reports::run(&args).await,
     }
 }

@@ -50,7 +50,8 @@ pub async fn run(common: &Common) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn start_server(scratch: &Scratch) -> anyhow::Result<(Child, String)> {
+/// A server of its own process on this scratch directory, without limits, and where it is.
+pub(super) async fn start_server(scratch: &Scratch) -> anyhow::Result<(Child, String)> {
     let mut child = Command::new(std::env::current_exe()?)
         .args(["serve", "--listen", "127.0.0.1:0", "--limit", "all=off", "--data-dir"])
         .arg(scratch.path().join("data"))

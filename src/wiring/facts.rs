@@ -198,7 +198,7 @@ impl FactsFollower {
 }
 
 /// Usage rows with the offsets of their events: both come in the events' order.
-fn partials(records: &[Arc<Record>], rows: Vec<pipelines::UsageRow>) -> Vec<UsagePartial> {
+pub(crate) fn partials(records: &[Arc<Record>], rows: Vec<pipelines::UsageRow>) -> Vec<UsagePartial> {
     let mut records = records.iter().peekable();
     let mut partials = Vec::with_capacity(rows.len());
     for row in rows {
