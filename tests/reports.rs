@@ -3,9 +3,11 @@
 
 mod support;
 
-use serde_json::Value;
+use reqwest::Method;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use support::{Server, http_client, run, shared};
+use std::time::Duration;
+use support::{Server, Tenant, http_client, run, shared};
 
 /// The default period is the last 30 days; the dialogues are of May 2020.
 const PERIOD: &str = "date_from=2020-01-01&date_to=2021-01-01&time_zone=UTC";
@@ -211,5 +213,152 @@ async fn an_agents_stats_come_from_the_reports() {
     let done = stats().await;
     assert_eq!((&done["activeChats"], &done["resolvedToday"]), (&serde_json::json!(0), &serde_json::json!(1)));
     assert_eq!(done["availableSlots"].as_u64(), Some(slots + 1));
+    server.stop();
+}
+
+/// A report's rows, of the last 30 days.
+async fn report(server: &Server, tenant: &Tenant, call: &str) -> Vec<Value> {
+    let answer = server.get(&format!("/v0/pipes/{call}"), &tenant.report_token).await;
+    answer["data"].as_array().expect("rows").clone()
+}
+
+/// Asks until the answer fits: assignment and mail follow the log.
+async fn eventually(server: &Server, tenant: &Tenant, call: &str, fits: impl Fn(&[Value]) -> bool) -> Vec<Value> {
+    for _ in 0..200 {
+        let rows = report(server, tenant, call).await;
+        if fits(&rows) {
+            return rows;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("{call} never came to that: {:?}", report(server, tenant, call).await);
+}
+
+/// One chat through the whole server: queued, assigned, answered, snoozed, resolved, rated; and what the reports say.
+#[tokio::test]
+async fn the_reports_tell_how_a_conversation_went() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let server = Server::start(dir.path(), &[]);
+    let tenant = server.tenant("Life").await;
+    let targets = json!({ "firstResponseSeconds": 60, "resolutionSeconds": 3600, "businessHours": true });
+    let change = json!({ "slaTargets": targets, "timeZone": "Europe/Berlin" });
+    let (status, changed) = server.call(Method::PATCH, "/v1/tenants/me", &tenant.token, Some(change)).await;
+    assert!(status.is_success(), "{changed}");
+    server.post("/v1/groups", &tenant.token, json!({ "name": "Sales" })).await;
+
+    let body = json!({ "initialMessage": "hello?", "email": "vera@visitor.example" });
+    let session = server.session(&tenant.chatbot_key, body).await;
+    let chat = session["conversationId"].as_str().expect("an id");
+    let assigned = |rows: &[Value]| rows.first().is_some_and(|row| row["status"] == "active");
+    eventually(&server, &tenant, "conversation_list.json", assigned).await;
+    let so_far = report(&server, &tenant, &format!("event_stream.json?conversation_id={chat}")).await;
+    let thread = so_far.last().expect("events")["thread_id"].clone();
+    let answer = json!({ "type": "message", "content": "hello!" });
+    let events = format!("/v1/threads/{}/events", thread.as_str().expect("an id"));
+    server.post(&events, &tenant.token, answer).await;
+    server.post(&format!("/v1/conversations/{chat}/tags"), &tenant.token, json!({ "add": ["vip"] })).await;
+    server.post(&format!("/v1/conversations/{chat}/resolve"), &tenant.token, json!({})).await;
+    let visitor = session["sessionToken"].as_str().expect("a token");
+    server.post("/v1/widget/rating", visitor, json!({ "score": 5 })).await;
+
+    for call in ["waiting_time", "handle_time", "first_response", "resolution_time"] {
+        for hours in ["calendar", "business"] {
+            let rows = report(&server, &tenant, &format!("{call}.json?by=tag&hours={hours}")).await;
+            assert_eq!(
+                (rows.len(), &rows[0]["tag"], &rows[0]["count"]),
+                (1, &json!("vip"), &json!(1)),
+                "{call} {hours}"
+            );
+            assert!((0.0..60.0).contains(&rows[0]["avg_s"].as_f64().expect("seconds")), "{call}: {rows:?}");
+        }
+    }
+    let work = &report(&server, &tenant, "agent_performance.json").await[0];
+    let counts = ["assigned", "resolved", "resolution_rate", "messages", "ratings", "csat", "concurrency"];
+    assert_eq!(counts.map(|key| work[key].as_f64()), [Some(1.0); 7], "{work}");
+    assert_eq!(work["agent_id"], json!(tenant.agent));
+    let share = |key: &str| work[key].as_f64().expect("a number");
+    assert!(0.0 < share("occupancy") && share("occupancy") <= 1.0 && share("busy_s") <= share("online_s"), "{work}");
+    let sla = &report(&server, &tenant, "sla.json").await[0];
+    assert_eq!((sla["sla_met"].as_f64(), &sla["first_response_target_s"]), (Some(1.0), &json!(60)), "{sla}");
+    let quality = &report(&server, &tenant, "assignment_quality.json?by=strategy").await[0];
+    assert_eq!((&quality["strategy"], &quality["waited"]), (&json!("least_loaded"), &json!(1)), "{quality}");
+    let outcomes = &report(&server, &tenant, "bot_outcomes.json").await[0];
+    assert_eq!((&outcomes["resolved"], &outcomes["deflected"]), (&json!(1), &json!(0)));
+    let sent = |rows: &[Value]| rows.iter().any(|row| row["kind"] == "welcome" && row["sent"] == 1);
+    eventually(&server, &tenant, "notification_outcomes.json?by=kind", sent).await;
+    assert!(report(&server, &tenant, "queue.json").await.is_empty());
+    assert_eq!(report(&server, &tenant, "busiest_hours.json").await.len(), 1);
+    as_it_was(&server, &tenant, chat).await;
+    let table = async |sql: &str| {
+        let request = http_client(60).get(format!("{}/v0/sql", server.base)).query(&[("q", sql)]);
+        let answer = request.bearer_auth(&tenant.report_token).send().await.expect("an answer");
+        answer.json::<Value>().await.expect("JSON")["data"].clone()
+    };
+    let threads = "SELECT number, end_reason, ended_by, agent_id IS NOT NULL AS held FROM threads ORDER BY number";
+    let wanted = json!([
+        { "number": 1, "end_reason": "agent_assigned", "ended_by": "system", "held": false },
+        { "number": 2, "end_reason": "resolved", "ended_by": "agent", "held": true },
+    ]);
+    assert_eq!(table(threads).await, wanted);
+    assert_eq!(table("SELECT name, members FROM groups").await, json!([{ "name": "Sales", "members": 0 }]));
+    assert_eq!(
+        table("SELECT has_email, identified FROM visitors").await,
+        json!([{ "has_email": true, "identified": false }])
+    );
+    server.stop();
+}
+
+/// The conversation before its answer, by the time at which each event was recorded.
+async fn as_it_was(server: &Server, tenant: &Tenant, chat: &str) {
+    let rows = report(server, tenant, &format!("event_stream.json?conversation_id={chat}")).await;
+    let kinds: Vec<&str> = rows.iter().map(|row| row["kind"].as_str().expect("a kind")).collect();
+    let wanted = [
+        "conversation_started",
+        "message_posted",
+        "conversation_queued",
+        "agent_assigned",
+        "message_posted",
+        "conversation_tagged",
+        "conversation_resolved",
+        "conversation_rated",
+    ];
+    assert_eq!(kinds, wanted);
+    assert_eq!(rows.last().expect("rows")["status"], "resolved");
+    let at = rows[3]["recorded_at"].as_str().expect("a time").replace(' ', "T");
+    let then = report(server, tenant, &format!("event_stream.json?conversation_id={chat}&at={at}Z")).await;
+    assert_eq!(then, rows[..4]);
+    assert_eq!(then[3]["status"], "active");
+}
+
+/// `docs/METRICS.md` names every column of every table and of every endpoint.
+#[tokio::test]
+async fn every_column_is_defined() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let server = Server::start(dir.path(), &[]);
+    let tenant = server.tenant("Columns").await;
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/METRICS.md");
+    let text = std::fs::read_to_string(path).expect("readable");
+    let defined = |name: &str| text.contains(&format!("`{name}`"));
+    let mut seen = 0;
+    let tables = server.get("/v0/datasources", &tenant.report_token).await;
+    for table in tables["datasources"].as_array().expect("tables") {
+        assert!(defined(table["name"].as_str().expect("a name")), "the table {}", table["name"]);
+        for column in table["columns"].as_array().expect("columns") {
+            assert!(defined(column["name"].as_str().expect("a name")), "{} of {}", column["name"], table["name"]);
+            seen += 1;
+        }
+    }
+    let pipes = server.get("/v0/pipes", &tenant.report_token).await;
+    for pipe in pipes["pipes"].as_array().expect("pipes") {
+        let name = pipe["name"].as_str().expect("a name");
+        assert!(defined(name), "the endpoint {name}");
+        let call = format!("/v0/pipes/{name}.json?conversation_id={}", tenant.agent);
+        let answer = server.get(&call, &tenant.report_token).await;
+        for column in answer["meta"].as_array().expect("columns") {
+            assert!(defined(column["name"].as_str().expect("a name")), "{} of {name}", column["name"]);
+            seen += 1;
+        }
+    }
+    assert!(seen > 200, "{seen} columns");
     server.stop();
 }

@@ -8,7 +8,7 @@ use schemars::schema::{InstanceType, Schema, SchemaObject};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
-use uuid::Uuid;
+pub use uuid::Uuid;
 
 /// Text that isn't an id of this kind. The route that got it answers 404, as for an unknown id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -17,6 +17,7 @@ use datafusion::logical_expr::Expr;
 use crate::engine::RowFilters;
 use crate::error::QueryError;
 use crate::filter::{self, FilteredTable};
+use crate::hours::Opening;
 use crate::scan::TenantTable;
 
 /// The one catalog a call sees; never part of what a caller needs to write.
@@ -116,6 +117,14 @@ pub trait TenantTables: Send + Sync + 'static {
     /// long as the snapshot lives.
     /// # Errors  See [`TablesError`].
     fn snapshot(&self, tenant: &str, table: &str) -> Result<TableSnapshot, TablesError>;
+
+    /// When one tenant answers, for `business_seconds`; the days are those of [`Caller::time_zone`](crate::Caller).
+    /// Synchronous; asked once a call that counts business hours.
+    /// # Errors  See [`TablesError`].
+    fn opening(&self, tenant: &str) -> Result<Opening, TablesError> {
+        let _ = tenant;
+        Ok(Opening::default())
+    }
 
     /// Waits until the facts hold every event that was acknowledged before this call, at most one second.
     /// # Errors  [`NotFresh`] after that second.

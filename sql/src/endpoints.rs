@@ -18,12 +18,23 @@ pub const RESERVED_PARAMETERS: [&str; 4] = ["from", "token", "q", "format"];
 
 /// What ships: name and file.
 const SHIPPED: &[(&str, &str)] = &[
+    ("agent_performance", include_str!("../endpoints/agent_performance.pipe")),
+    ("assignment_quality", include_str!("../endpoints/assignment_quality.pipe")),
+    ("bot_outcomes", include_str!("../endpoints/bot_outcomes.pipe")),
+    ("busiest_hours", include_str!("../endpoints/busiest_hours.pipe")),
+    ("conversation_list", include_str!("../endpoints/conversation_list.pipe")),
     ("csat", include_str!("../endpoints/csat.pipe")),
+    ("event_stream", include_str!("../endpoints/event_stream.pipe")),
     ("first_response", include_str!("../endpoints/first_response.pipe")),
+    ("handle_time", include_str!("../endpoints/handle_time.pipe")),
     ("live", include_str!("../endpoints/live.pipe")),
+    ("notification_outcomes", include_str!("../endpoints/notification_outcomes.pipe")),
+    ("queue", include_str!("../endpoints/queue.pipe")),
     ("reply_time", include_str!("../endpoints/reply_time.pipe")),
     ("resolution_time", include_str!("../endpoints/resolution_time.pipe")),
+    ("sla", include_str!("../endpoints/sla.pipe")),
     ("usage", include_str!("../endpoints/usage.pipe")),
+    ("waiting_time", include_str!("../endpoints/waiting_time.pipe")),
 ];
 
 /// A parameter as `GET /v0/pipes/{name}` shows it.
@@ -108,7 +119,7 @@ pub(crate) fn load(name: &str, text: &str) -> Result<Endpoint, LoadError> {
     if let Some(reserved) = template.declared.iter().find(|d| RESERVED_PARAMETERS.contains(&d.name.as_str())) {
         return Err(fail(format!("the parameter `{}` is reserved", reserved.name)));
     }
-    let parameters = template
+    let mut parameters: Vec<ParameterDescription> = template
         .declared
         .iter()
         .map(|d| ParameterDescription {
@@ -120,6 +131,17 @@ pub(crate) fn load(name: &str, text: &str) -> Result<Endpoint, LoadError> {
             allowed: d.allowed.iter().map(template::Value::text).collect(),
         })
         .collect();
+    // The dates of a period are read in it, whether the SQL names it or not.
+    if parameters.iter().any(|p| p.name == "date_from") && parameters.iter().all(|p| p.name != "time_zone") {
+        parameters.push(ParameterDescription {
+            name: "time_zone".to_owned(),
+            kind: "String".to_owned(),
+            required: false,
+            default: None,
+            description: Some("IANA name, the tenant zone by default".to_owned()),
+            allowed: Vec::new(),
+        });
+    }
     let description = [file.description.as_str(), node.description.as_str()];
     let description = EndpointDescription {
         name: name.to_owned(),

@@ -24,6 +24,7 @@ use crate::endpoints::{EndpointDescription, Endpoints, LoadError};
 use crate::error::{QueryError, from_datafusion};
 use crate::format::{self, Format};
 use crate::gate::{self, Passed};
+use crate::hours::Clock;
 use crate::tenants::{Slot, Tenants};
 use crate::watch::{self, Watch};
 use crate::{measure, session, template};
@@ -213,7 +214,8 @@ impl Reports {
             gate::condition(&condition)?;
             let slot = inner.tenants.slot(&tenant)?;
             let catalog = CallCatalog::new(&inner.tables, &tenant);
-            let state = session::state(&catalog, Arc::clone(&slot.runtime), 1, DateTime::UNIX_EPOCH);
+            let clock = Clock::new(&inner.tables, &tenant, "UTC");
+            let state = session::state(&catalog, Arc::clone(&slot.runtime), 1, DateTime::UNIX_EPOCH, clock);
             catalog.open(&state, &filters)
         })
         .await
@@ -339,7 +341,8 @@ impl Inner {
         let now = DateTime::from_timestamp_millis(caller.now_ms).ok_or(QueryError::Internal)?;
         let runtime = Arc::clone(&slot.runtime);
         let catalog = CallCatalog::new(&self.tables, &tenant);
-        let state = session::state(&catalog, runtime, self.limits.threads.max(1), now);
+        let clock = Clock::new(&self.tables, &tenant, &caller.time_zone);
+        let state = session::state(&catalog, runtime, self.limits.threads.max(1), now, clock);
         catalog.open(&state, &caller.filters)?;
         let plan = self.plan(&state, passed, watch).await.map_err(|e| self.error(&e))?;
         Ok(QueryResult { format, ..self.collect(&state, plan, started).await? })

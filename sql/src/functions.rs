@@ -8,6 +8,7 @@ use datafusion::execution::SessionStateDefaults;
 use datafusion::logical_expr::planner::ExprPlanner;
 use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
 
+use crate::hours::Clock;
 use crate::percentile;
 use crate::text::{self, Budget};
 
@@ -113,9 +114,9 @@ const PLAIN: &[&str] = &[
     "regexp_match",
 ];
 
-/// The scalar functions of one call; those that can make text longer share `budget`.
-pub(crate) fn scalar(budget: &Arc<Budget>) -> Vec<Arc<ScalarUDF>> {
-    SessionStateDefaults::default_scalar_functions()
+/// The scalar functions of one call; those that can make text longer share `budget`, business hours are the tenant's.
+pub(crate) fn scalar(budget: &Arc<Budget>, clock: Clock) -> Vec<Arc<ScalarUDF>> {
+    let mut functions: Vec<_> = SessionStateDefaults::default_scalar_functions()
         .into_iter()
         .filter_map(|function| {
             if PLAIN.contains(&function.name()) {
@@ -123,7 +124,9 @@ pub(crate) fn scalar(budget: &Arc<Budget>) -> Vec<Arc<ScalarUDF>> {
             }
             text::bounded(function, budget).map(Arc::new)
         })
-        .collect()
+        .collect();
+    functions.push(Arc::new(clock.function()));
+    functions
 }
 
 /// The aggregates, `percentile_cont` replaced by an exact one.

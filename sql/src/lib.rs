@@ -2,7 +2,7 @@
 //!
 //! - [`catalog`]: the port ([`TenantTables`]) through which facts come in, and the catalog of one call.
 //! - `scan`, `newest`: one table as a union of Parquet files and rows in memory; rows that are versions.
-//! - `gate`: what SQL may pass, and the limits on its text. `functions`, `text`, `percentile`: what it may call.
+//! - `gate`: what SQL may pass, and the limits on its text. `functions`, `text`, `percentile`: what it may call. `hours`: business hours.
 //! - `engine` ([`Reports`]), `session`, `tenants`, `measure`, `watch`, `once`: running it within the limits of its tenant.
 //! - `endpoints` (`endpoints/*.pipe`), `datafile`, `template`, `zone`: a call's parameters to SQL with bound values.
 //! - `filter`: the rows that a token may see. `format`, `cell`: the answer as JSON, CSV, TSV, Parquet or Arrow.
@@ -20,6 +20,7 @@ mod filter;
 mod format;
 mod functions;
 mod gate;
+mod hours;
 mod measure;
 mod newest;
 mod once;
@@ -38,3 +39,4 @@ pub use engine::{Caller, Limits, Params, QueryResult, Reports, RowFilters, Start
 pub use error::{Position, QueryError};
 pub use format::{Format, type_name};
 pub use gate::{NESTING_MAX, OPERATORS_MAX, SQL_BYTES_MAX, TABLES_MAX};
+pub use hours::Opening;

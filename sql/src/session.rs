@@ -17,6 +17,7 @@ use datafusion::prelude::SessionConfig;
 
 use crate::catalog::{CATALOG, CallCatalog, SCHEMA};
 use crate::functions;
+use crate::hours::Clock;
 use crate::text::Budget;
 
 /// Rows of a batch: half the engine's default, so that a wide or a joined batch stays small.
@@ -51,6 +52,7 @@ pub(crate) fn state(
     runtime: Arc<RuntimeEnv>,
     partitions: usize,
     now: DateTime<Utc>,
+    clock: Clock,
 ) -> SessionState {
     let mut config = SessionConfig::new()
         .with_target_partitions(partitions)
@@ -68,7 +70,7 @@ pub(crate) fn state(
         .with_config(config)
         .with_runtime_env(runtime)
         .with_catalog_list(catalog.list())
-        .with_scalar_functions(functions::scalar(&budget))
+        .with_scalar_functions(functions::scalar(&budget, clock))
         .with_aggregate_functions(functions::aggregate())
         .with_window_functions(SessionStateDefaults::default_window_functions())
         .with_expr_planners(functions::planners(&budget))

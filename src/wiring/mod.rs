@@ -2,7 +2,7 @@
 //!
 //! - [`facts`]: the log and the usage job into the Parquet facts.
 //! - [`jobs`]: the assignment and mail jobs' rows into commands.
-//! - [`tables`]: facts and state as the tables that SQL sees.
+//! - [`tables`]: facts and state as the tables that SQL sees; [`state_tables`]: those of the state.
 //! - [`mail`]: the outbox over the state.
 //! - [`follow`]: how a thread follows the log.
 
@@ -10,4 +10,5 @@ pub mod facts;
 pub mod follow;
 pub mod jobs;
 pub mod mail;
+pub mod state_tables;
 pub mod tables;

@@ -1,18 +1,20 @@
 //! Facts and state as the tables that SQL sees; the port [`sql::TenantTables`].
 //!
-//! Facts come from the Parquet store and its tail; `agents` and `queue` are read from the state when a query names them.
+//! Facts come from the Parquet store and its tail; what is as of now is read from the state when a query names it
+//! ([`StateTable`]).
 
 use super::facts::Facts;
-use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use super::state_tables::{self, StateTable};
+use arrow::array::RecordBatch;
 use async_trait::async_trait;
-use chat_api::core::state::{Agent, Conversation};
 use chat_api::store::read;
 use ingest::id::TenantId;
 use ingest::log::LogReader;
 use ingest::sqlite::ReadPool;
 use sinks::parquet::Table;
-use sql::{NewestBy, NotFresh, ParquetFile, SnapshotGuard, TableDef, TableSnapshot, TablesError, TenantTables};
+use sql::{
+    NewestBy, NotFresh, Opening, ParquetFile, SnapshotGuard, TableDef, TableSnapshot, TablesError, TenantTables,
+};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,106 +36,48 @@ impl Tables {
     }
 }
 
-fn timestamp() -> DataType {
-    DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into()))
-}
-
-fn agents_schema() -> SchemaRef {
-    Arc::new(Schema::new(vec![
-        Field::new("agent_id", DataType::Utf8, false),
-        Field::new("role", DataType::Utf8, false),
-        Field::new("status", DataType::Utf8, false),
-        Field::new("accepting_chats", DataType::Boolean, false),
-        Field::new("max_concurrent_chats", DataType::Int64, false),
-        Field::new("active_chats", DataType::Int64, false),
-        Field::new("created_at", timestamp(), false),
-        Field::new("deleted_at", timestamp(), true),
-    ]))
-}
-
-fn queue_schema() -> SchemaRef {
-    Arc::new(Schema::new(vec![
-        Field::new("conversation_id", DataType::Utf8, false),
-        Field::new("position", DataType::Int64, false),
-        Field::new("waiting_since", timestamp(), false),
-        Field::new("group_id", DataType::Utf8, true),
-    ]))
-}
-
-fn times(values: impl Iterator<Item = Option<i64>>) -> ArrayRef {
-    Arc::new(values.collect::<TimestampMillisecondArray>().with_timezone("UTC"))
-}
-
-fn agents_batch(agents: &[Agent]) -> Result<RecordBatch, arrow::error::ArrowError> {
-    let text = |value: fn(&Agent) -> String| -> ArrayRef {
-        Arc::new(agents.iter().map(|agent| Some(value(agent))).collect::<StringArray>())
-    };
-    let count = |value: fn(&Agent) -> u32| -> ArrayRef {
-        Arc::new(agents.iter().map(|agent| i64::from(value(agent))).collect::<Int64Array>())
-    };
-    RecordBatch::try_new(
-        agents_schema(),
-        vec![
-            text(|agent| agent.id.to_string()),
-            text(|agent| agent.role.as_str().to_owned()),
-            text(|agent| agent.status.as_str().to_owned()),
-            Arc::new(agents.iter().map(|agent| Some(agent.accepting_chats)).collect::<BooleanArray>()),
-            count(|agent| agent.max_concurrent_chats),
-            count(|agent| agent.active_chats),
-            times(agents.iter().map(|agent| Some(agent.created_at.0))),
-            times(agents.iter().map(|_| None)),
-        ],
-    )
-}
-
-fn queue_batch(queue: &[Conversation]) -> Result<RecordBatch, arrow::error::ArrowError> {
-    let since = |chat: &Conversation| chat.queued.map(|queued| queued.since.0);
-    RecordBatch::try_new(
-        queue_schema(),
-        vec![
-            Arc::new(queue.iter().map(|chat| Some(chat.id.to_string())).collect::<StringArray>()),
-            Arc::new((1..).take(queue.len()).collect::<Int64Array>()),
-            times(queue.iter().map(since)),
-            Arc::new(queue.iter().map(|chat| chat.group.map(|group| group.to_string())).collect::<StringArray>()),
-        ],
-    )
-}
-
-fn in_memory(batch: Result<RecordBatch, arrow::error::ArrowError>) -> Result<TableSnapshot, TablesError> {
-    let batch = batch.map_err(|error| TablesError::Fault(error.to_string()))?;
+/// A table of the state is one batch, made when a query names it.
+fn in_memory(batch: RecordBatch) -> TableSnapshot {
     let guard = SnapshotGuard::new(());
-    Ok(TableSnapshot { schema: batch.schema(), files: Vec::new(), batches: vec![batch], newest_by: None, guard })
+    TableSnapshot { schema: batch.schema(), files: Vec::new(), batches: vec![batch], newest_by: None, guard }
+}
+
+fn fault(error: impl std::fmt::Display) -> TablesError {
+    TablesError::Fault(error.to_string())
 }
 
 #[async_trait]
 impl TenantTables for Tables {
     fn tables(&self) -> Vec<TableDef> {
         let facts = Table::ALL.into_iter().map(|table| TableDef { name: table.as_str(), schema: table.schema() });
-        let agents = TableDef { name: "agents", schema: agents_schema() };
-        facts.chain([agents, TableDef { name: "queue", schema: queue_schema() }]).collect()
+        let state = StateTable::ALL.into_iter().map(|table| TableDef { name: table.as_str(), schema: table.schema() });
+        facts.chain(state).collect()
     }
 
     fn snapshot(&self, tenant: &str, table: &str) -> Result<TableSnapshot, TablesError> {
-        let tenant: TenantId = tenant.parse().map_err(|error| TablesError::Fault(format!("{error}")))?;
-        let unavailable = |error: rusqlite::Error| TablesError::Unavailable(error.to_string());
-        match table {
-            "agents" => in_memory(agents_batch(&self.pool.read(|c| read::agents(c, tenant)).map_err(unavailable)?)),
-            "queue" => in_memory(queue_batch(&self.pool.read(|c| read::queue(c, tenant)).map_err(unavailable)?)),
-            name => {
-                let table =
-                    Table::parse(name).ok_or_else(|| TablesError::Fault(format!("there is no table {name}")))?;
-                let snapshot = self.facts.store().snapshot(tenant, table);
-                let newest = NewestBy { key: "conversation_id", version: "version" };
-                Ok(TableSnapshot {
-                    schema: snapshot.schema,
-                    files: snapshot.files.iter().map(|found| file(found)).collect(),
-                    batches: snapshot.batches,
-                    newest_by: (table == Table::Conversations).then_some(newest),
-                    // A merged file is deleted when nobody holds it any more.
-                    guard: SnapshotGuard::new(snapshot.files),
-                })
-            }
+        let tenant: TenantId = tenant.parse().map_err(fault)?;
+        if let Some(state) = StateTable::parse(table) {
+            let read = self.pool.read(|connection| state.read(connection, tenant));
+            let batch = read.map_err(|error| TablesError::Unavailable(error.to_string()))?;
+            return Ok(in_memory(batch.map_err(fault)?));
         }
+        let table = Table::parse(table).ok_or_else(|| fault(format!("there is no table {table}")))?;
+        let snapshot = self.facts.store().snapshot(tenant, table);
+        Ok(TableSnapshot {
+            schema: snapshot.schema,
+            files: snapshot.files.iter().map(|found| file(found)).collect(),
+            batches: snapshot.batches,
+            newest_by: table.newest_by().map(|key| NewestBy { key, version: "version" }),
+            // A merged file is deleted when nobody holds it any more.
+            guard: SnapshotGuard::new(snapshot.files),
+        })
+    }
+
+    fn opening(&self, tenant: &str) -> Result<Opening, TablesError> {
+        let tenant: TenantId = tenant.parse().map_err(fault)?;
+        let found = self.pool.read(|connection| read::tenant(connection, tenant));
+        let found = found.map_err(|error| TablesError::Unavailable(error.to_string()))?;
+        found.map_or_else(|| Ok(Opening::default()), |tenant| state_tables::opening(&tenant.settings).map_err(fault))
     }
 
     async fn wait_fresh(&self) -> Result<(), NotFresh> {

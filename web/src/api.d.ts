@@ -2542,6 +2542,8 @@ export interface components {
         };
         /** @description What the tenant promises, in seconds; none for what it doesn't promise. */
         SlaTargets: {
+            /** @description Since v3 of `tenant_updated`: only time inside the opening hours counts. */
+            businessHours: boolean;
             /**
              * Format: uint32
              * @description To the first answer of a person.
@@ -7064,6 +7066,8 @@ export interface operations {
                     sessionHours?: number | null;
                     /** @description What the tenant promises, in seconds; none for what it doesn't promise. */
                     slaTargets?: {
+                        /** @description Since v3 of `tenant_updated`: only time inside the opening hours counts. */
+                        businessHours?: boolean;
                         /**
                          * Format: uint32
                          * @description To the first answer of a person.

@@ -269,6 +269,14 @@ pub fn visitors(
     list(connection, sql, (tenant.bytes(), at, id, limit.cast_signed()))
 }
 
+/// Every visitor of the tenant, merged and erased ones too.
+///
+/// # Errors
+/// SQLite's.
+pub fn all_visitors(connection: &Connection, tenant: TenantId) -> rusqlite::Result<Vec<Visitor>> {
+    list(connection, "SELECT body FROM visitors WHERE tenant = ?1 ORDER BY created_at, id", [tenant.bytes()])
+}
+
 /// The tenant's visitors with this readable id, or with an address that has this HMAC, newest first; 200 at most.
 ///
 /// # Errors

@@ -119,6 +119,23 @@ pub enum Trigger {
     Manual,
 }
 
+impl Trigger {
+    /// The word in the API, the log and the reports.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::FirstMessage => "first_message",
+            Self::Reopened => "reopened",
+            Self::Unassigned => "unassigned",
+            Self::AgentOffline => "agent_offline",
+            Self::AgentAvailable => "agent_available",
+            Self::SlotFreed => "slot_freed",
+            Self::Transferred => "transferred",
+            Self::Manual => "manual",
+        }
+    }
+}
+
 /// Fields of `conversation_queued`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

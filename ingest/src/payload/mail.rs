@@ -19,6 +19,20 @@ pub enum MailKind {
     Invitation,
 }
 
+impl MailKind {
+    /// The word in the log and in the reports.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Welcome => "welcome",
+            Self::NewConversation => "new_conversation",
+            Self::Otp => "otp",
+            Self::PasswordReset => "password_reset",
+            Self::Invitation => "invitation",
+        }
+    }
+}
+
 /// Fields of `mail_requested`. Outside of the conversation's `seq`: mail is not part of its history.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

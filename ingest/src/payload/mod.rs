@@ -83,7 +83,7 @@ payloads! {
     /// A tenant signed up.
     TenantCreated = "tenant_created" v 1;
     /// A tenant's name or settings changed.
-    TenantUpdated = "tenant_updated" v 2;
+    TenantUpdated = "tenant_updated" v 3;
     /// A person of the tenant was added.
     AgentCreated = "agent_created" v 2;
     /// An agent's fields changed.

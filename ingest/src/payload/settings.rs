@@ -53,4 +53,7 @@ pub struct SlaTargets {
     /// To the end of the conversation.
     #[serde(default)]
     pub resolution_seconds: Option<u32>,
+    /// Since v3 of `tenant_updated`: only time inside the opening hours counts.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub business_hours: bool,
 }

@@ -14,7 +14,7 @@ pub const COMPACT_FILES: usize = 8;
 /// that is full and left alone, so that old facts aren't written again and again.
 pub const COMPACT_ROWS: u64 = 500_000;
 
-/// Conversations whose fold is kept; another one is folded again from its own events. About 400 bytes each.
+/// Conversations whose fold is kept; another one is folded again from its own events. About 700 bytes each.
 pub const FOLDS: usize = 50_000;
 
 /// Settings of a [`FactStore`](super::FactStore); the defaults are the constants of this module.

@@ -2,6 +2,7 @@
 //!
 //! Pure. The schemas are a contract with the reports' SQL: a column is added, never renamed or retyped.
 
+use super::life::{self, ActivityRow, AssignmentRow, EventRow, NotificationRow, PresenceRow, ThreadRow};
 use arrow::array::{
     ArrayRef, Float64Array, Int64Array, ListBuilder, RecordBatch, StringArray, StringBuilder, TimestampMillisecondArray,
 };
@@ -26,12 +27,35 @@ pub enum Table {
     Ratings,
     /// Usage counts: partial rows of (minute, metric) that add up.
     UsageMinute,
+    /// Events of conversations, one row each.
+    Events,
+    /// Versions of threads; the newest of each `thread_id` wins.
+    Threads,
+    /// Decisions who gets a conversation, one row each.
+    Assignments,
+    /// Stretches of time in which an agent had a conversation in a slot, one row each once they are over.
+    Activity,
+    /// What happened to e-mails: a row when one is requested, and one for each outcome.
+    Notifications,
+    /// Changes of agents' status, one row each.
+    Presence,
 }
 
 impl Table {
     /// Every table.
-    pub const ALL: [Self; 5] =
-        [Self::Messages, Self::Conversations, Self::Resolutions, Self::Ratings, Self::UsageMinute];
+    pub const ALL: [Self; 11] = [
+        Self::Messages,
+        Self::Conversations,
+        Self::Resolutions,
+        Self::Ratings,
+        Self::UsageMinute,
+        Self::Events,
+        Self::Threads,
+        Self::Assignments,
+        Self::Activity,
+        Self::Notifications,
+        Self::Presence,
+    ];
 
     /// The name in SQL, in paths and in the manifest.
     #[must_use]
@@ -42,6 +66,12 @@ impl Table {
             Self::Resolutions => "resolutions",
             Self::Ratings => "ratings",
             Self::UsageMinute => "usage_minute",
+            Self::Events => "events",
+            Self::Threads => "threads",
+            Self::Assignments => "assignments",
+            Self::Activity => "activity",
+            Self::Notifications => "notifications",
+            Self::Presence => "presence",
         }
     }
 
@@ -54,7 +84,8 @@ impl Table {
     /// The Arrow schema, in memory and in files alike.
     #[must_use]
     pub fn schema(self) -> SchemaRef {
-        static SCHEMAS: LazyLock<[SchemaRef; 5]> = LazyLock::new(|| Table::ALL.map(|table| Arc::new(schema(table))));
+        static SCHEMAS: LazyLock<[SchemaRef; Table::ALL.len()]> =
+            LazyLock::new(|| Table::ALL.map(|table| Arc::new(schema(table))));
         Arc::clone(&SCHEMAS[self as usize])
     }
 
@@ -62,14 +93,32 @@ impl Table {
     #[must_use]
     pub fn time_column(self) -> &'static str {
         match self {
-            Self::Messages | Self::Resolutions | Self::Ratings => "occurred_at",
-            Self::Conversations => "started_at",
+            Self::Messages
+            | Self::Resolutions
+            | Self::Ratings
+            | Self::Events
+            | Self::Assignments
+            | Self::Notifications
+            | Self::Presence => "occurred_at",
+            Self::Conversations | Self::Threads => "started_at",
+            Self::Activity => "ended_at",
             Self::UsageMinute => "minute",
+        }
+    }
+
+    /// Of a table whose rows are versions: the column that names what they are versions of. The newest, by the column
+    /// `version`, wins.
+    #[must_use]
+    pub fn newest_by(self) -> Option<&'static str> {
+        match self {
+            Self::Conversations => Some("conversation_id"),
+            Self::Threads => Some("thread_id"),
+            _ => None,
         }
     }
 }
 
-fn time_type() -> DataType {
+pub(crate) fn time_type() -> DataType {
     DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into()))
 }
 
@@ -113,6 +162,8 @@ fn schema(table: Table) -> Schema {
                 text("resolved_by"),
                 text_or_null("group_id"),
                 Field::new("resolution_seconds", DataType::Float64, false),
+                seconds_or_null("handle_seconds"),
+                Field::new("assigned_at", time_type(), true),
             ],
         ),
         Table::Ratings => with(envelope(), vec![text_or_null("agent_id"), text_or_null("group_id"), int("score")]),
@@ -135,8 +186,20 @@ fn schema(table: Table) -> Schema {
             int("messages_agent"),
             int("messages_bot"),
             Field::new("rating", DataType::Int64, true),
+            text_or_null("resolved_by"),
+            text_or_null("resolve_reason"),
+            Field::new("active_since", time_type(), true),
+            Field::new("assignments", DataType::Int64, true),
+            Field::new("sessions", DataType::Int64, true),
+            seconds_or_null("session_seconds"),
         ]),
         Table::UsageMinute => Schema::new(vec![time("minute"), text("metric"), int("value")]),
+        Table::Events => life::events_schema(),
+        Table::Threads => life::threads_schema(),
+        Table::Assignments => life::assignments_schema(),
+        Table::Activity => life::activity_schema(),
+        Table::Notifications => life::notifications_schema(),
+        Table::Presence => life::presence_schema(),
     }
 }
 
@@ -149,6 +212,18 @@ pub enum FactRow {
     Resolution(ResolutionRow),
     /// Of `conversation_rated`.
     Rating(RatingRow),
+    /// Of every event of a conversation.
+    Event(EventRow),
+    /// Of an event that begins, ends or assigns a thread.
+    Thread(ThreadRow),
+    /// Of `agent_assigned`.
+    Assignment(AssignmentRow),
+    /// Of an event that frees an agent's slot.
+    Activity(ActivityRow),
+    /// Of what is requested of the outbox and what it tells.
+    Notification(NotificationRow),
+    /// Of an agent's change of status.
+    Presence(PresenceRow),
 }
 
 /// A row of `messages`.
@@ -190,6 +265,10 @@ pub struct ResolutionRow {
     pub resolved_by: AgentId,
     pub group_id: Option<GroupId>,
     pub resolution_seconds: f64,
+    /// Of a conversation that an agent was assigned to.
+    pub handle_seconds: Option<f64>,
+    /// When who has it got it.
+    pub assigned_at: Option<Timestamp>,
 }
 
 /// A row of `ratings`.
@@ -261,6 +340,18 @@ pub struct ConversationRow {
     pub messages_bot: u32,
     /// The last rating.
     pub rating: Option<u8>,
+    /// Who did the last resolve: `agent`, `visitor`, `system` or `operator`; `None` while it is open again.
+    pub resolved_by: Option<&'static str>,
+    /// Why, if not because it was done: `standby_expired`.
+    pub resolve_reason: Option<String>,
+    /// Since when it takes a slot of `agent_id`, if it does.
+    pub active_since: Option<Timestamp>,
+    /// How often it was given to an agent.
+    pub assignments: u32,
+    /// Sessions of the visitor in it.
+    pub sessions: u32,
+    /// Of all of them together.
+    pub session_seconds: Option<f64>,
 }
 
 /// A row of the usage job, with the offset of the event it comes from; the store dedupes by it.
@@ -345,7 +436,7 @@ macro_rules! envelope {
     };
 }
 
-fn batch(table: Table, columns: Vec<ArrayRef>) -> RecordBatch {
+pub(crate) fn batch(table: Table, columns: Vec<ArrayRef>) -> RecordBatch {
     RecordBatch::try_new(table.schema(), columns).expect("the columns are those of the table's schema")
 }
 
@@ -376,12 +467,15 @@ pub(crate) fn messages_batch(rows: &[MessageRow]) -> RecordBatch {
 }
 
 pub(crate) fn resolutions_batch(rows: &[ResolutionRow]) -> RecordBatch {
+    let assigned_at = TimestampMillisecondArray::from_iter(rows.iter().map(|row| row.assigned_at.map(|at| at.0)));
     let mut columns = envelope!(rows);
     columns.extend([
         ids_or_null!(rows, agent_id),
         ids!(rows, resolved_by),
         ids_or_null!(rows, group_id),
         floats(rows, |row| Some(row.resolution_seconds)),
+        floats(rows, |row| row.handle_seconds),
+        Arc::new(assigned_at.with_timezone("UTC")),
     ]);
     batch(Table::Resolutions, columns)
 }
@@ -403,6 +497,7 @@ pub(crate) fn conversations_batch(rows: &[ConversationRow]) -> RecordBatch {
         tags.append(true);
     }
     let resolved_at = TimestampMillisecondArray::from_iter(rows.iter().map(|row| row.resolved_at.map(|at| at.0)));
+    let active_since = TimestampMillisecondArray::from_iter(rows.iter().map(|row| row.active_since.map(|at| at.0)));
     let columns: Vec<ArrayRef> = vec![
         ids!(rows, conversation_id),
         ints(rows, |row| signed(row.version)),
@@ -422,6 +517,12 @@ pub(crate) fn conversations_batch(rows: &[ConversationRow]) -> RecordBatch {
         ints(rows, |row| i64::from(row.messages_agent)),
         ints(rows, |row| i64::from(row.messages_bot)),
         Arc::new(Int64Array::from_iter(rows.iter().map(|row| row.rating.map(i64::from)))),
+        Arc::new(rows.iter().map(|row| row.resolved_by).collect::<StringArray>()),
+        Arc::new(rows.iter().map(|row| row.resolve_reason.as_deref()).collect::<StringArray>()),
+        Arc::new(active_since.with_timezone("UTC")),
+        ints(rows, |row| i64::from(row.assignments)),
+        ints(rows, |row| i64::from(row.sessions)),
+        floats(rows, |row| row.session_seconds),
     ];
     batch(Table::Conversations, columns)
 }

@@ -2,7 +2,8 @@
 
 use super::facts::Table;
 use super::merge::Merged;
-use arrow::array::RecordBatch;
+use arrow::array::{RecordBatch, new_null_array};
+use arrow::datatypes::{FieldRef, SchemaRef};
 use bytes::Bytes;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
@@ -13,6 +14,7 @@ use ring::digest::{Context, SHA256};
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Rows of a row group: small enough that a report over a day skips most of a month's file by its statistics.
@@ -77,9 +79,7 @@ impl FactFile {
         self.compare(bytes.len() as u64, &hex::encode(hash.finish()))?;
         let schema = table.schema();
         let reader = ParquetRecordBatchReaderBuilder::try_new(bytes)?.with_batch_size(PIECE_ROWS).build()?;
-        reader
-            .map(|batch| Ok(RecordBatch::try_new(schema.clone(), batch?.columns().to_vec())?))
-            .collect::<Result<Vec<_>, FileError>>()
+        reader.map(|batch| widened(&batch?, &schema)).collect()
     }
 
     /// Existence and size only: what an open can afford for every file.
@@ -114,6 +114,15 @@ impl FactFile {
         }
         Ok(())
     }
+}
+
+/// A batch of an older file has no columns that are newer than it: they are null.
+fn widened(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, FileError> {
+    let column = |field: &FieldRef| match batch.column_by_name(field.name()) {
+        Some(column) => Arc::clone(column),
+        None => new_null_array(field.data_type(), batch.num_rows()),
+    };
+    Ok(RecordBatch::try_new(Arc::clone(schema), schema.fields().iter().map(column).collect())?)
 }
 
 impl Drop for FactFile {
@@ -193,7 +202,7 @@ fn properties(table: Table) -> WriterProperties {
         .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
         .set_statistics_enabled(EnabledStatistics::Page);
     // An event's id never repeats: a dictionary of them is work without gain.
-    if !matches!(table, Table::Conversations | Table::UsageMinute) {
+    if table.schema().column_with_name("event_id").is_some() {
         properties = properties.set_column_dictionary_enabled(ColumnPath::from("event_id"), false);
     }
     properties.build()
@@ -248,4 +257,42 @@ pub(crate) fn create_dirs(path: &Path) -> io::Result<()> {
 /// Makes the names in a directory survive a power cut.
 pub(crate) fn sync_dir(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::Array as _;
+
+    /// A file of an earlier version lacks columns: they are null, in a merge as in a query.
+    #[test]
+    fn columns_newer_than_the_file_are_null() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let path = dir.path().join("old.parquet");
+        let whole = Table::Resolutions.schema();
+        let older: Vec<usize> = (0..whole.fields().len() - 2).collect();
+        let row =
+            RecordBatch::try_new(whole.clone(), whole.fields().iter().map(|field| filler(field.data_type())).collect());
+        let row = row.expect("a row").project(&older).expect("fewer columns");
+        let sink = Hashing { inner: File::create(&path).expect("a file"), hash: Context::new(&SHA256), bytes: 0 };
+        let mut writer = ArrowWriter::try_new(sink, row.schema(), None).expect("a writer");
+        writer.write(&row).expect("written");
+        let sink = writer.into_inner().expect("closed");
+        let written = Written { bytes: sink.bytes, rows: 1, sha256: hex::encode(sink.hash.finish()) };
+        let read = FactFile::new(path, written).read(Table::Resolutions).expect("readable");
+        assert_eq!(read[0].schema(), whole);
+        assert_eq!(read[0].column_by_name("handle_seconds").map(|column| column.null_count()), Some(1));
+        assert_eq!(read[0].column_by_name("resolution_seconds").map(|column| column.null_count()), Some(0));
+    }
+
+    fn filler(data_type: &arrow::datatypes::DataType) -> arrow::array::ArrayRef {
+        let text: arrow::array::ArrayRef = Arc::new(arrow::array::StringArray::from(vec!["1"]));
+        match data_type {
+            arrow::datatypes::DataType::Timestamp(..) => {
+                let number = arrow::compute::cast(&text, &arrow::datatypes::DataType::Int64).expect("a number");
+                arrow::compute::cast(&number, data_type).expect("an instant")
+            }
+            other => arrow::compute::cast(&text, other).expect("a value"),
+        }
+    }
 }

@@ -2,9 +2,11 @@
 
 use super::error::FactError;
 use super::facts::FactRow;
+use super::life::{NotificationRow, PresenceRow};
 use super::metrics::ConversationMetrics;
 use ingest::event::Event;
 use ingest::id::{ConversationId, TenantId};
+use ingest::payload::{AgentStatus, Payload};
 use lru::LruCache;
 use std::collections::HashMap;
 
@@ -32,8 +34,11 @@ impl Batch {
         cache: &mut LruCache<ConversationId, ConversationMetrics>,
         history: History<'_>,
     ) -> Result<(), FactError> {
-        // Outside of a conversation's seq: nothing for the metrics.
-        let Some(id) = event.conversation.filter(|_| event.seq > 0) else { return Ok(()) };
+        let Some(id) = event.conversation.filter(|_| event.seq > 0) else {
+            // Outside of a conversation's seq: an event that is its own row, or none.
+            self.rows.extend(outside(event).map(|row| (event.tenant, row)));
+            return Ok(());
+        };
         let mut fold = match self.folds.remove(&id) {
             Some(fold) => fold,
             None => {
@@ -48,6 +53,55 @@ impl Batch {
         self.rows.extend(self.made.drain(..).map(|row| (event.tenant, row)));
         self.folds.insert(id, fold);
         Ok(())
+    }
+}
+
+/// The row of a tenant's event, if it makes one: what happens to mails and agents needs no memory.
+fn outside(event: &Event) -> Option<FactRow> {
+    let presence = |agent_id, status: AgentStatus, accepting_chats| {
+        Some(FactRow::Presence(PresenceRow {
+            event_id: event.id,
+            agent_id,
+            occurred_at: event.occurred_at,
+            recorded_at: event.recorded_at,
+            status: status.as_str(),
+            accepting_chats,
+        }))
+    };
+    let mail = |notification_id, outcome, reason: Option<&String>, attempts: Option<u32>| NotificationRow {
+        event_id: event.id,
+        notification_id,
+        occurred_at: event.occurred_at,
+        recorded_at: event.recorded_at,
+        outcome,
+        reason: reason.cloned(),
+        attempts: attempts.map(i64::from),
+        kind: None,
+        person_id: None,
+        conversation_id: None,
+    };
+    match &event.payload {
+        Payload::AgentStatusChanged(data) => presence(data.agent_id, data.status, data.accepting_chats),
+        // Who is removed is not there, and nobody is there yet who comes back.
+        Payload::AgentDeleted(data) => presence(data.agent_id, AgentStatus::Offline, false),
+        Payload::AgentRestored(data) => presence(data.agent_id, AgentStatus::Offline, false),
+        Payload::MailRequested(data) => Some(FactRow::Notification(NotificationRow {
+            kind: Some(data.kind.as_str()),
+            person_id: Some(data.person_id),
+            conversation_id: data.about,
+            ..mail(data.mail_id, "requested", None, None)
+        })),
+        Payload::MailSent(data) => Some(FactRow::Notification(mail(data.mail_id, "sent", None, Some(data.attempts)))),
+        Payload::MailFailed(data) => {
+            let outcome = match data.reason.as_str() {
+                // Nothing was sent on purpose: the person has no address, or was forgotten.
+                "no_address" => "suppressed",
+                "refused" => "bounced",
+                _ => "failed",
+            };
+            Some(FactRow::Notification(mail(data.mail_id, outcome, Some(&data.reason), Some(data.attempts))))
+        }
+        _ => None,
     }
 }
 

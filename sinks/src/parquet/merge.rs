@@ -1,4 +1,4 @@
-//! How rows of a table combine: sorted by time, superseded conversation versions dropped, usage partials summed.
+//! How rows of a table combine: sorted by time, superseded versions dropped, usage partials summed.
 //!
 //! Pure. The same [`Merged`] serves the tail in memory, a flush and a compaction, so that they can't disagree.
 
@@ -33,22 +33,18 @@ impl Merged {
 
 /// Combines batches of `table`; they have its schema.
 pub(crate) fn merge(table: Table, inputs: Vec<RecordBatch>) -> Merged {
-    match table {
-        Table::UsageMinute => {
-            let sums = sum_usage(&inputs);
-            let order = (0..sums.num_rows()).map(|row| (0, row)).collect();
-            Merged { inputs: vec![sums], order }
-        }
-        Table::Conversations => {
-            let order = newest_versions(&inputs);
-            sorted(table, inputs, order)
-        }
-        Table::Messages | Table::Resolutions | Table::Ratings => {
-            let rows = |(input, batch): (usize, &RecordBatch)| (0..batch.num_rows()).map(move |row| (input, row));
-            let order = inputs.iter().enumerate().flat_map(rows).collect();
-            sorted(table, inputs, order)
-        }
+    if table == Table::UsageMinute {
+        let sums = sum_usage(&inputs);
+        let order = (0..sums.num_rows()).map(|row| (0, row)).collect();
+        return Merged { inputs: vec![sums], order };
     }
+    let order = if let Some(key) = table.newest_by() {
+        newest_versions(&inputs, key)
+    } else {
+        let rows = |(input, batch): (usize, &RecordBatch)| (0..batch.num_rows()).map(move |row| (input, row));
+        inputs.iter().enumerate().flat_map(rows).collect()
+    };
+    sorted(table, inputs, order)
 }
 
 fn sorted(table: Table, inputs: Vec<RecordBatch>, mut order: Vec<(usize, usize)>) -> Merged {
@@ -71,12 +67,12 @@ fn texts<'a>(batch: &'a RecordBatch, column: &str) -> &'a StringArray {
     batch.column_by_name(column).expect("a column of the table").as_string::<i32>()
 }
 
-fn newest_versions(inputs: &[RecordBatch]) -> Vec<(usize, usize)> {
+fn newest_versions(inputs: &[RecordBatch], key: &str) -> Vec<(usize, usize)> {
     let mut newest: HashMap<&str, (i64, usize, usize)> = HashMap::new();
     for (input, batch) in inputs.iter().enumerate() {
         let versions = ints(batch, "version");
-        for (row, id) in texts(batch, "conversation_id").iter().enumerate() {
-            let id = id.expect("conversation_id is never null");
+        for (row, id) in texts(batch, key).iter().enumerate() {
+            let id = id.expect("what names a version is never null");
             let candidate = (versions[row], input, row);
             let kept = newest.entry(id).or_insert(candidate);
             *kept = candidate.max(*kept);

@@ -4,11 +4,15 @@
 //! one is a new version beside this one, never an edit of it. A fold is cheap to make again from the conversation's own
 //! events, so none is ever stored.
 
+use super::clocks::{STANDBY_EXPIRED, Sessions, Stopwatch, Thread, seconds};
 use super::facts::{ConversationRow, ConversationStatus, FactRow, MessageRow, RatingRow, ResolutionRow};
+use super::life::{ActivityRow, AssignmentRow, EventRow, actor_word};
 use ingest::event::{Actor, Event, Origin};
+use ingest::id::ThreadId;
 use ingest::id::{AgentId, ChatbotId, ConversationId, GroupId, TenantId, VisitorId};
 use ingest::payload::{
-    AuthorType, ConversationResolved, ConversationStarted, ConversationTagged, MessagePosted, Payload,
+    AgentAssigned, AuthorType, ConversationClosed, ConversationResolved, ConversationStarted, ConversationTagged,
+    MessagePosted, Payload, StaleReason, Trigger,
 };
 use ingest::time::Timestamp;
 
@@ -43,13 +47,22 @@ pub struct ConversationMetrics {
     messages_agent: u32,
     messages_bot: u32,
     rating: Option<u8>,
-}
-
-/// Seconds from `from` to `to`, exact to the millisecond.
-fn seconds(from: Timestamp, to: Timestamp) -> f64 {
-    #[expect(clippy::cast_precision_loss, reason = "spans of centuries still have fewer than 2^53 milliseconds")]
-    let milliseconds = to.since(from) as f64;
-    milliseconds / 1000.0
+    resolved_by: Option<&'static str>,
+    resolve_reason: Option<String>,
+    /// Nobody waits for an answer: it takes no slot.
+    stale: bool,
+    /// Put aside.
+    snoozed: bool,
+    /// In the queue since then, put there by that.
+    queued: Option<(Timestamp, Trigger)>,
+    /// The agent whose slot it takes, since when, put aside or not.
+    slot: Option<(AgentId, Timestamp, bool)>,
+    assigned_at: Option<Timestamp>,
+    /// Work since the assignment to who has it.
+    handled: Stopwatch,
+    assignments: u32,
+    sessions: Sessions,
+    thread: Option<Thread>,
 }
 
 impl ConversationMetrics {
@@ -79,6 +92,17 @@ impl ConversationMetrics {
             messages_agent: 0,
             messages_bot: 0,
             rating: None,
+            resolved_by: None,
+            resolve_reason: None,
+            stale: false,
+            snoozed: false,
+            queued: None,
+            slot: None,
+            assigned_at: None,
+            handled: Stopwatch::default(),
+            assignments: 0,
+            sessions: Sessions::default(),
+            thread: None,
         }
     }
 
@@ -94,7 +118,8 @@ impl ConversationMetrics {
         self.tenant
     }
 
-    /// Applies the conversation's next event and appends the rows that it makes: at most one.
+    /// Applies the conversation's next event and appends the rows that it makes: one of `events`, and at most one of
+    /// any other table but `threads`, of which a change of threads makes two.
     ///
     /// Events come in `seq` order; one at or below [`seq`](Self::seq) was applied before and changes nothing.
     pub fn apply(&mut self, event: &Event, rows: &mut Vec<FactRow>) {
@@ -106,30 +131,80 @@ impl ConversationMetrics {
             self.started_at = event.occurred_at;
             self.period_started_at = event.occurred_at;
         }
+        if Self::expires(event)
+            && let Some(thread) = &mut self.thread
+        {
+            // The visitor was away: nobody was there to be handled after whatever happened last.
+            thread.away(self.updated_at);
+        }
         self.seq = event.seq;
         self.updated_at = event.occurred_at;
+        self.sessions.see(event);
+        let moved = self.change(event, rows);
+        self.settle(event, rows);
+        let Some(thread) = &self.thread else { return };
+        if moved {
+            rows.push(FactRow::Thread(thread.row(self.conversation, self.origin, self.seq)));
+        }
+        rows.push(FactRow::Event(self.event(event, thread.id)));
+    }
+
+    /// The visitor's standby is over.
+    fn expires(event: &Event) -> bool {
+        matches!(&event.payload, Payload::ConversationResolved(data) if data.reason.as_deref() == Some(STANDBY_EXPIRED))
+    }
+
+    /// What the payload says; whether a thread began, or has another agent.
+    fn change(&mut self, event: &Event, rows: &mut Vec<FactRow>) -> bool {
         match &event.payload {
-            Payload::ConversationStarted(data) => self.start(data),
-            Payload::MessagePosted(data) => rows.push(FactRow::Message(self.message(event, data))),
+            Payload::ConversationStarted(data) => {
+                self.start(data);
+                return self.open_thread(event, data.thread_id);
+            }
+            Payload::MessagePosted(data) => {
+                // The thread before went idle.
+                let opened = self.thread.as_ref().is_none_or(|thread| thread.id != data.thread_id);
+                if data.author_type == AuthorType::Visitor {
+                    (self.stale, self.snoozed) = (false, false);
+                }
+                let row = self.message(event, data);
+                rows.push(FactRow::Message(row));
+                return opened && self.open_thread(event, data.thread_id);
+            }
             Payload::ConversationQueued(queued) => {
                 self.group = queued.group_id.or(self.group);
                 self.wait();
+                // One that waited already changes its place, and has waited since then.
+                self.queued.get_or_insert((event.occurred_at, queued.trigger));
             }
             Payload::AgentUnassigned(_) => self.wait(),
-            Payload::AgentAssigned(data) => {
-                self.status = ConversationStatus::Active;
-                self.agent = Some(data.agent_id);
+            Payload::AgentAssigned(data) => return self.assign(event, data, rows),
+            Payload::ConversationResolved(data) => {
+                let row = self.resolve(event, data, rows);
+                rows.extend(row.map(FactRow::Resolution));
             }
-            Payload::ConversationResolved(data) => rows.extend(self.resolve(event, data).map(FactRow::Resolution)),
-            Payload::ConversationReopened(_) => {
+            Payload::ConversationReopened(data) => {
                 self.wait();
                 self.period_started_at = event.occurred_at;
-                self.resolved_at = None;
+                (self.resolved_at, self.resolved_by, self.resolve_reason) = (None, None, None);
+                return self.open_thread(event, data.thread_id);
             }
-            Payload::ConversationClosed(data) => {
-                self.status = ConversationStatus::Closed;
-                self.agent = data.agent_id.or(self.agent);
+            Payload::ConversationClosed(data) => self.close(event, data, rows),
+            Payload::ConversationTransferred(data) => {
+                self.end_thread(event, "transferred", None, rows);
+                self.snoozed = false;
+                self.group = data.group_id.or(self.group);
+                return self.open_thread(event, data.thread_id);
             }
+            Payload::ConversationUpdated(data) => self.group = data.group_id.unwrap_or(self.group),
+            Payload::ConversationStale(data) => {
+                if data.reason == StaleReason::Idle {
+                    self.end_thread(event, "idle", None, rows);
+                }
+                self.stale = true;
+                self.queued = None;
+            }
+            Payload::ConversationSnoozed(data) => self.snoozed = data.until.is_some(),
             Payload::ConversationRated(data) => {
                 self.rating = Some(data.score);
                 rows.push(FactRow::Rating(RatingRow {
@@ -149,6 +224,107 @@ impl ConversationMetrics {
             // Notes and whatever else belongs to the conversation only move its version.
             _ => {}
         }
+        false
+    }
+
+    /// The clocks run or stand as the conversation now stands; a slot that is free or another's makes its row.
+    fn settle(&mut self, event: &Event, rows: &mut Vec<FactRow>) {
+        let at = event.occurred_at;
+        let agent = self.agent.filter(|_| self.status == ConversationStatus::Active);
+        let slot = agent.filter(|_| !self.stale);
+        if slot.map(|agent| (agent, self.snoozed)) != self.slot.map(|(agent, _, snoozed)| (agent, snoozed)) {
+            if let Some((agent_id, started_at, snoozed)) = self.slot {
+                rows.push(FactRow::Activity(ActivityRow {
+                    event_id: event.id,
+                    conversation_id: self.conversation,
+                    agent_id,
+                    started_at,
+                    ended_at: at,
+                    snoozed,
+                }));
+            }
+            self.slot = slot.map(|agent| (agent, at, self.snoozed));
+        }
+        let working = slot.is_some() && !self.snoozed;
+        self.handled.set(working, at);
+        if let Some(thread) = &mut self.thread {
+            thread.stands(agent, self.group, working, at);
+        }
+    }
+
+    fn event(&self, event: &Event, thread_id: ThreadId) -> EventRow {
+        EventRow {
+            event_id: event.id,
+            conversation_id: self.conversation,
+            thread_id,
+            seq: event.seq.cast_signed(),
+            occurred_at: event.occurred_at,
+            recorded_at: event.recorded_at,
+            origin: event.origin,
+            kind: event.payload.kind(),
+            actor: event.actor,
+            status: self.status.as_str(),
+            agent_id: self.agent,
+            group_id: self.group,
+        }
+    }
+
+    fn open_thread(&mut self, event: &Event, id: ThreadId) -> bool {
+        self.thread = Some(Thread::open(id, self.thread.as_ref(), event));
+        true
+    }
+
+    fn end_thread(&mut self, event: &Event, reason: &str, agent: Option<AgentId>, rows: &mut Vec<FactRow>) {
+        let (conversation, origin, seq) = (self.conversation, self.origin, self.seq);
+        if let Some(thread) = &mut self.thread
+            && thread.end(event, reason, agent)
+        {
+            rows.push(FactRow::Thread(thread.row(conversation, origin, seq)));
+        }
+    }
+
+    fn assign(&mut self, event: &Event, data: &AgentAssigned, rows: &mut Vec<FactRow>) -> bool {
+        // A transfer has ended the thread before and begun this one.
+        if self.thread.as_ref().is_none_or(|thread| thread.id != data.thread_id) {
+            self.end_thread(event, "agent_assigned", None, rows);
+            self.open_thread(event, data.thread_id);
+        }
+        let queued = self.queued.take();
+        let waiting_seconds = queued.map(|(since, _)| seconds(since, event.occurred_at));
+        if let Some(thread) = &mut self.thread {
+            thread.assigned(waiting_seconds);
+        }
+        self.status = ConversationStatus::Active;
+        self.agent = Some(data.agent_id);
+        self.stale = false;
+        self.handled = Stopwatch::default();
+        self.assigned_at = Some(event.occurred_at);
+        self.assignments += 1;
+        let chosen = data.candidates.iter().find(|candidate| candidate.agent_id == data.agent_id);
+        let count = |count: usize| (!data.candidates.is_empty()).then_some(count as i64);
+        rows.push(FactRow::Assignment(AssignmentRow {
+            event_id: event.id,
+            conversation_id: self.conversation,
+            thread_id: data.thread_id,
+            seq: event.seq.cast_signed(),
+            occurred_at: event.occurred_at,
+            recorded_at: event.recorded_at,
+            origin: event.origin,
+            actor: event.actor,
+            agent_id: data.agent_id,
+            previous_agent_id: data.previous_agent_id,
+            group_id: data.group_id.or(self.group),
+            strategy: data.strategy.clone(),
+            trigger: data.trigger.as_str(),
+            queue_trigger: queued.map(|(_, trigger)| trigger.as_str()),
+            waiting_seconds,
+            reason: chosen.map(|candidate| candidate.reason.clone()),
+            candidates: count(data.candidates.len()),
+            eligible: count(data.candidates.iter().filter(|candidate| candidate.eligible).count()),
+            agent_load: chosen.map(|candidate| i64::from(candidate.load)),
+            agent_capacity: chosen.map(|candidate| i64::from(candidate.capacity)),
+        }));
+        true
     }
 
     /// The conversation as it stands, its `seq` as the version; `None` before `conversation_started`.
@@ -173,6 +349,12 @@ impl ConversationMetrics {
             messages_agent: self.messages_agent,
             messages_bot: self.messages_bot,
             rating: self.rating,
+            resolved_by: self.resolved_by,
+            resolve_reason: self.resolve_reason.clone(),
+            active_since: self.slot.map(|(_, since, _)| since),
+            assignments: self.assignments,
+            sessions: self.sessions.count(),
+            session_seconds: self.sessions.seconds(),
         })
     }
 
@@ -186,6 +368,9 @@ impl ConversationMetrics {
     fn wait(&mut self) {
         self.status = ConversationStatus::Pending;
         self.agent = None;
+        self.stale = false;
+        self.handled = Stopwatch::default();
+        self.assigned_at = None;
     }
 
     fn message(&mut self, event: &Event, data: &MessagePosted) -> MessageRow {
@@ -225,10 +410,19 @@ impl ConversationMetrics {
         }
     }
 
-    fn resolve(&mut self, event: &Event, data: &ConversationResolved) -> Option<ResolutionRow> {
-        self.status = ConversationStatus::Resolved;
-        self.agent = data.agent_id.or(self.agent);
+    fn resolve(
+        &mut self,
+        event: &Event,
+        data: &ConversationResolved,
+        rows: &mut Vec<FactRow>,
+    ) -> Option<ResolutionRow> {
+        let reason = data.reason.as_deref();
+        self.end_thread(event, reason.unwrap_or("resolved"), data.agent_id, rows);
+        let handle_seconds = self.handled.read(event.occurred_at);
+        self.end(ConversationStatus::Resolved, data.agent_id);
         self.resolved_at = Some(event.occurred_at);
+        self.resolved_by = Some(actor_word(event.actor));
+        self.resolve_reason.clone_from(&data.reason);
         // Standby and idle resolve as the system: that is housekeeping, not somebody's resolution.
         let Actor::Agent(resolved_by) = event.actor else { return None };
         self.resolutions += 1;
@@ -244,7 +438,21 @@ impl ConversationMetrics {
             resolved_by,
             group_id: self.group,
             resolution_seconds: seconds(self.period_started_at, event.occurred_at),
+            handle_seconds,
+            assigned_at: self.assigned_at,
         })
+    }
+
+    fn close(&mut self, event: &Event, data: &ConversationClosed, rows: &mut Vec<FactRow>) {
+        self.end_thread(event, "closed", data.agent_id, rows);
+        self.end(ConversationStatus::Closed, data.agent_id);
+    }
+
+    /// Nobody works on it or waits in it any more; the agent stays for the credit.
+    fn end(&mut self, status: ConversationStatus, agent: Option<AgentId>) {
+        self.status = status;
+        self.agent = agent.or(self.agent);
+        (self.stale, self.snoozed, self.queued) = (false, false, None);
     }
 
     fn tag(&mut self, data: &ConversationTagged) {

@@ -27,7 +27,7 @@ use tokio::sync::watch;
 
 /// One moment of one tenant's table: the rows of `files` and of `batches` together, none twice.
 ///
-/// `conversations` may hold several versions of a conversation and `usage_minute` several rows of a minute.
+/// A table with [`Table::newest_by`] may hold several versions of a row, and `usage_minute` several rows of a minute.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
     /// The table's schema.
@@ -74,8 +74,8 @@ struct State {
 }
 
 impl State {
-    fn tail_rows(&self) -> usize {
-        self.tails.values().map(TenantTail::rows).sum()
+    fn tail_rows(&mut self) -> usize {
+        self.tails.values_mut().map(TenantTail::rows).sum()
     }
 }
 
@@ -212,7 +212,7 @@ impl FactStore {
 
     /// Every table at one and the same moment, in the order of [`Table::ALL`]; for queries that join.
     #[must_use]
-    pub fn snapshots(&self, tenant: TenantId) -> [Snapshot; 5] {
+    pub fn snapshots(&self, tenant: TenantId) -> [Snapshot; Table::ALL.len()] {
         let mut state = self.state();
         Table::ALL.map(|table| snapshot(&mut state, tenant, table))
     }
@@ -226,7 +226,7 @@ impl FactStore {
     /// It is time to flush: many rows in memory, or many events since the last flush.
     #[must_use]
     pub fn flush_due(&self) -> bool {
-        let state = self.state();
+        let mut state = self.state();
         let events = (state.next - state.committed.0).max(state.usage_next - state.committed.1);
         !state.busy
             && (state.tail_rows() >= self.config.flush_rows

@@ -7,9 +7,13 @@ use super::facts::{
     ConversationRow, FactRow, MessageRow, RatingRow, ResolutionRow, Table, UsageRow, conversations_batch,
     messages_batch, ratings_batch, resolutions_batch, usage_batch,
 };
+use super::life::{
+    ActivityRow, AssignmentRow, EventRow, NotificationRow, PresenceRow, ThreadRow, activity_batch, assignments_batch,
+    events_batch, notifications_batch, presence_batch, threads_batch,
+};
 use super::merge::merge;
 use arrow::array::RecordBatch;
-use ingest::id::ConversationId;
+use ingest::id::{ConversationId, ThreadId};
 use ingest::time::Timestamp;
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -52,20 +56,32 @@ macro_rules! append_only {
 append_only!(MessageRow, Table::Messages, messages_batch);
 append_only!(ResolutionRow, Table::Resolutions, resolutions_batch);
 append_only!(RatingRow, Table::Ratings, ratings_batch);
+append_only!(EventRow, Table::Events, events_batch);
+append_only!(AssignmentRow, Table::Assignments, assignments_batch);
+append_only!(ActivityRow, Table::Activity, activity_batch);
+append_only!(NotificationRow, Table::Notifications, notifications_batch);
+append_only!(PresenceRow, Table::Presence, presence_batch);
 
-impl Row for ConversationRow {
-    const TABLE: Table = Table::Conversations;
-    type Key = ConversationId;
-    fn key(&self) -> Option<ConversationId> {
-        Some(self.conversation_id)
-    }
-    fn absorb(&mut self, later: Self) {
-        *self = later;
-    }
-    fn batch(rows: &[Self]) -> RecordBatch {
-        conversations_batch(rows)
-    }
+macro_rules! newest_wins {
+    ($row:ty, $table:expr, $batch:ident, $id:ident: $key:ty) => {
+        impl Row for $row {
+            const TABLE: Table = $table;
+            type Key = $key;
+            fn key(&self) -> Option<$key> {
+                Some(self.$id)
+            }
+            fn absorb(&mut self, later: Self) {
+                *self = later;
+            }
+            fn batch(rows: &[Self]) -> RecordBatch {
+                $batch(rows)
+            }
+        }
+    };
 }
+
+newest_wins!(ConversationRow, Table::Conversations, conversations_batch, conversation_id: ConversationId);
+newest_wins!(ThreadRow, Table::Threads, threads_batch, thread_id: ThreadId);
 
 impl Row for UsageRow {
     const TABLE: Table = Table::UsageMinute;
@@ -192,6 +208,12 @@ pub(crate) struct TenantTail {
     resolutions: Tail<ResolutionRow>,
     ratings: Tail<RatingRow>,
     usage: Tail<UsageRow>,
+    events: Tail<EventRow>,
+    threads: Tail<ThreadRow>,
+    assignments: Tail<AssignmentRow>,
+    activity: Tail<ActivityRow>,
+    notifications: Tail<NotificationRow>,
+    presence: Tail<PresenceRow>,
 }
 
 impl TenantTail {
@@ -202,15 +224,17 @@ impl TenantTail {
             Table::Resolutions => &mut self.resolutions,
             Table::Ratings => &mut self.ratings,
             Table::UsageMinute => &mut self.usage,
+            Table::Events => &mut self.events,
+            Table::Threads => &mut self.threads,
+            Table::Assignments => &mut self.assignments,
+            Table::Activity => &mut self.activity,
+            Table::Notifications => &mut self.notifications,
+            Table::Presence => &mut self.presence,
         }
     }
 
-    pub(crate) fn rows(&self) -> usize {
-        self.messages.rows()
-            + self.conversations.rows()
-            + self.resolutions.rows()
-            + self.ratings.rows()
-            + self.usage.rows()
+    pub(crate) fn rows(&mut self) -> usize {
+        Table::ALL.map(|table| self.table(table).rows()).into_iter().sum()
     }
 
     pub(crate) fn push(&mut self, row: FactRow) {
@@ -218,6 +242,12 @@ impl TenantTail {
             FactRow::Message(row) => self.messages.push(row),
             FactRow::Resolution(row) => self.resolutions.push(row),
             FactRow::Rating(row) => self.ratings.push(row),
+            FactRow::Event(row) => self.events.push(row),
+            FactRow::Thread(row) => self.threads.push(row),
+            FactRow::Assignment(row) => self.assignments.push(row),
+            FactRow::Activity(row) => self.activity.push(row),
+            FactRow::Notification(row) => self.notifications.push(row),
+            FactRow::Presence(row) => self.presence.push(row),
         }
     }
 

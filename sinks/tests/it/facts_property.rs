@@ -8,7 +8,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use sinks::parquet::FactConfig;
 
-const STEPS: [&str; 11] = [
+const STEPS: [&str; 17] = [
     "visitor",
     "agent ada",
     "agent bob",
@@ -20,6 +20,12 @@ const STEPS: [&str; 11] = [
     "reopen",
     "rate 3",
     "tag +vip",
+    "queue",
+    "unassign ada",
+    "standby",
+    "idle",
+    "snooze ada",
+    "wake",
 ];
 
 #[derive(Debug, Clone, Copy)]

@@ -48,7 +48,7 @@ fn a_crash_before_the_commit_leaves_no_file_and_loses_no_row() {
     let mut bench = talked(3);
     let before = bench.contents();
     let plan = bench.store.begin_flush().unwrap().expect("rows to flush");
-    assert_eq!(bench.files().len(), 3, "messages, conversations, usage");
+    assert_eq!(bench.files().len(), 5, "messages, conversations, usage, events, threads");
     drop(plan);
     bench.restart();
     assert!(bench.files().is_empty());
@@ -84,7 +84,7 @@ fn rows_that_come_during_a_flush_stay_in_memory() {
     assert_eq!(messages(&bench.store), 4);
     bench.store.finish_flush(plan);
     assert_eq!(messages(&bench.store), 4);
-    assert_eq!(bench.store.tail_rows(), 2, "one message, one conversation");
+    assert_eq!(bench.store.tail_rows(), 5, "one message, one conversation, one thread, two events");
     bench.restart();
     bench.apply(usize::MAX);
     assert_eq!(messages(&bench.store), 4);
@@ -132,7 +132,7 @@ fn compaction_merges_files_and_waits_for_their_readers() {
     let before = bench.contents();
     let reader = bench.store.snapshot(tenant("acme"), Table::Conversations);
     assert_eq!(rows(&reader).len(), 3, "three versions in three files");
-    assert_eq!(bench.compact(), 2, "conversations and usage; messages have two files only");
+    assert_eq!(bench.compact(), 3, "conversations, usage and events; messages have two files only");
     assert_eq!(bench.contents(), before);
     let merged = bench.store.snapshot(tenant("acme"), Table::Conversations);
     assert_eq!((merged.files.len(), rows(&merged).len()), (1, 1));
@@ -213,7 +213,7 @@ fn damage_is_found_and_the_error_says_what_to_do() {
     told(bench.reopen().err().expect("missing"));
 
     std::fs::write(&path, good).unwrap();
-    assert_eq!(bench.store.verify().expect("as written").files, 3);
+    assert_eq!(bench.store.verify().expect("as written").files, 5);
 }
 
 /// A merge must not launder a flipped byte into a file with a fresh checksum.

@@ -148,11 +148,12 @@ pub fn rows(snapshot: &Snapshot) -> Vec<Vec<String>> {
     rows
 }
 
-/// What a reader makes of a table: newest versions of conversations, sums of usage, everything else as it is; sorted.
+/// What a reader makes of a table: newest versions, sums of usage, everything else as it is; sorted.
 pub fn table(store: &FactStore, of: TenantId, table: Table) -> Vec<String> {
     let rows = rows(&store.snapshot(of, table));
     let mut lines: Vec<String> = match table {
-        Table::Conversations => {
+        // The id is the first column, the version the second.
+        versions if versions.newest_by().is_some() => {
             let mut newest: BTreeMap<String, (i64, Vec<String>)> = BTreeMap::new();
             for row in rows {
                 let version = row[1].parse().unwrap();

@@ -26,10 +26,52 @@ fn show(row: &FactRow) -> String {
             format!("{} resolution by {}{}", r.seq, name(r.resolved_by), seconds("after", Some(r.resolution_seconds)))
         }
         FactRow::Rating(r) => format!("{} rating {}", r.seq, r.score),
+        FactRow::Thread(t) => format!(
+            "{} thread {}{}{}{}{}{}",
+            t.version,
+            t.number,
+            t.agent_id.map_or(String::new(), |id| format!(" of {}", name(id))),
+            if t.group_id.is_some() { " in a group" } else { "" },
+            seconds("waited", t.waiting_seconds),
+            t.end_reason.as_ref().map_or(String::new(), |reason| format!(
+                " {reason} by {} at {}",
+                t.ended_by.unwrap_or("?"),
+                t.ended_at.map_or(0, |at| at.0)
+            )),
+            seconds("handled", t.handle_seconds),
+        ),
+        FactRow::Assignment(a) => format!(
+            "{} assignment of {} {} {} after {}{} eligible={:?}",
+            a.seq,
+            name(a.agent_id),
+            a.strategy,
+            a.trigger,
+            a.queue_trigger.unwrap_or("no wait"),
+            seconds("waited", a.waiting_seconds),
+            a.eligible
+        ),
+        FactRow::Activity(a) => {
+            let snoozed = if a.snoozed { " snoozed" } else { "" };
+            format!("activity of {} {} to {}{snoozed}", name(a.agent_id), a.started_at.0, a.ended_at.0)
+        }
+        FactRow::Event(e) => {
+            let agent = e.agent_id.map_or("-", name);
+            format!("{} event {} by {:?}: {} {agent}", e.seq, e.kind, actor(e.actor), e.status)
+        }
+        FactRow::Notification(n) => format!("notification {} {:?}", n.outcome, n.reason),
+        FactRow::Presence(p) => format!("presence {} {}", name(p.agent_id), p.status),
     }
 }
 
-fn check(script: &str, expected: Expect) {
+fn actor(actor: Actor) -> &'static str {
+    match actor {
+        Actor::Visitor(_) => "visitor",
+        Actor::Agent(id) => name(id),
+        Actor::System | Actor::Operator => "system",
+    }
+}
+
+fn fold(script: &str) -> (Vec<FactRow>, ConversationMetrics) {
     let mut story = Story::new("acme", "c1");
     let mut metrics = ConversationMetrics::new(story.tenant, story.conversation);
     let mut rows = Vec::new();
@@ -38,7 +80,40 @@ fn check(script: &str, expected: Expect) {
         // At-least-once delivery must not count twice.
         metrics.apply(&event, &mut rows);
     }
-    let mut lines: Vec<String> = rows.iter().map(show).collect();
+    (rows, metrics)
+}
+
+/// The rows of threads, assignments and slots; and what the last version says of sessions and resolves.
+fn check_life(script: &str, expected: Expect) {
+    let (rows, metrics) = fold(script);
+    let mut lines: Vec<String> = rows
+        .iter()
+        .filter(|row| {
+            matches!(row, FactRow::Thread(_) | FactRow::Assignment(_) | FactRow::Activity(_) | FactRow::Resolution(_))
+        })
+        .map(|row| match row {
+            FactRow::Resolution(r) => show(row) + &format!(" handled={:?}", r.handle_seconds),
+            row => show(row),
+        })
+        .collect();
+    let c = metrics.row().expect("started");
+    lines.push(format!(
+        "assignments={} active_since={:?} resolved_by={:?}{} sessions={} of {:?}",
+        c.assignments,
+        c.active_since.map(|at| at.0),
+        c.resolved_by,
+        c.resolve_reason.map_or(String::new(), |reason| format!(" ({reason})")),
+        c.sessions,
+        c.session_seconds
+    ));
+    expected.assert_eq(&(lines.join("\n") + "\n"));
+}
+
+fn check(script: &str, expected: Expect) {
+    let (rows, metrics) = fold(script);
+    let told =
+        rows.iter().filter(|row| matches!(row, FactRow::Message(_) | FactRow::Resolution(_) | FactRow::Rating(_)));
+    let mut lines: Vec<String> = told.map(show).collect();
     let c = metrics.row().expect("started");
     lines.push(format!(
         "v{} {} agent={} tags={} first={:?} resolved_at={:?} resolutions={} messages={}/{}/{} rating={:?}",
@@ -153,6 +228,165 @@ fn assignment_tags_and_ratings_are_in_the_last_version() {
             9 rating 2
             10 rating 5
             v11 closed agent=bob tags=vip first=None resolved_at=None resolutions=0 messages=1/0/0 rating=Some(5)
+        "#]],
+    );
+}
+
+/// One row an event, with how the conversation stood after it.
+#[test]
+fn every_event_is_a_row() {
+    let (rows, _) = fold("0:00 start | 0:01 visitor | 0:02 queue | 0:03 assign ada | 0:04 note ada | 0:05 resolve ada");
+    let events: Vec<String> = rows.iter().filter(|row| matches!(row, FactRow::Event(_))).map(show).collect();
+    expect![[r#"
+        1 event conversation_started by "visitor": pending -
+        2 event message_posted by "visitor": pending -
+        3 event conversation_queued by "system": pending -
+        4 event agent_assigned by "system": active ada
+        5 event note_posted by "ada": active ada
+        6 event conversation_resolved by "ada": resolved ada"#]]
+    .assert_eq(&events.join("\n"));
+}
+
+/// Waiting ends with the assignment; handling begins there and ends with the resolve.
+#[test]
+fn waiting_and_handling_meet_at_the_assignment() {
+    check_life(
+        "0:00 start | 0:01 visitor | 0:02 queue | 0:32 assign ada | 1:00 agent ada | 2:02 resolve ada",
+        expect![[r#"
+            1 thread 1
+            4 thread 1 agent_assigned by system at 32000
+            4 assignment of ada least_loaded first_message after first_message waited=30 eligible=Some(1)
+            4 thread 2 of ada waited=30
+            6 thread 2 of ada waited=30 resolved by agent at 122000 handled=90
+            6 resolution by ada after=122 handled=Some(90.0)
+            activity of ada 32000 to 122000
+            assignments=1 active_since=None resolved_by=Some("agent") sessions=1 of Some(1.0)
+        "#]],
+    );
+}
+
+/// Put aside, or nobody waits for an answer: the agent doesn't work on it. Stale frees the slot, a snooze doesn't.
+#[test]
+fn standby_and_snoozed_time_is_left_out() {
+    check_life(
+        "0:00 start | 0:01 visitor | 0:01 queue | 1:00 assign ada | 2:00 snooze ada | 5:00 wake | 6:00 stale ada | 16:00 visitor \
+         | 16:30 snooze ada | 17:00 visitor | 17:10 resolve ada",
+        expect![[r#"
+            1 thread 1
+            4 thread 1 agent_assigned by system at 60000
+            4 assignment of ada least_loaded first_message after first_message waited=59 eligible=Some(1)
+            4 thread 2 of ada waited=59
+            activity of ada 60000 to 120000
+            activity of ada 120000 to 300000 snoozed
+            activity of ada 300000 to 360000
+            activity of ada 960000 to 990000
+            activity of ada 990000 to 1020000 snoozed
+            11 thread 2 of ada waited=59 resolved by agent at 1030000 handled=160
+            11 resolution by ada after=1030 handled=Some(160.0)
+            activity of ada 1020000 to 1030000
+            assignments=1 active_since=None resolved_by=Some("agent") sessions=1 of Some(1020.0)
+        "#]],
+    );
+}
+
+/// An idle thread is over; the next message opens the next one, for the same agent and the same assignment.
+#[test]
+fn an_idle_thread_ends_and_the_next_goes_on() {
+    check_life(
+        "0:00 start | 0:01 visitor | 0:01 queue | 1:00 assign ada | 2:00 idle | 30:00 visitor | 31:00 resolve ada",
+        expect![[r#"
+            1 thread 1
+            4 thread 1 agent_assigned by system at 60000
+            4 assignment of ada least_loaded first_message after first_message waited=59 eligible=Some(1)
+            4 thread 2 of ada waited=59
+            5 thread 2 of ada waited=59 idle by system at 120000 handled=60
+            activity of ada 60000 to 120000
+            6 thread 3 of ada
+            7 thread 3 of ada resolved by agent at 1860000 handled=60
+            7 resolution by ada after=1860 handled=Some(120.0)
+            activity of ada 1800000 to 1860000
+            assignments=1 active_since=None resolved_by=Some("agent") sessions=1 of Some(1800.0)
+        "#]],
+    );
+}
+
+/// Handling is from the assignment of who has it at the resolve; each thread tells its own agent's time.
+#[test]
+fn who_takes_over_begins_anew() {
+    check_life(
+        "0:00 start | 0:01 visitor | 0:01 queue | 1:00 assign ada | 3:00 takeover bob | 4:00 resolve bob",
+        expect![[r#"
+            1 thread 1
+            4 thread 1 agent_assigned by system at 60000
+            4 assignment of ada least_loaded first_message after first_message waited=59 eligible=Some(1)
+            4 thread 2 of ada waited=59
+            5 thread 2 of ada waited=59 agent_assigned by agent at 180000 handled=120
+            5 assignment of bob manual first_message after no wait eligible=None
+            activity of ada 60000 to 180000
+            5 thread 3 of bob
+            6 thread 3 of bob resolved by agent at 240000 handled=60
+            6 resolution by bob after=240 handled=Some(60.0)
+            activity of bob 180000 to 240000
+            assignments=2 active_since=None resolved_by=Some("agent") sessions=1 of Some(1.0)
+        "#]],
+    );
+    check_life(
+        "0:00 start | 0:01 visitor | 0:01 queue | 1:00 assign ada | 2:00 transfer ada | 2:00 unassign ada | 2:00 queue \
+         | 5:00 assign bob | 6:00 close bob",
+        expect![[r#"
+            1 thread 1
+            4 thread 1 agent_assigned by system at 60000
+            4 assignment of ada least_loaded first_message after first_message waited=59 eligible=Some(1)
+            4 thread 2 of ada waited=59
+            5 thread 2 of ada waited=59 transferred by agent at 120000 handled=60
+            5 thread 3 of ada in a group
+            activity of ada 60000 to 120000
+            8 thread 3 in a group agent_assigned by system at 300000
+            8 assignment of bob least_loaded first_message after first_message waited=180 eligible=Some(1)
+            8 thread 4 of bob in a group waited=180
+            9 thread 4 of bob in a group waited=180 closed by agent at 360000 handled=60
+            activity of bob 300000 to 360000
+            assignments=2 active_since=None resolved_by=None sessions=1 of Some(1.0)
+        "#]],
+    );
+}
+
+/// One that waited already changes its place, and has waited since then.
+#[test]
+fn queued_again_is_no_new_wait() {
+    check_life(
+        "0:00 start | 0:01 visitor | 0:10 queue | 0:20 queue | 0:40 assign ada",
+        expect![[r#"
+            1 thread 1
+            5 thread 1 agent_assigned by system at 40000
+            5 assignment of ada least_loaded first_message after first_message waited=30 eligible=Some(1)
+            5 thread 2 of ada waited=30
+            assignments=1 active_since=Some(40000) resolved_by=None sessions=1 of Some(1.0)
+        "#]],
+    );
+}
+
+/// The visitor went away for good and came back: two sessions, and nobody resolved it.
+#[test]
+fn a_session_ends_where_standby_expires() {
+    check_life(
+        "0:00 start | 0:10 visitor | 0:10 queue | 1:00 assign ada | 1:40 visitor | 3:00 agent ada | 15:00 standby \
+         | 40:00 reopen | 40:00 visitor | 40:00 queue | 41:00 assign bob | 42:30 visitor | 43:00 resolve bob",
+        expect![[r#"
+            1 thread 1
+            4 thread 1 agent_assigned by system at 60000
+            4 assignment of ada least_loaded first_message after first_message waited=50 eligible=Some(1)
+            4 thread 2 of ada waited=50
+            7 thread 2 of ada waited=50 standby_expired by system at 900000 handled=120
+            activity of ada 60000 to 900000
+            8 thread 3
+            11 thread 3 agent_assigned by system at 2460000
+            11 assignment of bob least_loaded first_message after first_message waited=60 eligible=Some(1)
+            11 thread 4 of bob waited=60
+            13 thread 4 of bob waited=60 resolved by agent at 2580000 handled=120
+            13 resolution by bob after=180 handled=Some(120.0)
+            activity of bob 2460000 to 2580000
+            assignments=2 active_since=None resolved_by=Some("agent") sessions=2 of Some(250.0)
         "#]],
     );
 }

@@ -1,11 +1,11 @@
 //! Conversations told as text: `10:00 start | 10:01 visitor | 10:02 agent ada` to events.
 
 use ingest::event::{Actor, Event, Origin};
-use ingest::id::{AgentId, ConversationId, EventId, PersonId, TenantId, ThreadId, VisitorId};
+use ingest::id::{AgentId, ConversationId, EventId, GroupId, PersonId, TenantId, ThreadId, VisitorId};
 use ingest::payload::{
-    AgentAssigned, AgentUnassigned, AuthorType, ConversationClosed, ConversationQueued, ConversationRated,
-    ConversationReopened, ConversationResolved, ConversationStarted, ConversationTagged, MessagePosted, NotePosted,
-    Payload, Trigger,
+    AgentAssigned, AgentUnassigned, AuthorType, Candidate, ConversationClosed, ConversationQueued, ConversationRated,
+    ConversationReopened, ConversationResolved, ConversationSnoozed, ConversationStale, ConversationStarted,
+    ConversationTagged, ConversationTransferred, MessagePosted, NotePosted, Payload, StaleReason, Trigger,
 };
 use ingest::seal::Sealed;
 use ingest::time::Timestamp;
@@ -16,6 +16,9 @@ pub struct Story {
     pub conversation: ConversationId,
     pub visitor: VisitorId,
     seq: u64,
+    /// Number of the thread under way; the next event opens another one after an idle one.
+    thread: u32,
+    idle: bool,
 }
 
 pub fn tenant(name: &str) -> TenantId {
@@ -39,6 +42,10 @@ pub fn message(author_type: AuthorType, chars: u32) -> Payload {
     .into()
 }
 
+fn candidate(name: &str, eligible: bool) -> Candidate {
+    Candidate { agent_id: agent(name), load: 1, capacity: 6, eligible, reason: "most free slots".into() }
+}
+
 fn sealed() -> Sealed {
     Sealed { person: PersonId::derived(&[]), ciphertext: String::new() }
 }
@@ -51,7 +58,25 @@ impl Story {
             conversation: ConversationId::derived(&[tenant.bytes(), name.as_bytes()]),
             visitor: VisitorId::derived(&[tenant.bytes(), name.as_bytes()]),
             seq: 0,
+            thread: 1,
+            idle: false,
         }
+    }
+
+    fn thread(&self) -> ThreadId {
+        ThreadId::derived(&[self.conversation.bytes(), &self.thread.to_le_bytes()])
+    }
+
+    fn next_thread(&mut self) -> ThreadId {
+        self.thread += 1;
+        self.idle = false;
+        self.thread()
+    }
+
+    fn message(&mut self, author_type: AuthorType, chars: u32) -> Payload {
+        let Payload::MessagePosted(mut posted) = message(author_type, chars) else { unreachable!("a message") };
+        posted.thread_id = if self.idle { self.next_thread() } else { self.thread() };
+        posted.into()
     }
 
     /// The next event of the conversation.
@@ -75,15 +100,15 @@ impl Story {
     /// The event that a step like `agent ada`, `resolve system` or `rate 4` means.
     pub fn step(&mut self, at: Timestamp, step: &str) -> Event {
         let (verb, who) = step.split_once(' ').unwrap_or((step, ""));
-        let thread_id = ThreadId::derived(&[b"thread"]);
+        let thread_id = self.thread();
         let visitor = Actor::Visitor(self.visitor);
         let credited = (!who.is_empty() && who != "system").then(|| agent(who));
         let actor = credited.map_or(Actor::System, Actor::Agent);
         let (actor, payload): (Actor, Payload) = match verb {
             "start" => (visitor, self.started(Vec::new()).into()),
-            "visitor" => (visitor, message(AuthorType::Visitor, 2)),
-            "agent" => (actor, message(AuthorType::Agent, 3)),
-            "bot" => (Actor::System, message(AuthorType::Bot, 4)),
+            "visitor" => (visitor, self.message(AuthorType::Visitor, 2)),
+            "agent" => (actor, self.message(AuthorType::Agent, 3)),
+            "bot" => (Actor::System, self.message(AuthorType::Bot, 4)),
             "note" => (actor, NotePosted { thread_id, content: sealed(), client_id: None }.into()),
             "queue" => (
                 Actor::System,
@@ -94,19 +119,46 @@ impl Story {
                 AgentAssigned {
                     agent_id: agent(who),
                     previous_agent_id: None,
-                    thread_id,
+                    thread_id: self.next_thread(),
                     waited_ms: None,
                     trigger: Trigger::FirstMessage,
                     strategy: "least_loaded".into(),
-                    candidates: Vec::new(),
+                    candidates: ["ada", "bob"].map(|name| candidate(name, name == who)).into(),
                     group_id: None,
                     reason: None,
                 }
                 .into(),
             ),
             "unassign" => (actor, AgentUnassigned { agent_id: agent(who), trigger: Trigger::Unassigned }.into()),
+            "standby" => {
+                let reason = Some("standby_expired".into());
+                (Actor::System, ConversationResolved { thread_id, agent_id: None, reason }.into())
+            }
+            "stale" => (actor, ConversationStale { thread_id, reason: StaleReason::Manual, agent_id: credited }.into()),
+            "idle" => {
+                self.idle = true;
+                (Actor::System, ConversationStale { thread_id, reason: StaleReason::Idle, agent_id: None }.into())
+            }
+            "snooze" => (actor, ConversationSnoozed { until: Some(at.plus_ms(1_000_000)) }.into()),
+            "wake" => (Actor::System, ConversationSnoozed { until: None }.into()),
+            // To a group; the rest follows as steps of its own.
+            "transfer" => {
+                let group_id = Some(GroupId::derived(&[b"sales"]));
+                let thread_id = self.next_thread();
+                (actor, ConversationTransferred { thread_id, from_agent_id: credited, agent_id: None, group_id }.into())
+            }
+            "takeover" => {
+                let Payload::AgentAssigned(mut assigned) = self.step(at, &format!("assign {who}")).payload else {
+                    unreachable!("an assignment")
+                };
+                // That step took a place; this one is it.
+                self.seq -= 1;
+                assigned.previous_agent_id = Some(agent("ada"));
+                assigned.candidates.clear();
+                (Actor::Agent(assigned.agent_id), AgentAssigned { strategy: "manual".into(), ..assigned }.into())
+            }
             "resolve" => (actor, ConversationResolved { thread_id, agent_id: credited, reason: None }.into()),
-            "reopen" => (visitor, ConversationReopened { thread_id }.into()),
+            "reopen" => (visitor, ConversationReopened { thread_id: self.next_thread() }.into()),
             "close" => (actor, ConversationClosed { reason: "agent".into(), agent_id: credited }.into()),
             "rate" => {
                 let score = who.parse().unwrap();
@@ -128,7 +180,7 @@ impl Story {
             visitor_has_email: false,
             chatbot_id: None,
             group_id: None,
-            thread_id: ThreadId::derived(&[b"thread"]),
+            thread_id: self.thread(),
             tags,
             external_id: None,
             skills: Vec::new(),

@@ -13,8 +13,8 @@ use async_trait::async_trait;
 use parquet::arrow::ArrowWriter;
 use parquet::file::properties::WriterProperties;
 use sql::{
-    Caller, Limits, NewestBy, NotFresh, ParquetFile, QueryError, QueryResult, Reports, RowFilters, SnapshotGuard,
-    TableDef, TableSnapshot, TablesError, TenantTables,
+    Caller, Limits, NewestBy, NotFresh, Opening, ParquetFile, QueryError, QueryResult, Reports, RowFilters,
+    SnapshotGuard, TableDef, TableSnapshot, TablesError, TenantTables,
 };
 
 /// 2024-06-01T12:00:00Z.
@@ -60,11 +60,14 @@ pub fn defs() -> Vec<TableDef> {
             "conversations",
             "conversation_id:text version:int status:text visitor_id:text chatbot_id:text? group_id:text? agent_id:text? \
              tags:texts started_at:time updated_at:time origin:text first_response_seconds:float? resolved_at:time? \
-             resolutions:int messages_visitor:int messages_agent:int messages_bot:int rating:int?",
+             resolutions:int messages_visitor:int messages_agent:int messages_bot:int rating:int? \
+             resolved_by:text? resolve_reason:text? active_since:time? assignments:int? sessions:int? session_seconds:float?",
         ),
         table(
             "resolutions",
-            &format!("{FACT} agent_id:text? resolved_by:text group_id:text? resolution_seconds:float"),
+            &format!(
+                "{FACT} agent_id:text? resolved_by:text group_id:text? resolution_seconds:float handle_seconds:float? assigned_at:time?"
+            ),
         ),
         table("ratings", &format!("{FACT} agent_id:text? group_id:text? score:int")),
         table("usage_minute", "minute:time metric:text value:int"),
@@ -72,6 +75,47 @@ pub fn defs() -> Vec<TableDef> {
             "agents",
             "agent_id:text role:text status:text accepting_chats:bool max_concurrent_chats:int active_chats:int created_at:time deleted_at:time?",
         ),
+        table(
+            "events",
+            &format!("{FACT} kind:text actor_type:text actor_id:text? status:text agent_id:text? group_id:text?"),
+        ),
+        table(
+            "threads",
+            "thread_id:text version:int conversation_id:text number:int started_at:time ended_at:time? end_reason:text? \
+             ended_by:text? origin:text agent_id:text? group_id:text? waiting_seconds:float? handle_seconds:float?",
+        ),
+        table(
+            "assignments",
+            &format!(
+                "{FACT} actor_type:text actor_id:text? agent_id:text previous_agent_id:text? group_id:text? strategy:text \
+                 trigger:text queue_trigger:text? waiting_seconds:float? reason:text? candidates:int? eligible:int? \
+                 agent_load:int? agent_capacity:int?"
+            ),
+        ),
+        table(
+            "activity",
+            "event_id:text conversation_id:text agent_id:text started_at:time ended_at:time snoozed:bool",
+        ),
+        table(
+            "notifications",
+            "event_id:text notification_id:text occurred_at:time recorded_at:time outcome:text reason:text? attempts:int? \
+             kind:text? person_id:text? conversation_id:text?",
+        ),
+        table(
+            "presence",
+            "event_id:text agent_id:text occurred_at:time recorded_at:time status:text accepting_chats:bool",
+        ),
+        table(
+            "groups",
+            "group_id:text name:text routing_strategy:text is_default:bool members:int created_at:time updated_at:time \
+             deleted_at:time?",
+        ),
+        table(
+            "visitors",
+            "visitor_id:text readable_id:text identified:bool has_email:bool last_agent_id:text? merged_into:text? \
+             created_at:time blocked_at:time? erased_at:time?",
+        ),
+        table("sla_targets", "target:text target_seconds:int business_hours:bool"),
         table("queue", "conversation_id:text position:int waiting_since:time group_id:text?"),
     ]
 }
@@ -124,6 +168,7 @@ type Stored = (Vec<ParquetFile>, Vec<RecordBatch>);
 pub struct Facts {
     tables: HashMap<(String, &'static str), Stored>,
     stale: bool,
+    opening: Opening,
     /// How often a snapshot was taken.
     pub snapshots: AtomicUsize,
 }
@@ -151,6 +196,12 @@ impl Facts {
         self
     }
 
+    /// When every tenant answers.
+    pub fn open(mut self, opening: Opening) -> Self {
+        self.opening = opening;
+        self
+    }
+
     pub fn reports(self) -> Reports {
         self.reports_with(Limits::default())
     }
@@ -170,8 +221,17 @@ impl TenantTables for Facts {
         self.snapshots.fetch_add(1, Ordering::Relaxed);
         let found = self.tables.iter().find(|((t, name), _)| t == tenant && *name == table);
         let (files, batches) = found.map(|(_, rows)| rows.clone()).unwrap_or_default();
-        let newest_by = (table == "conversations").then_some(NewestBy { key: "conversation_id", version: "version" });
+        let key = match table {
+            "conversations" => Some("conversation_id"),
+            "threads" => Some("thread_id"),
+            _ => None,
+        };
+        let newest_by = key.map(|key| NewestBy { key, version: "version" });
         Ok(TableSnapshot { schema: schema_of(table), files, batches, newest_by, guard: SnapshotGuard::new(()) })
+    }
+
+    fn opening(&self, _: &str) -> Result<Opening, TablesError> {
+        Ok(self.opening.clone())
     }
 
     async fn wait_fresh(&self) -> Result<(), NotFresh> {

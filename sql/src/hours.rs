@@ -1,0 +1,384 @@
+//! Business hours: `business_seconds(start, end)`, the part of a span that lies inside the tenant's opening hours and
+//! outside its holidays.
+//!
+//! Opening hours are wall-clock stretches of weekdays, so the real time they cover is cut at every clock change: an hour
+//! that happens twice counts twice, one that is skipped doesn't count. [`Calendar`] is pure; [`Clock`] is the function.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use arrow::array::{AsArray, Float64Array};
+use arrow::datatypes::{DataType, TimeUnit, TimestampMillisecondType};
+use chrono::{DateTime, Datelike, NaiveDate, Offset, TimeZone};
+use chrono_tz::Tz;
+use datafusion::error::{DataFusionError, Result as DfResult};
+use datafusion::logical_expr::{
+    ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TypeSignature, Volatility,
+};
+
+use crate::catalog::{TablesError, TenantTables};
+use crate::zone;
+
+const MINUTE_MS: i64 = 60_000;
+const DAY_MS: i64 = 24 * 60 * MINUTE_MS;
+/// 1900-01-01 and 2200-01-01: the instants that parameters can name, too.
+const RANGE_MS: std::ops::Range<i64> = -2_208_988_800_000..7_258_118_400_000;
+
+/// When a tenant answers; the default is always.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Opening {
+    /// By weekday, from Monday: minutes since midnight, sorted and apart; empty on all days is always.
+    stretches: [Vec<(u32, u32)>; 7],
+    holidays: BTreeSet<NaiveDate>,
+}
+
+impl Opening {
+    /// Opens a weekday (0 is Monday) from one minute of the day to another (at most 1,440); others add up.
+    pub fn add(&mut self, weekday: usize, from_minute: u32, to_minute: u32) {
+        let Some(day) = self.stretches.get_mut(weekday) else { return };
+        let to_minute = to_minute.min(24 * 60);
+        if from_minute >= to_minute {
+            return;
+        }
+        day.push((from_minute, to_minute));
+        day.sort_unstable();
+        day.dedup_by(|later, earlier| {
+            let joined = later.0 <= earlier.1;
+            if joined {
+                earlier.1 = earlier.1.max(later.1);
+            }
+            joined
+        });
+    }
+
+    /// Closes a day, `YYYY-MM-DD`; false when it is none.
+    pub fn close(&mut self, date: &str) -> bool {
+        let date = NaiveDate::parse_from_str(date, "%Y-%m-%d");
+        date.map(|date| self.holidays.insert(date)).is_ok()
+    }
+
+    fn is_always(&self) -> bool {
+        self.stretches.iter().all(Vec::is_empty)
+    }
+
+    /// The stretches of a date, in minutes since its midnight.
+    fn of(&self, date: NaiveDate) -> &[(u32, u32)] {
+        const WHOLE_DAY: &[(u32, u32)] = &[(0, 24 * 60)];
+        if self.holidays.contains(&date) {
+            return &[];
+        }
+        if self.is_always() { WHOLE_DAY } else { &self.stretches[date.weekday().num_days_from_monday() as usize] }
+    }
+}
+
+/// Open stretches of real time, from one instant to another, with the sum of those before each.
+#[derive(Debug)]
+struct Calendar {
+    /// Milliseconds since 1970 that it covers.
+    from: i64,
+    to: i64,
+    /// Sorted, apart: (from, to, open milliseconds before it).
+    open: Vec<(i64, i64, i64)>,
+}
+
+impl Calendar {
+    fn new(opening: &Opening, zone: Tz, from: i64, to: i64) -> Self {
+        let mut open: Vec<(i64, i64, i64)> = Vec::new();
+        let mut sum = 0;
+        for (start, end, offset_ms) in steady(zone, from, to) {
+            // Wall-clock time as if it were UTC, so that arithmetic is plain.
+            let (local_start, local_end) = (start + offset_ms, end + offset_ms);
+            let mut midnight = local_start.div_euclid(DAY_MS) * DAY_MS;
+            while midnight < local_end {
+                let date = date_of(midnight);
+                for (from, to) in date.map_or(&[][..], |date| opening.of(date)) {
+                    let lower = (midnight + i64::from(*from) * MINUTE_MS).max(local_start) - offset_ms;
+                    let upper = (midnight + i64::from(*to) * MINUTE_MS).min(local_end) - offset_ms;
+                    if lower < upper {
+                        open.push((lower, upper, sum));
+                        sum += upper - lower;
+                    }
+                }
+                midnight += DAY_MS;
+            }
+        }
+        Self { from, to, open }
+    }
+
+    /// Open milliseconds before `at`, from the calendar's beginning on.
+    fn before(&self, at: i64) -> i64 {
+        let next = self.open.partition_point(|(from, _, _)| *from <= at);
+        match next.checked_sub(1).map(|last| self.open[last]) {
+            Some((from, to, sum)) => sum + at.min(to) - from,
+            None => 0,
+        }
+    }
+}
+
+fn date_of(ms: i64) -> Option<NaiveDate> {
+    DateTime::from_timestamp_millis(ms).map(|at| at.date_naive())
+}
+
+fn offset_ms(zone: Tz, ms: i64) -> i64 {
+    let at = DateTime::from_timestamp_millis(ms).unwrap_or_default();
+    i64::from(zone.offset_from_utc_datetime(&at.naive_utc()).fix().local_minus_utc()) * 1_000
+}
+
+/// The stretches from `from` to `to` in which the zone's offset stays, with that offset in milliseconds.
+fn steady(zone: Tz, from: i64, to: i64) -> Vec<(i64, i64, i64)> {
+    // Two changes within a day are not on record.
+    const STEP_MS: i64 = DAY_MS / 2;
+    let mut found = Vec::new();
+    let (mut start, mut at, mut offset) = (from, from, offset_ms(zone, from));
+    while at < to {
+        let next = (at + STEP_MS).min(to);
+        let there = offset_ms(zone, next);
+        if there != offset {
+            let (mut low, mut high) = (at, next);
+            while high - low > 1 {
+                let middle = low + (high - low) / 2;
+                if offset_ms(zone, middle) == offset { low = middle } else { high = middle }
+            }
+            found.push((start, high, offset));
+            (start, offset) = (high, there);
+        }
+        at = next;
+    }
+    if start < to {
+        found.push((start, to, offset));
+    }
+    found
+}
+
+/// The business hours of one call.
+#[derive(Clone)]
+pub(crate) struct Clock(Arc<Inner>);
+
+struct Inner {
+    source: Arc<dyn TenantTables>,
+    tenant: Arc<str>,
+    zone: Tz,
+    /// Read when a statement first asks.
+    opening: OnceLock<Opening>,
+    /// Grows to what was asked for.
+    calendar: Mutex<Option<Arc<Calendar>>>,
+}
+
+impl Clock {
+    /// Of a tenant whose days are those of `zone`; nothing is read yet.
+    pub(crate) fn new(source: &Arc<dyn TenantTables>, tenant: &Arc<str>, zone: &str) -> Self {
+        Self(Arc::new(Inner {
+            source: Arc::clone(source),
+            tenant: Arc::clone(tenant),
+            zone: zone::parse_zone(zone).unwrap_or(Tz::UTC),
+            opening: OnceLock::new(),
+            calendar: Mutex::default(),
+        }))
+    }
+
+    /// `business_seconds(start, end)`.
+    pub(crate) fn function(self) -> ScalarUDF {
+        let signature = Signature::new(TypeSignature::UserDefined, Volatility::Stable);
+        ScalarUDF::new_from_impl(BusinessSeconds { clock: self, signature })
+    }
+
+    /// A calendar that covers the span.
+    fn covering(&self, from: i64, to: i64) -> Result<Arc<Calendar>, TablesError> {
+        let mut held = self.0.calendar.lock().unwrap_or_else(PoisonError::into_inner);
+        let (from, to) = match held.as_ref() {
+            Some(held) if held.from <= from && to <= held.to => return Ok(Arc::clone(held)),
+            Some(held) => (from.min(held.from), to.max(held.to)),
+            None => (from, to),
+        };
+        let opening = match self.0.opening.get() {
+            Some(opening) => opening,
+            None => {
+                let read = self.0.source.opening(&self.0.tenant)?;
+                self.0.opening.get_or_init(|| read)
+            }
+        };
+        // Whole days, so that the next batch rarely asks for a little more.
+        let (from, to) = (from.div_euclid(DAY_MS) * DAY_MS, (to.div_euclid(DAY_MS) + 1) * DAY_MS);
+        Ok(Arc::clone(held.insert(Arc::new(Calendar::new(opening, self.0.zone, from, to)))))
+    }
+}
+
+struct BusinessSeconds {
+    clock: Clock,
+    signature: Signature,
+}
+
+impl std::fmt::Debug for BusinessSeconds {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("business_seconds")
+    }
+}
+
+// A call has one clock, and a plan never leaves its call.
+impl PartialEq for BusinessSeconds {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.clock.0, &other.clock.0)
+    }
+}
+
+impl Eq for BusinessSeconds {}
+
+impl std::hash::Hash for BusinessSeconds {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        Arc::as_ptr(&self.clock.0).hash(state);
+    }
+}
+
+fn instant() -> DataType {
+    DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into()))
+}
+
+impl ScalarUDFImpl for BusinessSeconds {
+    fn name(&self) -> &'static str {
+        "business_seconds"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn coerce_types(&self, given: &[DataType]) -> DfResult<Vec<DataType>> {
+        match given {
+            [DataType::Timestamp(..) | DataType::Null, DataType::Timestamp(..) | DataType::Null] => {
+                Ok(vec![instant(), instant()])
+            }
+            _ => Err(DataFusionError::Plan("business_seconds takes two timestamps: the start and the end".to_owned())),
+        }
+    }
+
+    fn return_type(&self, _: &[DataType]) -> DfResult<DataType> {
+        Ok(DataType::Float64)
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
+        let arrays = ColumnarValue::values_to_arrays(&args.args)?;
+        let (starts, ends) = (
+            arrays[0].as_primitive::<TimestampMillisecondType>(),
+            arrays[1].as_primitive::<TimestampMillisecondType>(),
+        );
+        let known = || starts.iter().zip(ends.iter()).filter_map(|(start, end)| Some((start?, end?)));
+        let Some(first) = known().map(|(start, end)| start.min(end)).min() else {
+            return Ok(ColumnarValue::Array(Arc::new(Float64Array::new_null(starts.len()))));
+        };
+        let last = known().map(|(start, end)| start.max(end)).max().unwrap_or(first);
+        if !RANGE_MS.contains(&first) || !RANGE_MS.contains(&last) {
+            return Err(DataFusionError::Execution("business_seconds takes instants from 1900 to 2199".to_owned()));
+        }
+        let calendar = self.clock.covering(first, last).map_err(|e| DataFusionError::External(Box::new(e)))?;
+        let seconds = starts.iter().zip(ends.iter()).map(|(start, end)| {
+            let open_ms = calendar.before(end?) - calendar.before(start?);
+            // An end before its start is a negative span, as in subtraction.
+            Some(open_ms as f64 / 1_000.0)
+        });
+        Ok(ColumnarValue::Array(Arc::new(seconds.collect::<Float64Array>())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chrono::{Days, Timelike};
+    use proptest::prelude::*;
+
+    const ZONES: [&str; 6] =
+        ["UTC", "Europe/Berlin", "America/New_York", "Asia/Kolkata", "Australia/Lord_Howe", "America/Sao_Paulo"];
+
+    fn seconds(opening: &Opening, zone: &str, start: &str, end: &str) -> i64 {
+        let zone = zone.parse().expect("a zone");
+        let at = |text: &str| DateTime::parse_from_rfc3339(text).expect("an instant").timestamp_millis();
+        let calendar = Calendar::new(opening, zone, at(start), at(end));
+        (calendar.before(at(end)) - calendar.before(at(start))) / 1_000
+    }
+
+    fn weekdays(from: u32, to: u32) -> Opening {
+        let mut opening = Opening::default();
+        (0..5).for_each(|day| opening.add(day, from * 60, to * 60));
+        opening
+    }
+
+    #[test]
+    fn a_weekend_between_two_days() {
+        // Friday 16:00 to Monday 10:00 in Berlin (summer: UTC+2): an hour of Friday, an hour of Monday.
+        let open = weekdays(9, 17);
+        assert_eq!(seconds(&open, "Europe/Berlin", "2024-05-31T14:00:00Z", "2024-06-03T08:00:00Z"), 2 * 3_600);
+    }
+
+    #[test]
+    fn a_holiday_counts_nothing() {
+        let mut open = weekdays(9, 17);
+        assert!(open.close("2024-06-03"));
+        assert!(!open.close("Monday"));
+        assert_eq!(seconds(&open, "Europe/Berlin", "2024-05-31T14:00:00Z", "2024-06-03T08:00:00Z"), 3_600);
+    }
+
+    /// Open around the clock: the day of the change has 23 or 25 hours; a night shift sees the hour go and come.
+    #[test]
+    fn clock_changes() {
+        let always = Opening::default();
+        assert_eq!(seconds(&always, "Europe/Berlin", "2024-03-30T23:00:00Z", "2024-03-31T22:00:00Z"), 23 * 3_600);
+        let mut night = Opening::default();
+        night.add(6, 60, 4 * 60);
+        // 01:00 to 04:00 on the Sunday that skips 02:00 to 03:00, and on the one that has it twice.
+        assert_eq!(seconds(&night, "Europe/Berlin", "2024-03-30T12:00:00Z", "2024-03-31T12:00:00Z"), 2 * 3_600);
+        assert_eq!(seconds(&night, "Europe/Berlin", "2024-10-26T12:00:00Z", "2024-10-27T12:00:00Z"), 4 * 3_600);
+    }
+
+    #[test]
+    fn stretches_that_touch_are_one() {
+        let mut open = Opening::default();
+        open.add(0, 600, 720);
+        open.add(0, 540, 630);
+        open.add(0, 720, 5_000);
+        open.add(0, 30, 30);
+        assert_eq!(open.stretches[0], [(540, 1_440)]);
+    }
+
+    /// Minute by minute: the wall clock of each says whether the tenant is open.
+    fn slowly(opening: &Opening, zone: Tz, from_minute: i64, to_minute: i64) -> i64 {
+        (from_minute..to_minute)
+            .filter(|minute| {
+                let local = DateTime::from_timestamp(minute * 60, 0).expect("in range").with_timezone(&zone);
+                let of_day = local.hour() * 60 + local.minute();
+                let date = local.date_naive();
+                let day = &opening.stretches[date.weekday().num_days_from_monday() as usize];
+                let open = opening.is_always() || day.iter().any(|(from, to)| (*from..*to).contains(&of_day));
+                open && !opening.holidays.contains(&date)
+            })
+            .count() as i64
+            * 60
+    }
+
+    fn opening() -> impl Strategy<Value = Opening> {
+        let stretch = (0..7_usize, 0..1_440_u32, 1..1_441_u32);
+        let holiday = 0..400_u64;
+        (proptest::collection::vec(stretch, 0..9), proptest::collection::vec(holiday, 0..6)).prop_map(|(days, off)| {
+            let mut opening = Opening::default();
+            days.into_iter().for_each(|(day, from, to)| opening.add(day, from, to));
+            let first = NaiveDate::from_ymd_opt(2024, 1, 1).expect("a date");
+            opening.holidays.extend(off.into_iter().filter_map(|day| first.checked_add_days(Days::new(day))));
+            opening
+        })
+    }
+
+    proptest! {
+        /// Around both clock changes of a year, in zones with whole, half and no changes, north and south.
+        #[test]
+        fn as_a_slow_count_says(
+            opening in opening(), zone in 0..ZONES.len(), around in 0..3_usize, from in 0..8_000_i64, length in 0..9_000_i64,
+        ) {
+            let zone: Tz = ZONES[zone].parse().expect("a zone");
+            // 2024-03-29, 2024-10-01 and 2018-11-01, in minutes: the last one when midnight was skipped in São Paulo.
+            let from = [28_527_840, 28_795_680, 25_684_320][around] + from;
+            let to = from + length;
+            // The calendar begins somewhere before and ends after, as for a batch of spans.
+            let calendar = Calendar::new(&opening, zone, (from - 777) * MINUTE_MS, (to + 555) * MINUTE_MS);
+            let fast = (calendar.before(to * MINUTE_MS) - calendar.before(from * MINUTE_MS)) / 1_000;
+            prop_assert_eq!(fast, slowly(&opening, zone, from, to));
+        }
+    }
+}
