@@ -7,6 +7,7 @@ use chat_api::limits::{Cidr, Rates};
 use chat_api::live::Limits;
 use clap::Args;
 use serde::Deserialize;
+use sql::pg::ServerLimits;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -60,6 +61,21 @@ pub struct ServeArgs {
     /// Open sockets from one address at most [default: 1000]
     #[arg(long, env = "PARLANCE_SOCKETS_PER_IP_MAX", value_name = "N")]
     pub sockets_per_ip_max: Option<usize>,
+    /// Address for the Postgres wire; port 0 takes a free one [default: off]
+    #[arg(long, env = "PARLANCE_PG_LISTEN", value_name = "ADDR")]
+    pub pg_listen: Option<SocketAddr>,
+    /// Certificate chain of the Postgres wire, PEM; needed off this machine
+    #[arg(long, env = "PARLANCE_PG_TLS_CERT", value_name = "FILE")]
+    pub pg_tls_cert: Option<PathBuf>,
+    /// The certificate's private key, PEM
+    #[arg(long, env = "PARLANCE_PG_TLS_KEY", value_name = "FILE")]
+    pub pg_tls_key: Option<PathBuf>,
+    /// Connections over the Postgres wire at most [default: 500]
+    #[arg(long, env = "PARLANCE_PG_CONNECTIONS_MAX", value_name = "N")]
+    pub pg_connections_max: Option<usize>,
+    /// Connections of one tenant over the Postgres wire at most [default: 50]
+    #[arg(long, env = "PARLANCE_PG_CONNECTIONS_PER_TENANT_MAX", value_name = "N")]
+    pub pg_connections_per_tenant_max: Option<usize>,
     /// text or json [default: text]
     #[arg(long, env = "PARLANCE_LOG_FORMAT", value_name = "FORMAT")]
     pub log_format: Option<String>,
@@ -81,6 +97,11 @@ struct File {
     limits: Option<BTreeMap<String, String>>,
     sockets_max: Option<usize>,
     sockets_per_ip_max: Option<usize>,
+    pg_listen: Option<SocketAddr>,
+    pg_tls_cert: Option<PathBuf>,
+    pg_tls_key: Option<PathBuf>,
+    pg_connections_max: Option<usize>,
+    pg_connections_per_tenant_max: Option<usize>,
     log_format: Option<String>,
 }
 
@@ -132,7 +153,17 @@ pub struct Serve {
     pub trusted_proxies: Vec<Cidr>,
     pub rates: Rates,
     pub sockets: Limits,
+    pub pg: Option<Pg>,
     pub log_json: bool,
+}
+
+/// The Postgres wire, if it is on.
+#[derive(Debug, Clone)]
+pub struct Pg {
+    pub listen: SocketAddr,
+    /// Certificate and key.
+    pub tls: Option<(PathBuf, PathBuf)>,
+    pub limits: ServerLimits,
 }
 
 impl ServeArgs {
@@ -150,6 +181,7 @@ impl ServeArgs {
     /// As [`resolve`](Self::resolve).
     pub fn resolve_over(self, rates: Rates) -> anyhow::Result<Serve> {
         let file = File::read(self.store.config.as_deref())?;
+        let pg = self.pg(&file)?;
         let log_json = match self.log_format.or(file.log_format.clone()).as_deref() {
             None | Some("text") => false,
             Some("json") => true,
@@ -180,8 +212,38 @@ impl ServeArgs {
             trusted_proxies: trusted_proxies.collect::<anyhow::Result<_>>()?,
             rates,
             sockets,
+            pg,
             log_json,
         })
+    }
+
+    /// Tokens are passwords here, so they cross a network only under TLS.
+    fn pg(&self, file: &File) -> anyhow::Result<Option<Pg>> {
+        let tls = match (
+            self.pg_tls_cert.clone().or_else(|| file.pg_tls_cert.clone()),
+            self.pg_tls_key.clone().or_else(|| file.pg_tls_key.clone()),
+        ) {
+            (Some(cert), Some(key)) => Some((cert, key)),
+            (None, None) => None,
+            _ => bail!("failed to read pg_tls_cert and pg_tls_key: both are needed, or none"),
+        };
+        let Some(listen) = self.pg_listen.or(file.pg_listen) else {
+            if tls.is_some() {
+                bail!("failed to read pg_tls_cert: there is no pg_listen that it is for");
+            }
+            return Ok(None);
+        };
+        if tls.is_none() && !listen.ip().is_loopback() {
+            bail!("failed to read pg_listen '{listen}': off this machine it needs pg_tls_cert and pg_tls_key");
+        }
+        let defaults = ServerLimits::default();
+        let per_tenant = self.pg_connections_per_tenant_max.or(file.pg_connections_per_tenant_max);
+        let limits = ServerLimits {
+            connections_max: self.pg_connections_max.or(file.pg_connections_max).unwrap_or(defaults.connections_max),
+            connections_per_tenant_max: per_tenant.unwrap_or(defaults.connections_per_tenant_max),
+            ..defaults
+        };
+        Ok(Some(Pg { listen, tls, limits }))
     }
 }
 
@@ -237,6 +299,24 @@ mod tests {
             let error = with_file(wrong, ServeArgs::default()).expect_err(wrong);
             assert!(format!("{error:#}").contains(named), "{error:#}");
         }
+    }
+
+    #[test]
+    fn the_postgres_wire_is_off_and_needs_tls_off_this_machine() {
+        let pg = |text: &str| with_file(text, ServeArgs::default()).map(|settings| settings.pg);
+        assert!(pg("").expect("resolves").is_none());
+        assert!(pg("pg_listen = \"127.0.0.1:5432\"").expect("resolves").is_some());
+        for (wrong, named) in [
+            ("pg_listen = \"0.0.0.0:5432\"", "pg_tls_cert"),
+            ("pg_listen = \"[::]:5432\"", "pg_tls_cert"),
+            ("pg_listen = \"0.0.0.0:5432\"\npg_tls_cert = \"a\"", "pg_tls_key"),
+            ("pg_tls_cert = \"a\"\npg_tls_key = \"b\"", "pg_listen"),
+        ] {
+            let error = pg(wrong).expect_err(wrong);
+            assert!(format!("{error:#}").contains(named), "{error:#}");
+        }
+        let tls = "pg_listen = \"0.0.0.0:5432\"\npg_tls_cert = \"a\"\npg_tls_key = \"b\"";
+        assert!(pg(tls).expect("resolves").is_some());
     }
 
     #[test]

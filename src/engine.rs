@@ -51,12 +51,14 @@ impl Engine {
         store::create_tables(&connection).context("failed to make the state's tables")?;
         sinks::parquet::manifest::create_tables(&connection).context("failed to make the facts' manifest")?;
         let manifest = sinks::parquet::manifest::load(&connection).context("failed to read the facts' manifest")?;
+        let sources =
+            sinks::parquet::sources::manifest::load(&connection).context("failed to read the rows' manifest")?;
         let pool = dir.read_pool();
         let (writer, writer_thread) = Writer::spawn(connection, Box::new(log), ChatDomain::default())
             .context("failed to start the writer's thread")?;
         let keys = Arc::new(PersonKeys::new(pool.clone(), Arc::clone(&key_file)));
         let views = Arc::new(Views::new(pool.clone(), Arc::clone(&keys)));
-        let facts = Arc::new(Facts::open(&dir.path().join("facts"), manifest, writer.clone(), pool.clone())?);
+        let facts = Arc::new(Facts::open(dir.path(), (manifest, sources), writer.clone(), pool.clone())?);
         let stop_facts = CancellationToken::new();
         let facts_thread = Arc::clone(&facts).spawn(stop_facts.clone())?;
         let threads = Mutex::new(Some((writer_thread, facts_thread)));
@@ -68,8 +70,16 @@ impl Engine {
     /// # Errors
     /// When its threads can't be started.
     pub fn reports(&self) -> anyhow::Result<sql::Reports> {
+        self.reports_within(sql::Limits::default())
+    }
+
+    /// The same within other limits.
+    ///
+    /// # Errors
+    /// When its threads can't be started.
+    pub fn reports_within(&self, limits: sql::Limits) -> anyhow::Result<sql::Reports> {
         let tables = Tables::new(Arc::clone(&self.facts), Arc::clone(self.writer.reader()), self.pool.clone());
-        let limits = sql::Limits { temp_dir: Some(self.dir.path().join("tmp")), ..sql::Limits::default() };
+        let limits = sql::Limits { temp_dir: Some(self.dir.path().join("tmp")), ..limits };
         std::fs::create_dir_all(self.dir.path().join("tmp")).context("failed to make the directory for spills")?;
         sql::Reports::new(Arc::new(tables), limits).context("failed to start the report engine")
     }

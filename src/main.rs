@@ -15,6 +15,7 @@ mod demo;
 mod engine;
 mod offline;
 mod output;
+mod pg;
 mod rebuild;
 mod remote;
 mod server;

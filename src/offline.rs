@@ -4,6 +4,7 @@ use crate::cli::{ExportArgs, ImportArgs, SqlArgs, TenantCreateArgs, TokenCreateA
 use crate::engine::Engine;
 use crate::output::{Progress, lines};
 use anyhow::{Context as _, bail};
+use chat_api::auth::scopes::TYPES;
 use chat_api::auth::{passwords, tokens};
 use chat_api::core::command::{AgentDetails, Command, CommandKind, NewAgent};
 use chat_api::core::state::Tenant;
@@ -146,7 +147,7 @@ pub fn duration_ms(text: &str) -> anyhow::Result<i64> {
 /// # Errors
 /// Says what is expected.
 pub fn scope(text: &str) -> anyhow::Result<Scope> {
-    let types = ["PIPES:READ", "DATASOURCES:READ", "DATASOURCES:APPEND"];
+    let types = TYPES;
     let found = types.iter().find_map(|kind| Some((kind, text.strip_prefix(kind)?.strip_prefix(':')?)));
     match found {
         Some((kind, resource)) if !resource.is_empty() => Ok(Scope {
@@ -256,10 +257,9 @@ pub async fn export(args: &ExportArgs) -> anyhow::Result<()> {
 pub async fn sql(args: &SqlArgs) -> anyhow::Result<()> {
     with_engine(&args.place, false, async |engine| {
         let tenant = tenant(engine, &args.tenant)?;
-        let (store, end) = (engine.facts.store(), engine.writer.reader().end());
+        let end = engine.writer.reader().end();
         // A server answers 503 after a second; whoever types a command can wait for the facts to catch up.
-        store.wait_for(end, std::time::Duration::from_secs(600)).await?;
-        store.wait_for_usage(end, std::time::Duration::from_secs(600)).await?;
+        engine.facts.wait_for(end, std::time::Duration::from_secs(600)).await?;
         let reports = engine.reports()?;
         let (id, now_ms) = (tenant.id.to_string(), Timestamp::now().0);
         let caller = sql::Caller { tenant: id, time_zone: tenant.time_zone, now_ms, filters: sql::RowFilters::new() };

@@ -46,7 +46,9 @@ fn drop_facts(settings: &Store) -> anyhow::Result<()> {
     let (connection, _log) = dir.open_database()?;
     manifest::create_tables(&connection)?;
     manifest::reset(&connection)?;
-    sinks::parquet::sink::reset_dir(&dir.path().join("facts"))?;
+    for views in ["facts", "sources"] {
+        sinks::parquet::sink::reset_dir(&dir.path().join(views))?;
+    }
     Ok(())
 }
 

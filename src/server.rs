@@ -2,6 +2,7 @@
 
 use crate::config::{Serve, ServeArgs};
 use crate::engine::Engine;
+use crate::pg::PgDoor;
 use crate::rebuild::{self, View};
 use crate::verify::{self, Findings};
 use crate::wiring::{jobs, mail::StateOutbox};
@@ -28,6 +29,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sinks::smtp::{MailConfig, Mailer, Outbox, RecipientRate, SystemClock};
 use socket2::SockRef;
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -55,7 +57,13 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
         tracing::warn!(%error, "failed to raise the limit of open files; sockets may be refused");
     }
     let mut server = Server::start(settings).await?;
-    println!("parlance is at http://{}", server.address);
+    let pg = server.app.config.pg_address.as_ref().map(|address| format!("\nthe Postgres wire is at {address}"));
+    // Whoever started it may read one line and no more; that is no reason to end.
+    if let Err(error) =
+        writeln!(std::io::stdout(), "parlance is at http://{}{}", server.address, pg.unwrap_or_default())
+    {
+        tracing::debug!(%error, "nobody reads where the server is");
+    }
     let outcome = tokio::select! {
         outcome = wait_for_signal() => outcome,
         error = server.failure() => Err(error),
@@ -119,6 +127,10 @@ impl Server {
         let listener = TcpListener::bind(settings.listen).await;
         let listener = listener.with_context(|| format!("failed to listen on {}", settings.listen))?;
         let address = listener.local_addr()?;
+        let pg = match &settings.pg {
+            Some(pg) => Some(PgDoor::open(pg).await?),
+            None => None,
+        };
         let engine = Arc::new(Engine::open(&settings.store, true)?);
         let public_url = settings.public_url.clone().unwrap_or_else(|| format!("http://{address}"));
         let stop_http = CancellationToken::new();
@@ -136,7 +148,7 @@ impl Server {
                 request_time_max: REQUEST_TIME_MAX,
                 trusted_proxies: settings.trusted_proxies.clone(),
                 http_address: Some(address.to_string()),
-                pg_address: None,
+                pg_address: pg.as_ref().map(|pg| pg.address.to_string()),
                 flight_address: None,
             },
             writer: engine.writer.clone(),
@@ -168,6 +180,9 @@ impl Server {
         let own = Own { engine: Arc::clone(&engine), app: Arc::clone(&app), metrics };
         let routes = routes().around(|router| router.layer(Extension(own)));
         let router = chat_api::http::router_with(Arc::clone(&app), routes, pages);
+        if let Some(pg) = pg {
+            tasks.spawn(pg.serve(Arc::clone(&app), stop_http.clone(), set_up));
+        }
         let (stop, live) = (stop_http.clone(), stop_live.clone());
         tasks.spawn(async move {
             let service = router.into_make_service_with_connect_info::<SocketAddr>();
@@ -340,10 +355,10 @@ async fn operator_verify(Extension(own): Extension<Own>, headers: HeaderMap) -> 
     }
     let engine = own.engine;
     let checked = tokio::task::spawn_blocking(move || {
-        let store = engine.facts.store();
+        let facts = Arc::clone(&engine.facts);
         let mut outcome = Err(anyhow::anyhow!("nothing was checked"));
         engine.pool.read(|connection| {
-            outcome = verify::check(connection, || Ok(store.verify()?), |_| {});
+            outcome = verify::check(connection, || Ok(facts.verify()?), |_| {});
             Ok(())
         })?;
         outcome

@@ -5,6 +5,7 @@
 
 use crate::config::StoreArgs;
 use crate::output::Progress;
+use crate::wiring::facts::verify_offline;
 use anyhow::{Context as _, bail};
 use chat_api::domain::ChatDomain;
 use chat_api::store::{self, hash};
@@ -13,7 +14,7 @@ use ingest::log::Offset;
 use ingest::sqlite::{DataDir, log};
 use ingest::writer::Domain as _;
 use rusqlite::Connection;
-use sinks::parquet::{FactConfig, FactStore, Verified, manifest};
+use sinks::parquet::{Verified, manifest};
 use std::collections::HashMap;
 use std::process::ExitCode;
 
@@ -42,10 +43,7 @@ pub fn run(place: &StoreArgs) -> anyhow::Result<ExitCode> {
         store::create_tables(&connection)?;
         manifest::create_tables(&connection)?;
         let mut progress = Progress::new("events");
-        let facts = || {
-            let manifest = manifest::load(&connection)?;
-            Ok(FactStore::open(&dir.path().join("facts"), manifest, FactConfig::default())?.verify()?)
-        };
+        let facts = || verify_offline(dir.path(), &connection);
         let findings = check(&connection, facts, |done| progress.at(done));
         progress.finish();
         findings
@@ -72,10 +70,10 @@ pub fn check(
     facts: impl FnOnce() -> anyhow::Result<Verified>,
     mut progress: impl FnMut(u64),
 ) -> anyhow::Result<Findings> {
-    connection.execute_batch("BEGIN")?;
-    let findings = check_snapshot(connection, &mut progress);
-    connection.execute_batch("ROLLBACK")?;
-    let (events, state_hash) = findings?;
+    // Readers of a pool are in a transaction already.
+    let snapshot = connection.is_autocommit().then(|| connection.unchecked_transaction()).transpose()?;
+    let (events, state_hash) = check_snapshot(connection, &mut progress)?;
+    drop(snapshot);
     Ok(Findings { events, files: facts()?.files, state_hash })
 }
 

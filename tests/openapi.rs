@@ -147,7 +147,8 @@ async fn nothing_behind_a_credential_is_open() {
             }
             let method: Method = method.to_uppercase().parse().expect("a method");
             let id = path.replace("{name}", "usage.json").replace(['{', '}'], "");
-            let refused = if path.starts_with("/v0/") { 403 } else { 401 };
+            // Tinybird's routes, also the one that isn't under /v0, refuse as Tinybird does.
+            let refused = if path.starts_with("/v0/") || path == "/v1/workspace" { 403 } else { 401 };
             let place = format!("{method} {path}");
             for token in ["", "nonsense", "wst_nonsense"] {
                 let (status, answer) = server.call(method.clone(), &id, token, None).await;

@@ -12,6 +12,8 @@ use support::{Server, Tenant, http_client};
 
 /// verdin doesn't name what it needs.
 const PYPI: &str = "verdin==0.5.3 requests==2.34.2";
+/// `tb`.
+const TB: &str = "tinybird==5.0.2";
 const NPM: [&str; 3] = ["@tinybirdco/sdk@0.0.84", "@chronark/zod-bird@1.0.0", "zod@4.1.12"];
 /// Everything, in one row.
 const TOTAL: &str = "granularity=total&date_from=2020-01-01&date_to=2100-01-01";
@@ -195,4 +197,58 @@ async fn the_npm_clients_read_by_changing_the_host() {
     let mut client = Command::new("node");
     client.arg(at).args([&server.base, &acme.report_token, &acme.token]);
     assert_eq!(run(&mut client, "the npm clients and the server disagree").trim(), "ok");
+}
+
+/// A token that may make data sources and read them.
+async fn writer(server: &Server, tenant: &Tenant) -> String {
+    token(server, tenant, json!([{ "type": "DATASOURCES:CREATE" }, { "type": "DATASOURCES:READ" }])).await
+}
+
+#[tokio::test]
+async fn verdin_writes_by_changing_the_host() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let server = Server::start(dir.path(), &[]);
+    let acme = tenant(&server, "Acme").await;
+    let mut client = Command::new(python::environment(PYPI).join("bin/python"));
+    client.arg("-I").arg(script("verdin_writes.py")).args([&server.base, &writer(&server, &acme).await]);
+    assert_eq!(run(&mut client, "verdin and the server disagree").lines().last(), Some("ok"));
+}
+
+#[tokio::test]
+async fn the_npm_clients_write_by_changing_the_host() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let server = Server::start(dir.path(), &[]);
+    let acme = tenant(&server, "Acme").await;
+    let at = node_modules().join("npm_writes.mjs");
+    std::fs::copy(script("npm_writes.mjs"), &at).expect("copied");
+    let mut client = Command::new("node");
+    client.arg(at).args([&server.base, &writer(&server, &acme).await]);
+    assert_eq!(run(&mut client, "the npm clients and the server disagree").trim(), "ok");
+}
+
+#[tokio::test]
+async fn tb_reads_by_changing_the_host() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let server = Server::start(&dir.path().join("data"), &[]);
+    let acme = tenant(&server, "Acme").await;
+    let bin = python::environment(TB).join("bin");
+    // It keeps a file of what it was told in the directory it is called in.
+    let home = dir.path().join("home");
+    std::fs::create_dir(&home).expect("made");
+    let tb = |arguments: &[&str]| {
+        let mut tb = Command::new(bin.join("tb"));
+        tb.current_dir(&home).env("HOME", &home).env("TB_VERSION_WARNING", "0").env_remove("TB_TOKEN");
+        tb.args(["--cloud", "--host", &server.base, "--token", &acme.report_token]).args(arguments);
+        run(&mut tb, "tb and the server disagree")
+    };
+    let rows = tb(&["--output", "json", "sql", "SELECT author_type, count(*) AS n FROM messages GROUP BY 1;"]);
+    let rows: Value = serde_json::from_str(&rows).expect("JSON");
+    assert_eq!(rows["data"], json!([{ "author_type": "visitor", "n": 1 }]));
+    let csv = tb(&["--output", "csv", "sql", "SELECT 1 AS n, 'a' AS t"]);
+    assert_eq!(csv.trim(), "\"n\",\"t\"\n1,\"a\"");
+    let period = ["--granularity", "total", "--date_from", "2020-01-01", "--date_to", "2100-01-01"];
+    let shown = tb(&[&["endpoint", "data", "usage"], &period[..]].concat());
+    assert!(shown.contains("Pipe: usage") && shown.contains("messages_visitor"), "{shown}");
+    let whose: Value = serde_json::from_slice(&std::fs::read(home.join(".tinyb")).expect("its file")).expect("JSON");
+    assert_eq!((&whose["id"], &whose["name"]), (&json!(acme.id), &json!("Acme")));
 }

@@ -94,9 +94,11 @@ impl Domain for ChatDomain {
     }
 
     fn committed(&mut self) {
+        // Few and large; they are read again when one is published.
+        self.state.pipes.clear();
         let state = &self.state;
         let people = state.conversations.len() + state.visitors.len() + state.files.len();
-        let words = state.tags.len() + state.canned_responses.len();
+        let words = state.tags.len() + state.canned_responses.len() + state.data_sources.len();
         let cached = people + words + state.requests.len() + state.mails.len();
         if cached > CACHED_ENTITIES_MAX {
             self.state = State::default();

@@ -4,6 +4,7 @@
 //! - [`store`]: state as SQLite rows. [`domain`]: core and store as the writer's state machine.
 //! - [`app`]: what every route shares. [`http`]: the routes. [`auth`]: who is calling. [`view`]: what is shown.
 //! - [`activity`]: what widgets did lately. [`live`]: sockets and the hub that feeds them from the log.
+//! - [`sources`]: rows on their way into a tenant's own tables.
 //! - [`presence`]: who is there, and what follows when they are gone. [`timers`]: what happens by itself.
 //! - [`files`]: the bytes of what was sent. [`erasure`]: forgetting a person. [`import`]: transcripts in and out. [`limits`]: how often somebody may call, and
 //!   from where.
@@ -20,6 +21,7 @@ pub mod import;
 pub mod limits;
 pub mod live;
 pub mod presence;
+pub mod sources;
 pub mod store;
 pub mod timers;
 pub mod view;

@@ -122,6 +122,10 @@ ids! {
     ChallengeId = "challenge";
     /// A file of a conversation.
     FileId = "file";
+    /// A data source of a tenant.
+    DataSourceId = "data source";
+    /// An endpoint of a tenant.
+    PipeId = "pipe";
 }
 
 impl From<VisitorId> for PersonId {

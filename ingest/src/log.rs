@@ -48,7 +48,7 @@ pub trait LogReader: Send + Sync {
     /// One past the last committed offset; 0 for an empty log.
     fn end(&self) -> Offset;
 
-    /// Up to `max` committed records from `from` on; empty exactly when `from` is at or past the end.
+    /// Up to `max` committed records from `from` on, fewer when they are large; empty exactly when `from` is at or past the end.
     ///
     /// # Errors
     /// `Damaged` names the offset whose bytes can't be trusted; `Gap` a missing one. Neither goes away by itself.

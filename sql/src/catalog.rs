@@ -1,5 +1,5 @@
 //! The port through which the engine sees facts, and the catalog of one call.
-//! [`TenantTables`] is implemented by the owner of the facts; [`CallCatalog`] holds the caller's tables and no
+//! [`TenantTables`] is implemented by the owner of the facts, and says what tables a tenant has; [`CallCatalog`] holds the caller's tables and no
 //! others, and takes a table's snapshot only when a statement names it.
 
 use std::collections::HashMap;
@@ -43,6 +43,9 @@ pub struct NewestBy {
     pub key: &'static str,
     /// An `Int64` column; of equal versions the first read stays.
     pub version: &'static str,
+    /// Columns that all versions of a row have alike, `key` among them: what is asked of these is asked before versions are
+    /// compared, and the rest isn't read.
+    pub fixed: &'static [&'static str],
 }
 
 /// A tenant's table at one moment: the union of files and rows not yet flushed.
@@ -78,11 +81,11 @@ impl std::fmt::Debug for SnapshotGuard {
     }
 }
 
-/// A table's name and columns: the same for every tenant.
+/// A table's name and columns: one that ships, or one of a tenant's own.
 #[derive(Debug, Clone)]
 pub struct TableDef {
     /// Lower case.
-    pub name: &'static str,
+    pub name: Arc<str>,
     /// As in [`TableSnapshot::schema`].
     pub schema: SchemaRef,
 }
@@ -109,8 +112,9 @@ pub struct NotFresh {
 /// The tables of every tenant. Implementations are called on the engine's own threads.
 #[async_trait]
 pub trait TenantTables: Send + Sync + 'static {
-    /// What tables there are. Cheap; called for every query.
-    fn tables(&self) -> Vec<TableDef>;
+    /// What tables there are for a tenant: those that ship, and its own. Cheap; called for every query, after
+    /// [`TenantTables::wait_fresh`]. Another tenant's own are not among them.
+    fn tables(&self, tenant: &str) -> Vec<TableDef>;
 
     /// One tenant's rows of one table of [`TenantTables::tables`]: that tenant's and nobody else's.
     /// Synchronous, may read SQLite; runs where blocking is allowed. Files it names must stay readable for as
@@ -129,22 +133,38 @@ pub trait TenantTables: Send + Sync + 'static {
     /// Waits until the facts hold every event that was acknowledged before this call, at most one second.
     /// # Errors  [`NotFresh`] after that second.
     async fn wait_fresh(&self) -> Result<(), NotFresh>;
+
+    /// What a tenant's rows are a function of: a number that has changed whenever one of them has, for who has waited
+    /// ([`TenantTables::wait_fresh`]). `None` when it isn't known; then no answer is kept.
+    fn version(&self, tenant: &str) -> Option<u64>;
 }
 
-/// Everything one call can name: one catalog, one schema, the caller's tables with the rows the caller may see.
+/// Everything one call can name: one catalog, the caller's tables with the rows the caller may see in one schema, and
+/// whatever schemas the call brings.
 pub(crate) struct CallCatalog {
-    tables: HashMap<&'static str, Arc<TenantTable>>,
+    tables: HashMap<Arc<str>, Arc<TenantTable>>,
+    /// Schemas besides [`SCHEMA`], made for this call.
+    extra: Vec<(&'static str, Arc<dyn SchemaProvider>)>,
     /// Bound once there is a session that knows the functions; until then no table opens.
     filters: OnceLock<HashMap<String, Expr>>,
 }
 
 impl CallCatalog {
     pub(crate) fn new(source: &Arc<dyn TenantTables>, tenant: &Arc<str>) -> Arc<Self> {
-        let tables = source.tables().into_iter().map(|def| {
-            let table = TenantTable::new(def.clone(), Arc::clone(tenant), Arc::clone(source));
-            (def.name, Arc::new(table))
+        Self::with(source, tenant, Vec::new())
+    }
+
+    /// The same, with more schemas.
+    pub(crate) fn with(
+        source: &Arc<dyn TenantTables>,
+        tenant: &Arc<str>,
+        extra: Vec<(&'static str, Arc<dyn SchemaProvider>)>,
+    ) -> Arc<Self> {
+        let tables = source.tables(tenant).into_iter().map(|def| {
+            let name = Arc::clone(&def.name);
+            (name, Arc::new(TenantTable::new(def, Arc::clone(tenant), Arc::clone(source))))
         });
-        Arc::new(Self { tables: tables.collect(), filters: OnceLock::new() })
+        Arc::new(Self { tables: tables.collect(), extra, filters: OnceLock::new() })
     }
 
     /// The catalog list for the session of the call.
@@ -175,7 +195,7 @@ impl std::fmt::Debug for CallCatalog {
 #[async_trait]
 impl SchemaProvider for CallCatalog {
     fn table_names(&self) -> Vec<String> {
-        let mut names: Vec<String> = self.tables.keys().map(|n| (*n).to_owned()).collect();
+        let mut names: Vec<String> = self.tables.keys().map(|n| n.to_string()).collect();
         names.sort();
         names
     }
@@ -201,11 +221,14 @@ struct OneSchema(Arc<CallCatalog>);
 
 impl CatalogProvider for OneSchema {
     fn schema_names(&self) -> Vec<String> {
-        vec![SCHEMA.to_owned()]
+        std::iter::once(SCHEMA).chain(self.0.extra.iter().map(|(name, _)| *name)).map(str::to_owned).collect()
     }
 
     fn schema(&self, name: &str) -> Option<Arc<dyn SchemaProvider>> {
-        (name == SCHEMA).then(|| Arc::clone(&self.0) as Arc<dyn SchemaProvider>)
+        if name == SCHEMA {
+            return Some(Arc::clone(&self.0) as Arc<dyn SchemaProvider>);
+        }
+        self.0.extra.iter().find(|(known, _)| *known == name).map(|(_, schema)| Arc::clone(schema))
     }
 }
 

@@ -77,6 +77,17 @@ pub struct LoadError {
     message: String,
 }
 
+impl LoadError {
+    pub(crate) fn new(name: &str, message: String) -> Self {
+        Self { name: name.to_owned(), message }
+    }
+
+    /// What is wrong.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+}
+
 pub(crate) struct Endpoint {
     template: Template,
     pub(crate) description: EndpointDescription,
@@ -115,6 +126,14 @@ pub(crate) fn load(name: &str, text: &str) -> Result<Endpoint, LoadError> {
     if !node.endpoint {
         return Err(fail("`TYPE endpoint` is missing".to_owned()));
     }
+    let description = [file.description.as_str(), node.description.as_str()];
+    let description = description.into_iter().find(|d| !d.is_empty()).unwrap_or_default();
+    load_node(name, name, description, node)
+}
+
+/// Reads a node of the file `name`.
+pub(crate) fn load_node(name: &str, as_name: &str, description: &str, node: &Node) -> Result<Endpoint, LoadError> {
+    let fail = |message: String| LoadError { name: name.to_owned(), message };
     let template = read_template(node).map_err(fail)?;
     if let Some(reserved) = template.declared.iter().find(|d| RESERVED_PARAMETERS.contains(&d.name.as_str())) {
         return Err(fail(format!("the parameter `{}` is reserved", reserved.name)));
@@ -142,10 +161,9 @@ pub(crate) fn load(name: &str, text: &str) -> Result<Endpoint, LoadError> {
             allowed: Vec::new(),
         });
     }
-    let description = [file.description.as_str(), node.description.as_str()];
     let description = EndpointDescription {
-        name: name.to_owned(),
-        description: description.into_iter().find(|d| !d.is_empty()).unwrap_or_default().to_owned(),
+        name: as_name.to_owned(),
+        description: description.to_owned(),
         parameters,
         sql: node.sql.clone(),
     };
@@ -194,8 +212,8 @@ fn zone_of(caller: &Caller, values: &BTreeMap<String, Vec<String>>) -> Result<Tz
     }
 }
 
-/// `date_from` (inclusive) and `date_to` (exclusive). Without `date_to` the period ends just after now, so that what
-/// was posted in this very millisecond counts.
+/// `date_from` (inclusive) and `date_to` (exclusive). Without `date_to` the period ends with the minute that is
+/// now: what was posted in this very millisecond counts, and who asks again within the minute asks the same.
 fn period(
     caller: &Caller,
     values: &BTreeMap<String, Vec<String>>,
@@ -208,8 +226,9 @@ fn period(
             QueryError::parameter(name, expected)
         }),
     };
-    let now = DateTime::from_timestamp_millis(caller.now_ms).ok_or(QueryError::Internal)?;
-    let to = read("date_to")?.unwrap_or(now + Duration::milliseconds(1));
+    let minute_end = caller.now_ms.div_euclid(60_000).saturating_add(1).saturating_mul(60_000);
+    let minute_end = DateTime::from_timestamp_millis(minute_end).ok_or(QueryError::Internal)?;
+    let to = read("date_to")?.unwrap_or(minute_end);
     let from = read("date_from")?.unwrap_or_else(|| to - Duration::days(zone::DEFAULT_DAYS));
     if from > to && given(values, "date_to").is_some() {
         return Err(QueryError::parameter("date_to", "is before `date_from`"));

@@ -13,21 +13,27 @@ use arrow::record_batch::RecordBatch;
 use chrono::DateTime;
 use datafusion::error::DataFusionError;
 use datafusion::execution::session_state::SessionState;
+use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
+use datafusion::sql::parser::Statement;
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use tokio::runtime::{Builder, Runtime};
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::answers::Key;
 use crate::catalog::{CallCatalog, TableDef, TenantTables};
 use crate::endpoints::{EndpointDescription, Endpoints, LoadError};
 use crate::error::{QueryError, from_datafusion};
 use crate::format::{self, Format};
 use crate::gate::{self, Passed};
 use crate::hours::Clock;
+use crate::observed::{self, Observed, WithObserved};
+use crate::own::OwnPipe;
+use crate::pg::{Described, Job, Prepared, Types};
 use crate::tenants::{Slot, Tenants};
 use crate::watch::{self, Watch};
-use crate::{measure, session, template};
+use crate::{measure, names, session, template};
 
 /// Parsing and planning are recursive; [`gate::OPERATORS_MAX`] operators need well under a tenth of this.
 const STACK_BYTES: usize = 16 * 1024 * 1024;
@@ -55,6 +61,8 @@ pub struct Limits {
     pub result_rows: usize,
     /// Bytes of a result in memory, about those of its text (413).
     pub result_bytes: usize,
+    /// Bytes of answers that are kept for a tenant that asks the same again; 0 keeps none.
+    pub kept_bytes_per_tenant: usize,
 }
 
 impl Default for Limits {
@@ -70,6 +78,7 @@ impl Default for Limits {
             temp_dir: None,
             result_rows: 100_000,
             result_bytes: 64 * 1024 * 1024,
+            kept_bytes_per_tenant: 4 * 1024 * 1024,
         }
     }
 }
@@ -117,6 +126,20 @@ pub struct QueryResult {
 }
 
 impl QueryResult {
+    fn empty(schema: SchemaRef) -> Self {
+        Self {
+            schema,
+            batches: Vec::new(),
+            rows: 0,
+            rows_before_limit_at_least: 0,
+            elapsed: Duration::ZERO,
+            rows_read: 0,
+            bytes_read: 0,
+            bytes: 0,
+            format: None,
+        }
+    }
+
     /// The answer as Tinybird's JSON. Takes milliseconds a megabyte: [`Reports::encode`] does it off the caller's thread.
     /// # Errors  `Internal` for a value that cannot be shown.
     pub fn to_json(&self) -> Result<Vec<u8>, QueryError> {
@@ -146,12 +169,38 @@ struct Inner {
     limits: Limits,
     endpoints: Endpoints,
     tenants: Tenants,
+    observed: Arc<Observed>,
 }
 
 /// What to run: read on the engine's threads, since reading is recursive too.
 enum Work {
     Sql(String),
-    Endpoint { name: String, params: Params, over: Option<String> },
+    Endpoint {
+        name: String,
+        params: Params,
+        over: Option<String>,
+    },
+    Own {
+        pipe: Arc<OwnPipe>,
+        params: Params,
+        over: Option<String>,
+    },
+    /// Plans it, and runs nothing.
+    Try(Arc<OwnPipe>),
+    /// A statement of the Postgres wire.
+    Wire(Job),
+}
+
+impl Work {
+    /// What the call is listed under; a trial isn't.
+    fn endpoint(&self) -> Option<&str> {
+        match self {
+            Self::Sql(_) | Self::Wire(_) => Some(observed::QUERY),
+            Self::Endpoint { name, .. } => Some(name),
+            Self::Own { pipe, .. } => Some(pipe.name()),
+            Self::Try(_) => None,
+        }
+    }
 }
 
 impl Reports {
@@ -166,7 +215,9 @@ impl Reports {
             .on_thread_start(lower_priority)
             .enable_all()
             .build()?;
-        let inner = Arc::new(Inner { tables, tenants: Tenants::new(limits.clone()), limits, endpoints });
+        let observed = Arc::new(Observed::default());
+        let tables = Arc::new(WithObserved { tables, observed: Arc::clone(&observed) });
+        let inner = Arc::new(Inner { tables, tenants: Tenants::new(limits.clone()), limits, endpoints, observed });
         Ok(Self { inner, runtime: Some(runtime) })
     }
 
@@ -196,6 +247,65 @@ impl Reports {
         self.run(caller.clone(), work).await
     }
 
+    /// Calls a tenant's own endpoint; with `over`, a SELECT over its result, `_`.
+    /// # Errors  See [`QueryError`].
+    pub async fn own(
+        &self,
+        caller: &Caller,
+        pipe: Arc<OwnPipe>,
+        params: &Params,
+        over: Option<String>,
+    ) -> Result<QueryResult, QueryError> {
+        self.run(caller.clone(), Work::Own { pipe, params: params.clone(), over }).await
+    }
+
+    /// Whether an endpoint that is to be published can be planned over the caller's tables, with its defaults, and with
+    /// something for each parameter that has none. Gives the tables it names.
+    /// # Errors  What is wrong with it.
+    pub async fn try_own(&self, caller: &Caller, pipe: Arc<OwnPipe>) -> Result<Vec<String>, QueryError> {
+        let (probe, asker) = (Arc::clone(&pipe), caller.clone());
+        let tables = self.spawn(async move { Ok(probe.statement(&asker, &probe.sample())?.tables) }).await;
+        match tables {
+            // It refuses the values it was tried with; what it reads with others is seen when it's called.
+            Err(QueryError::Refused { .. }) => Ok(Vec::new()),
+            tables => {
+                let tables = tables?;
+                self.run(caller.clone(), Work::Try(pipe)).await?;
+                Ok(tables)
+            }
+        }
+    }
+
+    /// Runs a statement of the Postgres wire. Dropping the future stops it.
+    pub(crate) async fn wire(&self, caller: &Caller, job: Job) -> Result<QueryResult, QueryError> {
+        self.run(caller.clone(), Work::Wire(job)).await
+    }
+
+    /// The parameters and columns of a statement of the Postgres wire. `types` are those the client knows. Takes the
+    /// tenant's turn, as running does.
+    pub(crate) async fn describe(&self, caller: &Caller, job: Job, types: Types) -> Result<Described, QueryError> {
+        let limit = self.inner.limits.time;
+        let (inner, caller) = (Arc::clone(&self.inner), caller.clone());
+        let slot = inner.tenants.slot(&caller.tenant)?;
+        let place = slot.place()?;
+        let described = self.spawn(async move {
+            let (_place, turns) = (place, Arc::clone(&slot));
+            let _turn = turns.turn().await?;
+            let tables = inner.tables.tables(&caller.tenant);
+            let plan = move |job: Job, statement: Statement| -> BoxFuture<'static, Result<LogicalPlan, QueryError>> {
+                let (inner, slot, caller) = (Arc::clone(&inner), Arc::clone(&slot), caller.clone());
+                Box::pin(async move {
+                    let state = inner.session(&caller, &slot, &inner.catalog(&caller, Some(&job))?)?;
+                    let plan = state.statement_to_plan(statement).await.map_err(|e| inner.error(&e))?;
+                    gate::verify(&plan).map_err(|e| inner.error(&e))?;
+                    Ok(plan)
+                })
+            };
+            job.describe(&tables, types, &plan).await
+        });
+        tokio::time::timeout(limit, described).await.unwrap_or(Err(QueryError::TimedOut { seconds: limit.as_secs() }))
+    }
+
     /// The tables that a statement names, for a route to check scopes before it runs the statement. Without
     /// duplicates, sorted; a name that is no table is among them.
     /// # Errors  As [`Reports::query`] for a statement that may not run at all.
@@ -212,6 +322,7 @@ impl Reports {
         let filters = RowFilters::from([(table.to_owned(), vec![condition.clone()])]);
         self.spawn(async move {
             gate::condition(&condition)?;
+            inner.tables.wait_fresh().await?;
             let slot = inner.tenants.slot(&tenant)?;
             let catalog = CallCatalog::new(&inner.tables, &tenant);
             let clock = Clock::new(&inner.tables, &tenant, "UTC");
@@ -234,9 +345,17 @@ impl Reports {
         self.encode(result, Format::Json).await
     }
 
-    /// Every table and its columns.
-    pub fn tables(&self) -> Vec<TableDef> {
-        self.inner.tables.tables()
+    /// The tables that every tenant has.
+    pub fn shipped_tables(&self) -> Vec<TableDef> {
+        // Nobody's own tables.
+        self.inner.tables.tables("")
+    }
+
+    /// A tenant's tables and their columns, as of the newest acknowledged event.
+    /// # Errors  `NotFresh`.
+    pub async fn tables(&self, tenant: &str) -> Result<Vec<TableDef>, QueryError> {
+        self.inner.tables.wait_fresh().await?;
+        Ok(self.inner.tables.tables(tenant))
     }
 
     /// Every endpoint, by name.
@@ -247,27 +366,38 @@ impl Reports {
     /// Boxed here, so that this crate alone compiles the planner's futures and not every crate that awaits one.
     fn run(&self, caller: Caller, work: Work) -> BoxFuture<'_, Result<QueryResult, QueryError>> {
         let started = Instant::now();
+        let (tenant, at_ms, endpoint) = (caller.tenant.clone(), caller.now_ms, work.endpoint().map(str::to_owned));
+        Box::pin(async move {
+            let outcome = self.attempt(caller, work, started).await;
+            // A name that is nobody's is no endpoint's call.
+            if let Some(endpoint) = endpoint.filter(|_| !matches!(outcome, Err(QueryError::NoEndpoint(_)))) {
+                self.inner.observed.note((&tenant, at_ms), &endpoint, started.elapsed(), &outcome);
+            }
+            outcome.map(|(result, _)| result)
+        })
+    }
+
+    /// The answer, and whether it was remembered.
+    async fn attempt(&self, caller: Caller, work: Work, started: Instant) -> Result<(QueryResult, bool), QueryError> {
         let limit = self.inner.limits.time;
         let timed_out = move || QueryError::TimedOut { seconds: limit.as_secs() };
         let inner = Arc::clone(&self.inner);
-        Box::pin(async move {
-            let slot = inner.tenants.slot(&caller.tenant)?;
-            // Taken on the caller's side, so that a full queue is refused at once; moved into the task, so that it is
-            // given back only when the work has really stopped.
-            let place = slot.place()?;
-            let watch = Watch::default();
-            let _waiting = watch.waiting();
-            let task = self.spawn(async move {
-                let run = async {
-                    let _turn = slot.turn().await?;
-                    inner.work(&caller, work, &slot, &watch, started).await
-                };
-                let result = tokio::time::timeout(limit, run).await;
-                drop(place);
-                result.unwrap_or_else(|_| Err(timed_out()))
-            });
-            tokio::time::timeout(limit + GRACE, task).await.unwrap_or_else(|_| Err(timed_out()))
-        })
+        let slot = inner.tenants.slot(&caller.tenant)?;
+        // Taken on the caller's side, so that a full queue is refused at once; moved into the task, so that it is
+        // given back only when the work has really stopped.
+        let place = slot.place()?;
+        let watch = Watch::default();
+        let _waiting = watch.waiting();
+        let task = self.spawn(async move {
+            let run = async {
+                let _turn = slot.turn().await?;
+                inner.work(&caller, work, &slot, &watch, started).await
+            };
+            let result = tokio::time::timeout(limit, run).await;
+            drop(place);
+            result.unwrap_or_else(|_| Err(timed_out()))
+        });
+        tokio::time::timeout(limit + GRACE, task).await.unwrap_or_else(|_| Err(timed_out()))
     }
 
     /// Runs on the engine's threads; dropping the returned future aborts it at its next pause.
@@ -297,6 +427,21 @@ impl Drop for Reports {
     }
 }
 
+/// The answer of a statement that needs no plan.
+fn no_rows(schema: SchemaRef, started: Instant) -> QueryResult {
+    QueryResult {
+        schema,
+        batches: Vec::new(),
+        rows: 0,
+        rows_before_limit_at_least: 0,
+        elapsed: started.elapsed(),
+        rows_read: 0,
+        bytes_read: 0,
+        bytes: 0,
+        format: None,
+    }
+}
+
 /// Writers and sockets go first. Best effort: a report at normal priority is still a report.
 fn lower_priority() {
     use thread_priority::{ThreadPriority, ThreadPriorityValue, set_current_thread_priority};
@@ -318,9 +463,26 @@ impl Inner {
         slot: &Slot,
         watch: &Watch,
         started: Instant,
-    ) -> Result<QueryResult, QueryError> {
-        let passed = match work {
+    ) -> Result<(QueryResult, bool), QueryError> {
+        let mut wire = None;
+        let run = !matches!(work, Work::Try(_));
+        let mut passed = match work {
             Work::Sql(sql) => gate::read(&sql)?,
+            Work::Own { pipe, params, over } => {
+                let passed = pipe.statement(caller, &params)?;
+                match over {
+                    Some(sql) => passed.under(&sql)?,
+                    None => passed,
+                }
+            }
+            Work::Wire(job) => match job.prepare(&self.tables.tables(&caller.tenant))? {
+                Prepared::Plan(passed) => {
+                    wire = Some(job);
+                    *passed
+                }
+                Prepared::NoRows(schema) => return Ok((no_rows(schema, started), false)),
+            },
+            Work::Try(pipe) => pipe.statement(caller, &pipe.sample())?,
             Work::Endpoint { name, params, over } => {
                 let passed = self.read_endpoint(caller, &name, &params)?;
                 match over {
@@ -331,21 +493,49 @@ impl Inner {
         };
         let format = passed.format.as_deref().map(Format::parse).transpose()?;
         if !passed.tables.is_empty() {
-            let known = self.tables.tables();
-            if let Some(unknown) = passed.tables.iter().find(|t| known.iter().all(|k| k.name != t.as_str())) {
+            // First: the newest event may have made the table.
+            self.tables.wait_fresh().await?;
+            let known = self.tables.tables(&caller.tenant);
+            if let Some(unknown) = passed.tables.iter().find(|t| known.iter().all(|k| &*k.name != t.as_str())) {
                 return Err(QueryError::NoTable(unknown.clone()));
             }
-            self.tables.wait_fresh().await?;
+            let named = known.iter().filter(|k| passed.tables.iter().any(|t| *k.name == **t));
+            names::keep(&mut passed.statement, named.map(|k| &k.schema));
         }
-        let tenant: Arc<str> = Arc::from(caller.tenant.as_str());
-        let now = DateTime::from_timestamp_millis(caller.now_ms).ok_or(QueryError::Internal)?;
-        let runtime = Arc::clone(&slot.runtime);
-        let catalog = CallCatalog::new(&self.tables, &tenant);
-        let clock = Clock::new(&self.tables, &tenant, &caller.time_zone);
-        let state = session::state(&catalog, runtime, self.limits.threads.max(1), now, clock);
-        catalog.open(&state, &caller.filters)?;
+        // After the wait: whatever was acknowledged before the call has its part in the version.
+        let version = self.tables.version(&caller.tenant).filter(|_| run && wire.is_none());
+        let key = version.and_then(|version| Some((Key::of(caller, &passed)?, version)));
+        if let Some(answer) = key.as_ref().and_then(|(key, version)| slot.answers.get(key, *version)) {
+            return Ok((QueryResult { format, elapsed: started.elapsed(), ..answer }, true));
+        }
+        let catalog = self.catalog(caller, wire.as_ref())?;
+        let state = self.session(caller, slot, &catalog)?;
         let plan = self.plan(&state, passed, watch).await.map_err(|e| self.error(&e))?;
-        Ok(QueryResult { format, ..self.collect(&state, plan, started).await? })
+        if !run {
+            return Ok((QueryResult::empty(plan.schema()), false));
+        }
+        let answer = QueryResult { format, ..self.collect(&state, plan, started).await? };
+        if let Some((key, version)) = key {
+            slot.answers.put(key, version, &answer);
+        }
+        Ok((answer, false))
+    }
+
+    /// The caller's tables; on the Postgres wire with what is known about them.
+    fn catalog(&self, caller: &Caller, wire: Option<&Job>) -> Result<Arc<CallCatalog>, QueryError> {
+        let tenant: Arc<str> = Arc::from(caller.tenant.as_str());
+        let extra =
+            wire.map(|job| job.schemas(&self.tables.tables(&caller.tenant))).transpose().map_err(|e| self.error(&e))?;
+        Ok(CallCatalog::with(&self.tables, &tenant, extra.unwrap_or_default()))
+    }
+
+    fn session(&self, caller: &Caller, slot: &Slot, catalog: &Arc<CallCatalog>) -> Result<SessionState, QueryError> {
+        let now = DateTime::from_timestamp_millis(caller.now_ms).ok_or(QueryError::Internal)?;
+        let tenant: Arc<str> = Arc::from(caller.tenant.as_str());
+        let clock = Clock::new(&self.tables, &tenant, &caller.time_zone);
+        let state = session::state(catalog, Arc::clone(&slot.runtime), self.limits.threads.max(1), now, clock);
+        catalog.open(&state, &caller.filters)?;
+        Ok(state)
     }
 
     fn read_endpoint(&self, caller: &Caller, name: &str, params: &Params) -> Result<Passed, QueryError> {

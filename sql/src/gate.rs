@@ -20,6 +20,7 @@ use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Toke
 
 use crate::catalog::{CATALOG, SCHEMA};
 use crate::error::{Position, QueryError, from_datafusion, from_parser};
+use crate::expand;
 
 /// A page of SQL is 2 KiB; a generated one rarely passes 20.
 pub const SQL_BYTES_MAX: usize = 64 * 1024;
@@ -40,6 +41,15 @@ pub(crate) struct Passed {
     pub(crate) tables: Vec<String>,
     /// The trailing `FORMAT`, as it was written.
     pub(crate) format: Option<String>,
+}
+
+/// What a statement may name besides the tenant's own tables.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Extra {
+    /// Schemas that were made for this call.
+    pub(crate) schemas: &'static [&'static str],
+    /// `$n`, for a statement that is only described.
+    pub(crate) placeholders: bool,
 }
 
 /// The name of an endpoint's result in a query over it.
@@ -75,11 +85,12 @@ impl Passed {
         let nothing =
             || ast::With { with_token: AttachedToken::empty(), recursive: false, cte_tables: Vec::with_capacity(1) };
         query.with.get_or_insert_with(nothing).cte_tables.insert(0, result);
+        expand::check(query)?;
         Ok(Self { statement: outer.statement, tables: self.tables, format: outer.format })
     }
 }
 
-fn plain_query(statement: &mut Statement) -> Option<&mut ast::Query> {
+pub(crate) fn plain_query(statement: &mut Statement) -> Option<&mut ast::Query> {
     match statement {
         Statement::Statement(inner) => match inner.as_mut() {
             ast::Statement::Query(query) => Some(query),
@@ -102,7 +113,7 @@ pub(crate) fn condition(text: &str) -> Result<ast::Expr, QueryError> {
         let position = Position { line: next.span.start.line, column: next.span.start.column };
         return Err(QueryError::sql(format!("the condition ends before `{}`", next.token), Some(position)));
     }
-    let mut checker = Checker { tables: 0, queries: false };
+    let mut checker = Checker { tables: 0, queries: false, placeholders: false };
     match expr.visit(&mut checker) {
         ControlFlow::Break(e) => Err(e),
         ControlFlow::Continue(()) => Ok(expr),
@@ -290,20 +301,29 @@ fn is_literal(token: &Token) -> bool {
 }
 
 /// Passes a parsed statement that only reads, and says which tables.
-pub(crate) fn check(mut statement: Statement) -> Result<Passed, QueryError> {
+pub(crate) fn check(statement: Statement) -> Result<Passed, QueryError> {
+    check_with(statement, Extra::default())
+}
+
+/// The same, where there is more to be named. `tables` are the tenant's own.
+pub(crate) fn check_with(mut statement: Statement, extra: Extra) -> Result<Passed, QueryError> {
     let query = inner_query(&mut statement)?;
     let format = match query.format_clause.take() {
         None => None,
         Some(ast::FormatClause::Identifier(name)) => Some(name.value),
         Some(ast::FormatClause::Null) => return Err(QueryError::not_allowed("FORMAT NULL", None)),
     };
-    let mut checker = Checker { tables: 0, queries: true };
+    let mut checker = Checker { tables: 0, queries: true, placeholders: extra.placeholders };
     if let ControlFlow::Break(e) = query.visit(&mut checker) {
         return Err(e);
     }
+    expand::check(query)?;
     let references = resolve_table_references(&statement, true).map_err(|e| from_datafusion(&e, 0, 0))?.0;
     let mut tables = BTreeSet::new();
     for reference in references {
+        if reference.catalog().is_none() && reference.schema().is_some_and(|s| extra.schemas.contains(&s)) {
+            continue;
+        }
         if reference.catalog().is_some_and(|c| c != CATALOG) || reference.schema().is_some_and(|s| s != SCHEMA) {
             return Err(QueryError::not_allowed(
                 format!("`{reference}`: only the tenant's own tables are there"),
@@ -316,7 +336,7 @@ pub(crate) fn check(mut statement: Statement) -> Result<Passed, QueryError> {
 }
 
 /// The query of a SELECT or of an EXPLAIN of one.
-fn inner_query(statement: &mut Statement) -> Result<&mut ast::Query, QueryError> {
+pub(crate) fn inner_query(statement: &mut Statement) -> Result<&mut ast::Query, QueryError> {
     const ONLY: &str = "only one SELECT (or WITH … SELECT, or EXPLAIN SELECT) is";
     match statement {
         Statement::Statement(inner) => match inner.as_mut() {
@@ -351,6 +371,8 @@ struct Checker {
     tables: usize,
     /// Whether there may be queries at all.
     queries: bool,
+    /// Whether `$n` may stand for a value.
+    placeholders: bool,
 }
 
 impl Visitor for Checker {
@@ -432,7 +454,9 @@ impl Visitor for Checker {
 
     fn pre_visit_value(&mut self, value: &ast::ValueWithSpan) -> ControlFlow<QueryError> {
         match &value.value {
-            ast::Value::Placeholder(name) => refuse(&format!("the placeholder `{name}`"), Some(value.span.start)),
+            ast::Value::Placeholder(name) if !self.placeholders => {
+                refuse(&format!("the placeholder `{name}`"), Some(value.span.start))
+            }
             _ => ControlFlow::Continue(()),
         }
     }

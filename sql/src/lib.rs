@@ -2,29 +2,38 @@
 //!
 //! - [`catalog`]: the port ([`TenantTables`]) through which facts come in, and the catalog of one call.
 //! - `scan`, `newest`: one table as a union of Parquet files and rows in memory; rows that are versions.
-//! - `gate`: what SQL may pass, and the limits on its text. `functions`, `text`, `percentile`: what it may call. `hours`: business hours.
+//! - `gate`, `expand`: what SQL may pass, and the limits on its text. `names`: columns in their own case. `functions`, `text`, `percentile`: what it may call. `hours`: business hours.
 //! - `engine` ([`Reports`]), `session`, `tenants`, `measure`, `watch`, `once`: running it within the limits of its tenant.
 //! - `endpoints` (`endpoints/*.pipe`), `datafile`, `template`, `zone`: a call's parameters to SQL with bound values.
+//! - `own`: endpoints that tenants publish.
 //! - `filter`: the rows that a token may see. `format`, `cell`: the answer as JSON, CSV, TSV, Parquet or Arrow.
+//! - `answers`: answers that are still true. `observed`: what became of each call, as tables.
+//! - [`pg`]: the same over the Postgres wire.
 //! - `error`: every way to fail, with its HTTP status.
 //!
 //! Start at [`Reports::query`]. A tenant's name comes with the call and reaches only [`TenantTables::snapshot`].
 
+mod answers;
 pub mod catalog;
 mod cell;
 mod datafile;
 mod endpoints;
 mod engine;
 mod error;
+mod expand;
 mod filter;
 mod format;
 mod functions;
 mod gate;
 mod hours;
 mod measure;
+mod names;
 mod newest;
+mod observed;
 mod once;
+mod own;
 mod percentile;
+pub mod pg;
 mod scan;
 mod session;
 mod template;
@@ -40,3 +49,5 @@ pub use error::{Position, QueryError};
 pub use format::{Format, type_name};
 pub use gate::{NESTING_MAX, OPERATORS_MAX, SQL_BYTES_MAX, TABLES_MAX};
 pub use hours::Opening;
+pub use own::{OwnPipe, PIPE_BYTES_MAX};
+pub use template::preview as preview_template;

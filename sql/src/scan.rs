@@ -44,14 +44,15 @@ impl TenantTable {
     /// Taken once, on a thread that may block.
     async fn snapshot(&self) -> DfResult<&Arc<TableSnapshot>> {
         let take = || async {
-            let (source, tenant, table) = (Arc::clone(&self.source), Arc::clone(&self.tenant), self.def.name);
-            let taken = tokio::task::spawn_blocking(move || source.snapshot(&tenant, table)).await;
+            let (source, tenant) = (Arc::clone(&self.source), Arc::clone(&self.tenant));
+            let table = Arc::clone(&self.def.name);
+            let taken = tokio::task::spawn_blocking(move || source.snapshot(&tenant, &table)).await;
             let snapshot = taken
                 .map_err(|e| TablesError::Fault(e.to_string()))
                 .and_then(|s| s)
                 .map_err(|e| DataFusionError::External(Box::new(e)))?;
             if snapshot.schema.fields() != self.def.schema.fields() {
-                let fault = format!("table {table} does not have its declared columns");
+                let fault = format!("table {} does not have its declared columns", self.def.name);
                 return Err(DataFusionError::External(Box::new(TablesError::Fault(fault))));
             }
             Ok(Arc::new(snapshot))
@@ -103,8 +104,8 @@ impl TableProvider for TenantTable {
     }
 }
 
-/// Versions are compared before anything is filtered: a filter on another column than the key could hide the
-/// newest row and let an older one through.
+/// Versions are compared before anything is filtered but what they have alike: a filter on another column could hide
+/// the newest row and let an older one through.
 fn newest(
     state: &dyn Session,
     snapshot: &TableSnapshot,
@@ -121,17 +122,17 @@ fn newest(
         }))
     };
     let (key, version) = (place(by.key)?, place(by.version)?);
-    let on_key: Vec<Expr> = filters.iter().filter(|f| only_column(f, by.key)).cloned().collect();
-    let mut input = union(state, snapshot, &columns, &on_key)?;
+    let on_fixed: Vec<Expr> = filters.iter().filter(|f| only_columns(f, by.fixed)).cloned().collect();
+    let mut input = union(state, snapshot, &columns, &on_fixed)?;
     if input.properties().partitioning.partition_count() > 1 {
         input = Arc::new(CoalescePartitionsExec::new(input));
     }
     Ok(Arc::new(NewestExec::try_new(input, key, version, wanted.len())?))
 }
 
-fn only_column(filter: &Expr, name: &str) -> bool {
+fn only_columns(filter: &Expr, names: &[&str]) -> bool {
     let columns = filter.column_refs();
-    !columns.is_empty() && columns.iter().all(|c| c.name == name)
+    !columns.is_empty() && columns.iter().all(|c| names.contains(&c.name.as_str()))
 }
 
 fn union(

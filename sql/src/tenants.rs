@@ -8,6 +8,7 @@ use datafusion::execution::cache::cache_manager::FileMetadataCache;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
+use crate::answers::Answers;
 use crate::engine::Limits;
 use crate::error::QueryError;
 use crate::session;
@@ -21,6 +22,7 @@ pub(crate) struct Slot {
     places_max: usize,
     turns: Semaphore,
     pub(crate) runtime: Arc<RuntimeEnv>,
+    pub(crate) answers: Answers,
 }
 
 impl Slot {
@@ -81,6 +83,7 @@ impl Tenants {
             places_max,
             turns: Semaphore::new(l.running_per_tenant),
             runtime,
+            answers: Answers::new(l.kept_bytes_per_tenant),
         });
         state.slots.insert(tenant.to_owned(), Arc::clone(&slot));
         Ok(slot)

@@ -8,24 +8,7 @@ use std::time::{Duration, Instant};
 use expect_test::expect;
 use serde_json::{Value, json};
 use sql::{Limits, QueryError, Reports};
-use support::{Facts, NOW_MS, caller, file, rows, show};
-
-async fn run(reports: &Reports, tenant: &str, sql: &str) -> String {
-    show(reports.query(&caller(tenant), sql).await)
-}
-
-fn messages(from: i64, to: i64) -> Vec<Value> {
-    (from..to)
-        .map(|i| {
-            let second = i % 60;
-            let minute = i / 60 % 60;
-            let hour = i / 3600 % 24;
-            json!({"event_id": format!("e{i:06}"), "seq": i, "author_type": "agent", "author_id": format!("a{}", i % 7),
-                   "occurred_at": format!("2024-05-{:02}T{hour:02}:{minute:02}:{second:02}Z", 1 + i / 86_400),
-                   "reply_seconds": if i % 3 == 0 { json!(i as f64 / 10.0) } else { Value::Null }})
-        })
-        .collect()
-}
+use support::{Facts, NOW_MS, caller, file, messages, rows, run, show};
 
 /// Nothing of one tenant shows to another, under any spelling, in both kinds of storage.
 #[tokio::test]
@@ -201,6 +184,33 @@ async fn only_the_newest_version() {
         "c1"
     "#]]
     .assert_eq(&run(&reports, "acme", "SELECT conversation_id FROM conversations ORDER BY 1 LIMIT 2").await);
+}
+
+/// What all versions have alike is asked before they are compared: of the rest of the files nothing is read.
+#[tokio::test]
+async fn a_period_of_versions_reads_its_own() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let version = |id: i64, version: i64, status: &str| {
+        let started = format!("2024-05-{:02}T{:02}:{:02}:00Z", 1 + id / 1_440, id / 60 % 24, id % 60);
+        json!({"conversation_id": format!("c{id}"), "version": version, "status": status, "started_at": started})
+    };
+    let old: Vec<Value> = (0..20_000).map(|i| version(i, 1, "pending")).collect();
+    let newer: Vec<Value> = (0..20_000).filter(|i| i % 2 == 0).map(|i| version(i, 5, "active")).collect();
+    let reports = Facts::default()
+        .add_file("acme", "conversations", file(dir.path(), "1.parquet", &rows("conversations", &old)))
+        .add_file("acme", "conversations", file(dir.path(), "2.parquet", &rows("conversations", &newer)))
+        .reports();
+    let sql = "SELECT status, count(*) AS n FROM conversations \
+               WHERE started_at >= '2024-05-02T00:00:00Z' AND started_at < '2024-05-02T10:00:00Z' GROUP BY 1 ORDER BY 1";
+    let answer = reports.query(&caller("acme"), sql).await;
+    let read = answer.as_ref().map(|answer| answer.rows_read).unwrap_or_default();
+    assert!(read < 6_000, "{read} rows of 30,000 were read");
+    expect![[r#"
+        status String | n Int64
+        "active" | 300
+        "pending" | 300
+    "#]]
+    .assert_eq(&support::show(answer));
 }
 
 /// Many versions of few rows: old ones are dropped on the way, and the memory of the tenant suffices.

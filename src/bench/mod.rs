@@ -1,12 +1,14 @@
 //! `bench`: what things cost here, beside what the disk itself costs.
 //!
 //! - [`append`]: the log alone. [`send`]: a message from one party to the other's socket. [`disk`]: the baseline.
+//! - [`ingest`]: rows into a tenant's own data source.
 //! - [`inbox`]: lists, filters and searches of a tenant with a million conversations.
 //! - [`reports`]: the shipped endpoints over millions of events of many tenants, beside DuckDB and ClickHouse's engine.
 
 pub mod append;
 pub mod disk;
 pub mod inbox;
+pub mod ingest;
 pub mod reports;
 pub mod send;
 
@@ -28,6 +30,8 @@ enum What {
     Append(Common),
     /// Messages: send, durable acknowledgement, the other party's socket; by messages in flight
     Send(Common),
+    /// Rows through `/v0/events` in batches of a thousand, by connections at once
+    Ingest(Common),
     /// Lists, filters and searches of an inbox with a million conversations
     Inbox(inbox::InboxArgs),
     /// The shipped endpoints over millions of events of many tenants
@@ -108,6 +112,7 @@ pub async fn run(args: BenchArgs) -> anyhow::Result<()> {
     match args.what {
         What::Append(common) => tokio::task::spawn_blocking(move || append::run(&common)).await?,
         What::Send(common) => send::run(&common).await,
+        What::Ingest(common) => ingest::run(&common).await,
         What::Inbox(args) => inbox::run(&args).await,
         What::Reports(args) => reports::run(&args).await,
     }

@@ -87,7 +87,7 @@ pub struct ReportsArgs {
     /// Measure at a hundredth and a tenth of the events before, to see how cost grows
     #[arg(long)]
     growth: bool,
-    /// A Python that has the packages `duckdb` and `chdb-core`, to ask these the same
+    /// A Python that has the packages `duckdb`, `pytz` and `chdb-core`, to ask these engines the same
     #[arg(long)]
     python: Option<PathBuf>,
 }
@@ -176,7 +176,7 @@ struct Took {
 async fn measure(args: &ReportsArgs, engine: &Engine, tenants: &[Measured]) -> anyhow::Result<()> {
     let mut slow = Vec::new();
     for tenant in tenants {
-        let reports = engine.reports()?;
+        let reports = uncached(engine)?;
         let conversation = some_conversation(&reports, tenant).await?;
         let mut took = HashMap::new();
         println!("\nreports  {} tenant: {}", tenant.name, sizes(&reports, tenant).await?);
@@ -205,6 +205,11 @@ async fn measure(args: &ReportsArgs, engine: &Engine, tenants: &[Measured]) -> a
     Ok(())
 }
 
+/// An engine that keeps no answers: what is measured is answering.
+fn uncached(engine: &Engine) -> anyhow::Result<Reports> {
+    engine.reports_within(sql::Limits { kept_bytes_per_tenant: 0, ..sql::Limits::default() })
+}
+
 struct Call {
     caller: Caller,
     endpoint: &'static str,
@@ -213,7 +218,7 @@ struct Call {
 
 /// Cold is the first call of a fresh engine: no footer was read yet. The files are in the system's cache.
 async fn time(args: &ReportsArgs, engine: &Engine, reports: &Reports, call: &Call) -> anyhow::Result<Took> {
-    let fresh = engine.reports()?;
+    let fresh = uncached(engine)?;
     let at = Instant::now();
     let first = fresh.endpoint(&call.caller, call.endpoint, &call.params).await?;
     let cold = at.elapsed();

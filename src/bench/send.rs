@@ -66,13 +66,13 @@ pub(super) async fn start_server(scratch: &Scratch) -> anyhow::Result<(Child, St
     Ok((child, base))
 }
 
-struct Tenant {
-    agent_token: String,
+pub(super) struct Tenant {
+    pub(super) agent_token: String,
     chatbot_key: String,
 }
 
 impl Tenant {
-    async fn create(api: &Api) -> anyhow::Result<Self> {
+    pub(super) async fn create(api: &Api) -> anyhow::Result<Self> {
         let body = json!({
             "name": "Bench", "adminName": "Ada", "adminEmail": "ada@bench.example", "adminPassword": "a long password",
         });

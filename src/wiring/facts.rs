@@ -1,19 +1,27 @@
-//! The log and the usage job into the Parquet facts: one thread that applies, flushes and compacts.
+//! The log and the usage job into the Parquet facts, and the tenants' rows into theirs: one thread that applies, flushes
+//! and compacts.
 
 use super::follow::{Follower, follow};
 use anyhow::Context as _;
+use chat_api::core::state::DataSource;
 use chat_api::domain::ChatDomain;
-use ingest::id::ConversationId;
+use chat_api::store::read;
+use ingest::id::{ConversationId, TenantId};
 use ingest::log::{Offset, Record};
 use ingest::sqlite::{EmbeddedLog, ReadPool};
 use ingest::writer::Writer;
 use pipelines::{JobOutput, JobRunner, Sink};
 use sinks::parquet::manifest::{self, FlushPlan, Manifest};
-use sinks::parquet::{FactConfig, FactStore, UsagePartial};
+use sinks::parquet::sources::{
+    self, SourceDef, SourceStore,
+    manifest::{SourceManifest, SourcePlan},
+};
+use sinks::parquet::{FactConfig, FactError, FactStore, UsagePartial, Verified};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -32,23 +40,38 @@ pub struct Facts {
     writer: Writer<ChatDomain>,
     pool: ReadPool,
     store: RwLock<Arc<FactStore>>,
-    rebuilds: (mpsc::Sender<Rebuild>, std::sync::Mutex<Option<mpsc::Receiver<Rebuild>>>),
+    sources_dir: PathBuf,
+    sources: RwLock<Arc<SourceStore>>,
+    /// By tenant, the place of its last event; `None` while it's on its way into the views.
+    versions: Mutex<HashMap<TenantId, Option<Offset>>>,
+    rebuilds: (mpsc::Sender<Rebuild>, Mutex<Option<mpsc::Receiver<Rebuild>>>),
 }
 
 impl Facts {
-    /// Opens the files that `manifest` lists.
+    /// Opens the files that the manifests list: facts in `facts`, rows of the tenants' own data sources in `sources`,
+    /// below `dir`.
     ///
     /// # Errors
     /// Names a damaged file, and what to do.
-    pub fn open(dir: &Path, manifest: Manifest, writer: Writer<ChatDomain>, pool: ReadPool) -> anyhow::Result<Self> {
-        let store = FactStore::open(dir, manifest, FactConfig::default())?;
+    pub fn open(
+        dir: &Path,
+        (manifest, sources): (Manifest, SourceManifest),
+        writer: Writer<ChatDomain>,
+        pool: ReadPool,
+    ) -> anyhow::Result<Self> {
+        let (dir, sources_dir) = (dir.join("facts"), dir.join("sources"));
+        let store = FactStore::open(&dir, manifest, FactConfig::default())?;
+        let sources = SourceStore::open(&sources_dir, sources, living_sources(&pool)?, FactConfig::default())?;
         let (send, receive) = mpsc::channel(1);
         Ok(Self {
-            dir: dir.to_owned(),
+            sources: RwLock::new(Arc::new(sources)),
+            versions: Mutex::default(),
+            sources_dir,
+            dir,
             writer,
             pool,
             store: RwLock::new(Arc::new(store)),
-            rebuilds: (send, std::sync::Mutex::new(Some(receive))),
+            rebuilds: (send, Mutex::new(Some(receive))),
         })
     }
 
@@ -56,6 +79,46 @@ impl Facts {
     #[must_use]
     pub fn store(&self) -> Arc<FactStore> {
         Arc::clone(&self.store.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// A number that changes with every event of the tenant: while it stays, so do the tenant's rows in every view. `None`
+    /// while some views have more than others.
+    #[must_use]
+    pub fn version(&self, tenant: TenantId) -> Option<Offset> {
+        let versions = self.versions.lock().unwrap_or_else(PoisonError::into_inner);
+        versions.get(&tenant).map_or(Some(0), |last| last.map(|last| last + 1))
+    }
+
+    fn set_versions(&self, records: &[Arc<Record>], complete: bool) {
+        let mut versions = self.versions.lock().unwrap_or_else(PoisonError::into_inner);
+        versions.extend(records.iter().map(|record| (record.event.tenant, complete.then_some(record.offset))));
+    }
+
+    /// Rows of the tenants' own data sources as they are now.
+    #[must_use]
+    pub fn sources(&self) -> Arc<SourceStore> {
+        Arc::clone(&self.sources.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Waits until every view holds the events below `offset`, each at most `timeout`.
+    ///
+    /// # Errors
+    /// `Behind` after the timeout.
+    pub async fn wait_for(&self, offset: Offset, timeout: Duration) -> Result<(), FactError> {
+        let started = Instant::now();
+        let left = || timeout.saturating_sub(started.elapsed());
+        let (store, sources) = (self.store(), self.sources());
+        store.wait_for(offset, left()).await?;
+        store.wait_for_usage(offset, left()).await?;
+        sources.wait_for(offset, left()).await
+    }
+
+    /// Reads every byte of every file.
+    ///
+    /// # Errors
+    /// Names the first file that is damaged.
+    pub fn verify(&self) -> Result<Verified, FactError> {
+        Ok(both(self.store().verify()?, self.sources().verify()?))
     }
 
     /// Starts the thread; call it once, on a runtime.
@@ -88,9 +151,26 @@ impl Facts {
         let (done, outcome) = oneshot::channel();
         self.rebuilds.0.send(done).await.ok().context("the facts' thread has ended")?;
         outcome.await.context("the facts' thread has ended")??;
-        let (store, end) = (self.store(), self.writer.reader().end());
-        store.wait_for(end, Duration::from_secs(24 * 60 * 60)).await?;
-        store.wait_for_usage(end, Duration::from_secs(24 * 60 * 60)).await?;
+        self.wait_for(self.writer.reader().end(), Duration::from_secs(24 * 60 * 60)).await?;
+        Ok(())
+    }
+
+    fn commit_sources(&self, store: &SourceStore, plan: SourcePlan, runtime: &Handle) -> anyhow::Result<()> {
+        let plan = Arc::new(plan);
+        let committed = Arc::clone(&plan);
+        let write = move |connection: &rusqlite::Connection| {
+            sources::manifest::commit(connection, &committed)
+                .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))
+        };
+        let outcome = runtime.block_on(self.writer.transact(write));
+        let plan = Arc::into_inner(plan).context("the writer has answered, so it holds no plan")?;
+        match outcome {
+            Ok(()) => store.finish(plan),
+            Err(error) => {
+                store.abort(plan);
+                return Err(error.into());
+            }
+        }
         Ok(())
     }
 
@@ -137,10 +217,13 @@ fn history(pool: &ReadPool, id: ConversationId, through: u64) -> anyhow::Result<
 impl Follower for FactsFollower {
     fn next(&self) -> Offset {
         let store = self.facts.store();
-        store.applied().min(store.usage_applied())
+        store.applied().min(store.usage_applied()).min(self.facts.sources().applied())
     }
 
     fn handle(&mut self, records: &[Arc<Record>], _runtime: &Handle) -> anyhow::Result<()> {
+        // Whoever waits for these events finds no version, or one that counts them: never an answer from before.
+        self.facts.set_versions(records, false);
+        self.facts.sources().apply(records)?;
         let store = self.facts.store();
         let pool = self.facts.pool.clone();
         store.apply(records, &|id, through| history(&pool, id, through).map_err(Into::into))?;
@@ -149,6 +232,7 @@ impl Follower for FactsFollower {
             anyhow::bail!("the usage job gives usage rows");
         };
         store.apply_usage(partials(records, rows), last.offset + 1);
+        self.facts.set_versions(records, true);
         Ok(())
     }
 
@@ -169,6 +253,15 @@ impl Follower for FactsFollower {
                 self.facts.commit(&store, plan, runtime)?;
             }
         }
+        let sources = self.facts.sources();
+        if sources.flush_due()
+            && let Some(plan) = sources.begin_flush()?
+        {
+            self.facts.commit_sources(&sources, plan, runtime)?;
+            while let Some(plan) = sources.begin_compaction()? {
+                self.facts.commit_sources(&sources, plan, runtime)?;
+            }
+        }
         Ok(())
     }
 }
@@ -182,6 +275,12 @@ impl FactsFollower {
         {
             self.facts.commit(&store, plan, runtime)?;
         }
+        let sources = self.facts.sources();
+        if sources.tail_rows() >= FLUSH_AT_STOP_ROWS
+            && let Some(plan) = sources.begin_flush()?
+        {
+            self.facts.commit_sources(&sources, plan, runtime)?;
+        }
         Ok(())
     }
 
@@ -193,8 +292,39 @@ impl FactsFollower {
         sinks::parquet::sink::reset_dir(&self.facts.dir)?;
         let store = FactStore::open(&self.facts.dir, Manifest::default(), FactConfig::default())?;
         *self.facts.store.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(store);
+        sinks::parquet::sink::reset_dir(&self.facts.sources_dir)?;
+        let living = living_sources(&self.facts.pool)?;
+        let manifest = SourceManifest::default();
+        let sources = SourceStore::open(&self.facts.sources_dir, manifest, living, FactConfig::default())?;
+        *self.facts.sources.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(sources);
         Ok(())
     }
+}
+
+/// The data sources there are now; those made or deleted in what is yet to be read are met there.
+fn living_sources(pool: &ReadPool) -> anyhow::Result<Vec<SourceDef>> {
+    Ok(source_defs(&pool.read(read::all_data_sources).context("failed to read the data sources")?))
+}
+
+fn source_defs(all: &[DataSource]) -> Vec<SourceDef> {
+    all.iter().map(|source| SourceDef::new(source.tenant, source.id, &source.name, &source.columns)).collect()
+}
+
+/// The files of a data directory that no server holds, every byte of them.
+///
+/// # Errors
+/// Names the first file that is damaged.
+pub fn verify_offline(dir: &Path, connection: &rusqlite::Connection) -> anyhow::Result<Verified> {
+    let facts = FactStore::open(&dir.join("facts"), manifest::load(connection)?, FactConfig::default())?;
+    let living = source_defs(&read::all_data_sources(connection)?);
+    let manifest = sources::manifest::load(connection)?;
+    let sources = SourceStore::open(&dir.join("sources"), manifest, living, FactConfig::default())?;
+    Ok(both(facts.verify()?, sources.verify()?))
+}
+
+fn both(facts: Verified, sources: Verified) -> Verified {
+    let (files, bytes, rows) = (facts.files + sources.files, facts.bytes + sources.bytes, facts.rows + sources.rows);
+    Verified { files, bytes, rows }
 }
 
 /// Usage rows with the offsets of their events: both come in the events' order.

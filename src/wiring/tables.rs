@@ -1,7 +1,7 @@
 //! Facts and state as the tables that SQL sees; the port [`sql::TenantTables`].
 //!
-//! Facts come from the Parquet store and its tail; what is as of now is read from the state when a query names it
-//! ([`StateTable`]).
+//! Facts come from the Parquet store and its tail, the tenant's own data sources from theirs; what is as of now is read from
+//! the state when a query names it ([`StateTable`]).
 
 use super::facts::Facts;
 use super::state_tables::{self, StateTable};
@@ -48,26 +48,34 @@ fn fault(error: impl std::fmt::Display) -> TablesError {
 
 #[async_trait]
 impl TenantTables for Tables {
-    fn tables(&self) -> Vec<TableDef> {
-        let facts = Table::ALL.into_iter().map(|table| TableDef { name: table.as_str(), schema: table.schema() });
-        let state = StateTable::ALL.into_iter().map(|table| TableDef { name: table.as_str(), schema: table.schema() });
-        facts.chain(state).collect()
+    fn tables(&self, tenant: &str) -> Vec<TableDef> {
+        let def = |name: &str, schema| TableDef { name: name.into(), schema };
+        let facts = Table::ALL.into_iter().map(|table| def(table.as_str(), table.schema()));
+        let state = StateTable::ALL.into_iter().map(|table| def(table.as_str(), table.schema()));
+        let own = tenant.parse().map(|tenant| self.facts.sources().tables(tenant)).unwrap_or_default();
+        let own = own.into_iter().map(|(name, schema)| TableDef { name, schema });
+        facts.chain(state).chain(own).collect()
     }
 
-    fn snapshot(&self, tenant: &str, table: &str) -> Result<TableSnapshot, TablesError> {
+    fn snapshot(&self, tenant: &str, name: &str) -> Result<TableSnapshot, TablesError> {
         let tenant: TenantId = tenant.parse().map_err(fault)?;
-        if let Some(state) = StateTable::parse(table) {
+        if let Some(state) = StateTable::parse(name) {
             let read = self.pool.read(|connection| state.read(connection, tenant));
             let batch = read.map_err(|error| TablesError::Unavailable(error.to_string()))?;
             return Ok(in_memory(batch.map_err(fault)?));
         }
-        let table = Table::parse(table).ok_or_else(|| fault(format!("there is no table {table}")))?;
-        let snapshot = self.facts.store().snapshot(tenant, table);
+        let table = Table::parse(name);
+        let snapshot = match table {
+            Some(table) => Some(self.facts.store().snapshot(tenant, table)),
+            None => self.facts.sources().snapshot(tenant, name),
+        };
+        // A source may have been deleted since the statement was read.
+        let snapshot = snapshot.ok_or_else(|| TablesError::Unavailable(format!("{name} is gone")))?;
         Ok(TableSnapshot {
             schema: snapshot.schema,
             files: snapshot.files.iter().map(|found| file(found)).collect(),
             batches: snapshot.batches,
-            newest_by: table.newest_by().map(|key| NewestBy { key, version: "version" }),
+            newest_by: table.and_then(Table::newest_by).map(|(key, fixed)| NewestBy { key, version: "version", fixed }),
             // A merged file is deleted when nobody holds it any more.
             guard: SnapshotGuard::new(snapshot.files),
         })
@@ -80,12 +88,15 @@ impl TenantTables for Tables {
         found.map_or_else(|| Ok(Opening::default()), |tenant| state_tables::opening(&tenant.settings).map_err(fault))
     }
 
+    fn version(&self, tenant: &str) -> Option<u64> {
+        tenant.parse().ok().and_then(|tenant| self.facts.version(tenant))
+    }
+
     async fn wait_fresh(&self) -> Result<(), NotFresh> {
-        let (end, store) = (self.reader.end(), self.facts.store());
+        let end = self.reader.end();
         let started = std::time::Instant::now();
         let behind = |_| NotFresh { behind_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX) };
-        store.wait_for(end, FRESH_MAX).await.map_err(behind)?;
-        store.wait_for_usage(end, FRESH_MAX.saturating_sub(started.elapsed())).await.map_err(behind)?;
+        self.facts.wait_for(end, FRESH_MAX).await.map_err(behind)?;
         metrics::histogram!("parlance_fresh_wait_seconds").record(started.elapsed());
         Ok(())
     }

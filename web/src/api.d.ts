@@ -218,7 +218,8 @@ export interface paths {
         /** The tables that the token may read. */
         get: operations["getV0Datasources"];
         put?: never;
-        post?: never;
+        /** Makes a data source, appends to one, or replaces its rows. */
+        post: operations["postV0Datasources"];
         delete?: never;
         options?: never;
         head?: never;
@@ -236,6 +237,41 @@ export interface paths {
         get: operations["getV0DatasourcesByName"];
         put?: never;
         post?: never;
+        /** Deletes a data source and its rows. */
+        delete: operations["deleteV0DatasourcesByName"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v0/datasources/{name}/truncate": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Takes all rows out of a data source. */
+        post: operations["postV0DatasourcesByNameTruncate"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v0/events": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Appends NDJSON to a data source, which is made if there is none; durable when it answers. */
+        post: operations["postV0Events"];
         delete?: never;
         options?: never;
         head?: never;
@@ -252,7 +288,8 @@ export interface paths {
         /** The endpoints that the token may read. */
         get: operations["getV0Pipes"];
         put?: never;
-        post?: never;
+        /** Publishes an endpoint, or a new version of one. */
+        post: operations["postV0Pipes"];
         delete?: never;
         options?: never;
         head?: never;
@@ -271,7 +308,8 @@ export interface paths {
         put?: never;
         /** The same, with parameters in the body. */
         post: operations["postV0PipesByName"];
-        delete?: never;
+        /** Deletes an endpoint that the tenant published. */
+        delete: operations["deleteV0PipesByName"];
         options?: never;
         head?: never;
         patch?: never;
@@ -286,6 +324,23 @@ export interface paths {
         };
         /** Describes an endpoint as OpenAPI. */
         get: operations["getV0PipesByNameOpenapiJson"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v0/regions": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** This server, as the one region there is. */
+        get: operations["getV0Regions"];
         put?: never;
         post?: never;
         delete?: never;
@@ -357,6 +412,23 @@ export interface paths {
         };
         /** The key with which the tenant signs tokens of its own. */
         get: operations["getV0TokensSigningKey"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v0/workspace": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The tenant of the token, as Tinybird's tools know it. */
+        get: operations["getV0Workspace"];
         put?: never;
         post?: never;
         delete?: never;
@@ -1885,6 +1957,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/workspace": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The same. */
+        get: operations["getWorkspace"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
 }
 export type webhooks = Record<string, never>;
 export interface components {
@@ -2166,8 +2255,15 @@ export interface components {
         /** @description A table. */
         DataSource: {
             columns: components["schemas"]["TableColumn"][];
+            created_at: string | null;
             id: string;
             name: string;
+            schema: components["schemas"]["TableSchema"];
+            /** @description Of the tenant's own. */
+            statistics: components["schemas"]["TableStatistics"] | null;
+            /** @description `ndjson` for the tenant's own, `shipped` for the others. */
+            type: string;
+            updated_at: string | null;
         };
         DataSources: {
             datasources: components["schemas"]["DataSource"][];
@@ -2260,6 +2356,25 @@ export interface components {
             /** @description What is celebrated. */
             name: string | null;
         };
+        /** @description What became of an import, in Tinybird's shape. */
+        Imported: {
+            datasource: components["schemas"]["DataSource"];
+            error: boolean;
+            import_id: string;
+            /** Format: uint64 */
+            invalid_lines: number;
+            mode: string;
+            /** Format: uint64 */
+            quarantine_rows: number;
+            /**
+             * Format: uint64
+             * @description The same, as newer clients call it.
+             */
+            quarantined_rows: number;
+            status: string;
+            /** Format: uint64 */
+            successful_rows: number;
+        };
         /** @description What an import came to. */
         ImportReport: {
             /**
@@ -2274,6 +2389,16 @@ export interface components {
              * @description Conversations that were there already.
              */
             skipped: number;
+        };
+        /** @description What became of rows. */
+        Ingested: {
+            /**
+             * Format: uint64
+             * @description They are in the data source's quarantine.
+             */
+            quarantined_rows: number;
+            /** Format: uint64 */
+            successful_rows: number;
         };
         /** @description An invitation, without its link. */
         InvitationView: {
@@ -2396,6 +2521,7 @@ export interface components {
         };
         /** @description A pipe of `GET /v0/pipes`. */
         Pipe: {
+            created_at: string | null;
             description: string;
             /** @description The id of the node that answers. */
             endpoint: string;
@@ -2404,7 +2530,13 @@ export interface components {
             nodes: components["schemas"]["Node"][];
             parent: string | null;
             type: string;
+            updated_at: string | null;
             url: string;
+            /**
+             * Format: uint32
+             * @description Of the tenant's own; each publication is the next.
+             */
+            version: number | null;
         };
         /** @description What a pipe's route gives: rows by `NAME.json`, else its description. */
         PipeAnswer: components["schemas"]["Rows"] | components["schemas"]["Pipe"];
@@ -2450,6 +2582,15 @@ export interface components {
         Rebuilt: {
             /** @description Hex SHA-256 over the state. */
             state_hash: string;
+        };
+        Region: {
+            api_host: string;
+            host: string;
+            name: string;
+            provider: string;
+        };
+        Regions: {
+            regions: components["schemas"]["Region"][];
         };
         Reply: {
             /** Format: uuid */
@@ -2542,7 +2683,10 @@ export interface components {
         };
         /** @description What the tenant promises, in seconds; none for what it doesn't promise. */
         SlaTargets: {
-            /** @description Since v3 of `tenant_updated`: only time inside the opening hours counts. */
+            /**
+             * @description Since v3 of `tenant_updated`: only time inside the opening hours counts.
+             * @default false
+             */
             businessHours: boolean;
             /**
              * Format: uint32
@@ -2612,11 +2756,28 @@ export interface components {
             version: string;
         };
         TableColumn: {
+            jsonpath: string | null;
             name: string;
             normalized_name: string;
             nullable: boolean;
             /** @description By its ClickHouse name. */
             type: string;
+        };
+        TableSchema: {
+            columns: components["schemas"]["TableColumn"][];
+            /** @description Tinybird's schema text, of the tenant's own. */
+            sql_schema: string | null;
+        };
+        TableStatistics: {
+            /**
+             * Format: uint64
+             * @description As they are in the log.
+             */
+            bytes: number;
+            /** Format: uint64 */
+            quarantine_rows: number;
+            /** Format: uint64 */
+            row_count: number;
         };
         /** @description A tag of the tenant's list. */
         TagView: {
@@ -2774,6 +2935,12 @@ export interface components {
          * @enum {string}
          */
         Weekday: "monday" | "tuesday" | "wednesday" | "thursday" | "friday" | "saturday" | "sunday";
+        /** @description A tenant in Tinybird's word. */
+        Workspace: {
+            /** @description What a JWT says as `workspace_id`, and the user of the Postgres wire. */
+            id: string;
+            name: string;
+        };
     };
     responses: {
         /** @description Bad Request */
@@ -3385,6 +3552,49 @@ export interface operations {
             503: components["responses"]["V0Error503"];
         };
     };
+    postV0Datasources: {
+        parameters: {
+            query?: {
+                /** @description Of a CSV; a comma unless said. */
+                dialect_delimiter?: string;
+                /** @description How the rows are written; csv unless said. */
+                format?: "csv" | "ndjson" | "json";
+                /** @description What is to be done; create unless said. */
+                mode?: "create" | "append" | "replace";
+                /** @description The data source. */
+                name?: string;
+                /** @description Columns in Tinybird's words; inferred unless said. */
+                schema?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "text/plain": string;
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Imported"];
+                };
+            };
+            400: components["responses"]["V0Error400"];
+            403: components["responses"]["V0Error403"];
+            404: components["responses"]["V0Error404"];
+            409: components["responses"]["V0Error409"];
+            411: components["responses"]["V0Error411"];
+            413: components["responses"]["V0Error413"];
+            429: components["responses"]["V0Error429"];
+            503: components["responses"]["V0Error503"];
+        };
+    };
     getV0DatasourcesByName: {
         parameters: {
             query?: never;
@@ -3408,6 +3618,105 @@ export interface operations {
             400: components["responses"]["V0Error400"];
             403: components["responses"]["V0Error403"];
             404: components["responses"]["V0Error404"];
+            429: components["responses"]["V0Error429"];
+            503: components["responses"]["V0Error503"];
+        };
+    };
+    deleteV0DatasourcesByName: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DataSource"];
+                };
+            };
+            400: components["responses"]["V0Error400"];
+            403: components["responses"]["V0Error403"];
+            404: components["responses"]["V0Error404"];
+            429: components["responses"]["V0Error429"];
+            503: components["responses"]["V0Error503"];
+        };
+    };
+    postV0DatasourcesByNameTruncate: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DataSource"];
+                };
+            };
+            400: components["responses"]["V0Error400"];
+            403: components["responses"]["V0Error403"];
+            404: components["responses"]["V0Error404"];
+            429: components["responses"]["V0Error429"];
+            503: components["responses"]["V0Error503"];
+        };
+    };
+    postV0Events: {
+        parameters: {
+            query?: {
+                /** @description The data source. */
+                name?: string;
+                /** @description Answers 200 rather than 202. */
+                wait?: boolean;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/x-ndjson": string;
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Ingested"];
+                };
+            };
+            /** @description Accepted */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Ingested"];
+                };
+            };
+            400: components["responses"]["V0Error400"];
+            403: components["responses"]["V0Error403"];
+            409: components["responses"]["V0Error409"];
+            411: components["responses"]["V0Error411"];
+            413: components["responses"]["V0Error413"];
             429: components["responses"]["V0Error429"];
             503: components["responses"]["V0Error503"];
         };
@@ -3436,9 +3745,50 @@ export interface operations {
             503: components["responses"]["V0Error503"];
         };
     };
+    postV0Pipes: {
+        parameters: {
+            query?: {
+                /** @description The endpoint; in JSON it may be in the body. */
+                name?: string;
+                /** @description The SQL of an endpoint of one node. */
+                sql?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "text/plain": string;
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Pipe"];
+                };
+            };
+            400: components["responses"]["V0Error400"];
+            403: components["responses"]["V0Error403"];
+            404: components["responses"]["V0Error404"];
+            408: components["responses"]["V0Error408"];
+            409: components["responses"]["V0Error409"];
+            411: components["responses"]["V0Error411"];
+            413: components["responses"]["V0Error413"];
+            429: components["responses"]["V0Error429"];
+            503: components["responses"]["V0Error503"];
+        };
+    };
     getV0PipesByName: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description Of the tenant's own: which. */
+                version?: string;
+            };
             header?: never;
             path: {
                 name: string;
@@ -3502,6 +3852,33 @@ export interface operations {
             503: components["responses"]["V0Error503"];
         };
     };
+    deleteV0PipesByName: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Pipe"];
+                };
+            };
+            400: components["responses"]["V0Error400"];
+            403: components["responses"]["V0Error403"];
+            404: components["responses"]["V0Error404"];
+            429: components["responses"]["V0Error429"];
+            503: components["responses"]["V0Error503"];
+        };
+    };
     getV0PipesByNameOpenapiJson: {
         parameters: {
             query?: never;
@@ -3527,6 +3904,30 @@ export interface operations {
             400: components["responses"]["V0Error400"];
             403: components["responses"]["V0Error403"];
             404: components["responses"]["V0Error404"];
+            429: components["responses"]["V0Error429"];
+            503: components["responses"]["V0Error503"];
+        };
+    };
+    getV0Regions: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Regions"];
+                };
+            };
+            400: components["responses"]["V0Error400"];
+            403: components["responses"]["V0Error403"];
             429: components["responses"]["V0Error429"];
             503: components["responses"]["V0Error503"];
         };
@@ -3653,9 +4054,12 @@ export interface operations {
                         fixed_params?: {
                             [key: string]: unknown;
                         };
-                        /** @description A pipe's or table's name; `*` for all. */
-                        resource: string;
-                        /** @description `PIPES:READ`, `DATASOURCES:READ` or `DATASOURCES:APPEND`. */
+                        /**
+                         * @description A pipe's or table's name; `*` for all, and unless said.
+                         * @default *
+                         */
+                        resource?: string;
+                        /** @description `PIPES:` with READ, CREATE or DROP, `DATASOURCES:` with READ, APPEND, CREATE or DROP. */
                         type: string;
                     }[];
                 };
@@ -3742,9 +4146,12 @@ export interface operations {
                         fixed_params?: {
                             [key: string]: unknown;
                         };
-                        /** @description A pipe's or table's name; `*` for all. */
-                        resource: string;
-                        /** @description `PIPES:READ`, `DATASOURCES:READ` or `DATASOURCES:APPEND`. */
+                        /**
+                         * @description A pipe's or table's name; `*` for all, and unless said.
+                         * @default *
+                         */
+                        resource?: string;
+                        /** @description `PIPES:` with READ, CREATE or DROP, `DATASOURCES:` with READ, APPEND, CREATE or DROP. */
                         type: string;
                     }[];
                 };
@@ -3794,6 +4201,30 @@ export interface operations {
             403: components["responses"]["Problem403"];
             429: components["responses"]["Problem429"];
             503: components["responses"]["Problem503"];
+        };
+    };
+    getV0Workspace: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Workspace"];
+                };
+            };
+            400: components["responses"]["V0Error400"];
+            403: components["responses"]["V0Error403"];
+            429: components["responses"]["V0Error429"];
+            503: components["responses"]["V0Error503"];
         };
     };
     getAgents: {
@@ -6396,9 +6827,12 @@ export interface operations {
                         fixed_params?: {
                             [key: string]: unknown;
                         };
-                        /** @description A pipe's or table's name; `*` for all. */
-                        resource: string;
-                        /** @description `PIPES:READ`, `DATASOURCES:READ` or `DATASOURCES:APPEND`. */
+                        /**
+                         * @description A pipe's or table's name; `*` for all, and unless said.
+                         * @default *
+                         */
+                        resource?: string;
+                        /** @description `PIPES:` with READ, CREATE or DROP, `DATASOURCES:` with READ, APPEND, CREATE or DROP. */
                         type: string;
                     }[];
                 };
@@ -7066,7 +7500,10 @@ export interface operations {
                     sessionHours?: number | null;
                     /** @description What the tenant promises, in seconds; none for what it doesn't promise. */
                     slaTargets?: {
-                        /** @description Since v3 of `tenant_updated`: only time inside the opening hours counts. */
+                        /**
+                         * @description Since v3 of `tenant_updated`: only time inside the opening hours counts.
+                         * @default false
+                         */
                         businessHours?: boolean;
                         /**
                          * Format: uint32
@@ -8073,6 +8510,30 @@ export interface operations {
             422: components["responses"]["Problem422"];
             429: components["responses"]["Problem429"];
             503: components["responses"]["Problem503"];
+        };
+    };
+    getWorkspace: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Workspace"];
+                };
+            };
+            400: components["responses"]["V0Error400"];
+            403: components["responses"]["V0Error403"];
+            429: components["responses"]["V0Error429"];
+            503: components["responses"]["V0Error503"];
         };
     };
 }

@@ -125,13 +125,29 @@ pub struct TokenCaller {
     pub rate: Option<(BucketKey, u32)>,
     /// What is left of that, after this call.
     pub quota: Option<Quota>,
+    /// The token, for idempotency keys.
+    pub key: BucketKey,
+    /// An agent who may make tokens, and so do what any token may.
+    pub admin: Option<AgentId>,
 }
 
 impl TokenCaller {
-    /// Whether it may do `kind` (`PIPES:READ`, `DATASOURCES:READ`) with `resource`.
+    /// Whether it may do `kind` (`PIPES:READ`, `DATASOURCES:APPEND`, …) with `resource`.
     #[must_use]
     pub fn may(&self, kind: &str, resource: &str) -> bool {
-        scopes::may(&self.scopes, kind, resource)
+        self.admin.is_some() || scopes::may(&self.scopes, kind, resource)
+    }
+
+    /// For commands. What a token does, the tenant's own programs do.
+    #[must_use]
+    pub fn actor(&self) -> Actor {
+        self.admin.map_or(Actor::System, Actor::Agent)
+    }
+
+    /// Whose idempotency keys these are.
+    #[must_use]
+    pub fn sender(&self) -> String {
+        self.admin.map_or_else(|| format!("token:{}", self.key), |agent| format!("agent:{agent}"))
     }
 }
 
@@ -266,8 +282,9 @@ pub fn reports(app: &App, token: &str) -> Result<TokenCaller, AuthError> {
         return if found.expires_at.is_some_and(|ends| ends <= now) {
             Err(AuthError::Invalid)
         } else {
-            let rate = found.limits.map(|limits| (BucketKey::text(&sha256), limits.rps));
-            Ok(TokenCaller { tenant: found.tenant, scopes: found.scopes, rate, quota: None })
+            let key = BucketKey::text(&sha256);
+            let rate = found.limits.map(|limits| (key, limits.rps));
+            Ok(TokenCaller { tenant: found.tenant, scopes: found.scopes, rate, quota: None, key, admin: None })
         };
     }
     if let Some(claims) = tokens::open_report(&app.key_file, token) {
@@ -277,7 +294,9 @@ pub fn reports(app: &App, token: &str) -> Result<TokenCaller, AuthError> {
     if !caller.may(Permission::ReportsRead) {
         return Err(AuthError::Invalid);
     }
-    Ok(TokenCaller { tenant: caller.tenant, scopes: Vec::new(), rate: None, quota: None })
+    let admin = caller.may(Permission::TokensWrite).then_some(caller.agent);
+    let key = BucketKey::text(&sha256);
+    Ok(TokenCaller { tenant: caller.tenant, scopes: Vec::new(), rate: None, quota: None, key, admin })
 }
 
 /// A JWT says itself what it may do; one that doesn't, or not in a way that can be understood, may nothing.
@@ -287,8 +306,9 @@ fn signed_by_tenant(app: &App, claims: tokens::ReportClaims, sha256: &str) -> Re
     if !known || claims.scopes.is_empty() || scopes::check(&claims.scopes).is_err() {
         return Err(AuthError::Invalid);
     }
-    let rate = claims.limits.map(|limits| (BucketKey::text(sha256), limits.rps));
-    Ok(TokenCaller { tenant, scopes: claims.scopes, rate, quota: None })
+    let key = BucketKey::text(sha256);
+    let rate = claims.limits.map(|limits| (key, limits.rps));
+    Ok(TokenCaller { tenant, scopes: claims.scopes, rate, quota: None, key, admin: None })
 }
 
 /// Why someone isn't the operator.

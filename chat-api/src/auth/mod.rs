@@ -5,6 +5,7 @@
 //! - [`challenges`]: mailed codes and links, derived and never stored.
 //! - [`identity`]: the hash by which a tenant vouches for a visitor, and its secret.
 //! - [`scopes`]: what a `/v0` token may read, of which rows, under which fixed parameters.
+//! - [`wire`]: the tokens of `/v0` on the Postgres wire.
 //! - [`passwords`]: argon2id on a bounded pool.
 
 pub mod caller;
@@ -13,5 +14,6 @@ pub mod identity;
 pub mod passwords;
 pub mod scopes;
 pub mod tokens;
+pub mod wire;
 
 pub use caller::{AgentCaller, AuthError, Caller, OperatorRefusal, TokenCaller, VisitorCaller, operator};

@@ -1,6 +1,6 @@
 //! What a `/v0` token may do: its scopes, read in one place for routes, for engines and for those who make tokens.
 //!
-//! No scopes read everything. A scope's `filter` holds for every row its table shows to the token, in endpoints too;
+//! No scopes read everything and write nothing. A scope's `filter` holds for every row its table shows to the token, in endpoints too;
 //! its `fixed_params` replace whatever a caller sends.
 
 use ingest::payload::Scope;
@@ -11,10 +11,21 @@ use sql::{Params, RowFilters};
 pub const PIPES_READ: &str = "PIPES:READ";
 /// Reads tables.
 pub const DATASOURCES_READ: &str = "DATASOURCES:READ";
-/// Writes rows into the tenant's own tables.
+/// Writes rows into the tenant's own tables, and makes one that isn't there.
 pub const DATASOURCES_APPEND: &str = "DATASOURCES:APPEND";
 
-const TYPES: [&str; 3] = [PIPES_READ, DATASOURCES_READ, DATASOURCES_APPEND];
+/// Makes, fills, replaces and deletes the tenant's own tables.
+pub const DATASOURCES_CREATE: &str = "DATASOURCES:CREATE";
+/// Deletes them.
+pub const DATASOURCES_DROP: &str = "DATASOURCES:DROP";
+/// Publishes and deletes endpoints.
+pub const PIPES_CREATE: &str = "PIPES:CREATE";
+/// Deletes them.
+pub const PIPES_DROP: &str = "PIPES:DROP";
+
+/// Every type.
+pub const TYPES: [&str; 7] =
+    [PIPES_READ, DATASOURCES_READ, DATASOURCES_APPEND, DATASOURCES_CREATE, DATASOURCES_DROP, PIPES_CREATE, PIPES_DROP];
 /// Scopes of a token.
 const SCOPES_MAX: usize = 100;
 /// Characters of a resource's name.
@@ -98,11 +109,14 @@ fn texts(value: &Value) -> Option<Vec<String>> {
     }
 }
 
-/// Whether `kind` is granted for `resource`.
+/// Whether `kind` is granted for `resource`. Without scopes everything may be read, and nothing written.
 #[must_use]
 pub fn may(scopes: &[Scope], kind: &str, resource: &str) -> bool {
-    let grants = |scope: &Scope| scope.r#type == kind && (scope.resource == "*" || scope.resource == resource);
-    scopes.is_empty() || scopes.iter().any(grants)
+    let named = |scope: &Scope| scope.resource == "*" || scope.resource.eq_ignore_ascii_case(resource);
+    match scopes {
+        [] => kind == PIPES_READ || kind == DATASOURCES_READ,
+        scopes => scopes.iter().any(|scope| scope.r#type == kind && named(scope)),
+    }
 }
 
 /// The conditions that a token's rows must meet.

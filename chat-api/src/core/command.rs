@@ -3,13 +3,14 @@
 use super::state::TimerKind;
 use ingest::event::{Actor, Cause, RequestKey};
 use ingest::id::{
-    AgentId, ChallengeId, ChatbotId, ConversationId, EventId, FileId, GroupId, InvitationId, MailId, RoleId, SessionId,
-    TenantId, TokenId, VisitorId,
+    AgentId, ChallengeId, ChatbotId, ConversationId, DataSourceId, EventId, FileId, GroupId, InvitationId, MailId,
+    PipeId, RoleId, SessionId, TenantId, TokenId, VisitorId,
 };
 use ingest::payload::{
     AgentStatus, AgentUpdated, AuthorType, CannedResponseCreated, CannedResponseUpdated, ChallengeKind, ChatbotCreated,
-    ChatbotUpdated, GroupCreated, GroupMembersChanged, GroupUpdated, InvitationCreated, PermissionSet, Resource, Role,
-    RoleCreated, RoleUpdated, Scope, TagCreated, TagUpdated, TenantUpdated, TokenLimits, Trigger,
+    ChatbotUpdated, DataSourceCreated, GroupCreated, GroupMembersChanged, GroupUpdated, InvitationCreated,
+    PermissionSet, Resource, Role, RoleCreated, RoleUpdated, Rows, Scope, TagCreated, TagUpdated, TenantUpdated,
+    TokenLimits, Trigger,
 };
 use ingest::seal::Sealed;
 use ingest::time::Timestamp;
@@ -179,6 +180,17 @@ pub struct ImportedConversation {
     pub rating: Option<u8>,
     /// In order.
     pub messages: Vec<ImportedMessage>,
+}
+
+/// Rows of one event, checked against their source's columns.
+#[derive(Debug, Clone)]
+pub struct RowChunk {
+    /// Rows of the quarantine.
+    pub quarantined: bool,
+    /// How many.
+    pub count: u32,
+    /// The rows.
+    pub rows: Rows,
 }
 
 /// What a delivery attempt came to.
@@ -427,6 +439,30 @@ pub enum CommandKind {
         outcome: MailOutcome,
     },
     Import(Box<ImportedConversation>),
+    CreateDataSource(Box<DataSourceCreated>),
+    /// Checked against the columns of this source, or of the one that is to be made.
+    AppendRows {
+        name: String,
+        source_id: DataSourceId,
+        create: Option<Box<DataSourceCreated>>,
+        /// In the place of all rows there are.
+        replace: bool,
+        chunks: Vec<RowChunk>,
+    },
+    DeleteDataSource {
+        name: String,
+    },
+    PublishPipe {
+        /// If there is none of this name.
+        pipe_id: PipeId,
+        name: String,
+        text: String,
+        /// Another version isn't wanted.
+        only_new: bool,
+    },
+    DeletePipe {
+        name: String,
+    },
 }
 
 impl Command {

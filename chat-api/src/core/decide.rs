@@ -2,12 +2,13 @@
 //!
 //! This file has the entry, the idempotency check and the roles. The rules are a file a topic: [`accounts`],
 //! [`agents`], [`roles`], [`credentials`], [`configuration`], who gets a conversation in [`assignment`], what is said in
-//! one in [`lifecycle`], what else is done with it in [`actions`], its people in [`visitors`], [`mail`], [`import`].
+//! one in [`lifecycle`], what else is done with it in [`actions`], its people in [`visitors`], [`mail`], [`import`], a tenant's own tables in [`sources`].
 
 use super::command::{Command, CommandKind as K, NewAgent, NewVisitor};
 use super::state::{Conversation, RequestRecord, State};
 use super::{
-    accounts, actions, agents, assignment, configuration, credentials, import, lifecycle, mail, roles, visitors,
+    accounts, actions, agents, assignment, configuration, credentials, import, lifecycle, mail, roles, sources,
+    visitors,
 };
 use ingest::event::{Actor, Event, Origin};
 use ingest::id::{AgentId, ConversationId, EventId, TenantId, ThreadId};
@@ -210,6 +211,7 @@ pub fn decide(state: &State, command: &Command, now: Timestamp) -> Result<Decisi
         || actions::decide(state, command, &mut emit)?
         || lifecycle::decide(state, command, &mut emit)?
         || mail::decide(state, command, &mut emit)?
+        || sources::decide(state, command, &mut emit)?
         || import::decide(state, command, &mut emit);
     debug_assert!(handled, "a command that no topic knows");
     Ok(Decision::Events(emit.events))

@@ -21,6 +21,7 @@ pub mod reads;
 mod roles;
 mod routing;
 pub mod settings;
+pub mod sources;
 pub mod state;
 mod visitors;
 

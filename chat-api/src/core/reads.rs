@@ -46,6 +46,11 @@ pub struct Reads {
     /// All conversations of these visitors, and who was merged into them.
     pub histories: Vec<VisitorId>,
     pub mails: Vec<MailId>,
+    /// Living ones of these names.
+    pub data_sources: Vec<String>,
+    pub pipes: Vec<String>,
+    /// How many of both there are.
+    pub owned: bool,
     /// `slug:…` and `email:…` words whose being taken matters.
     pub words: Vec<String>,
 }
@@ -225,6 +230,20 @@ impl Command {
                 reads.visitors_of_conversations = true;
             }
             K::AssignQueue { .. } => reads.queue_heads = true,
+            K::CreateDataSource(made) => {
+                reads.data_sources.push(made.name.clone());
+                reads.owned = true;
+            }
+            K::AppendRows { name, create, .. } => {
+                reads.data_sources.push(name.clone());
+                reads.owned = create.is_some();
+            }
+            K::DeleteDataSource { name } => reads.data_sources.push(name.clone()),
+            K::PublishPipe { name, .. } => {
+                reads.pipes.push(name.clone());
+                reads.owned = true;
+            }
+            K::DeletePipe { name } => reads.pipes.push(name.clone()),
             K::RecordMail { mail_id, .. } => reads.mails.push(*mail_id),
             K::Import(import) => {
                 reads.conversations.push(import.conversation_id);

@@ -1,25 +1,67 @@
-//! `GET /v0/datasources`: the tables a token may read, with their columns, in Tinybird's shape.
+//! `/v0/datasources`: the tables a token may read, with their columns, in Tinybird's shape; and the tenant's own, to be made,
+//! filled, replaced and deleted.
 
-use super::surface::{REPORTS, Routes};
-use super::v0::{V0Error, answer};
+use super::extract::{body, form, idempotency_key};
+use super::problem::Problem;
+use super::rows::{self, Incoming, UNPACKED_BYTES_MAX};
+use super::surface::describe::Operation;
+use super::surface::{REPORTS, Routes, WRITERS};
+use super::v0::{V0Error, answer, has_no_length};
+use super::write::{self, command};
 use crate::app::App;
 use crate::auth::TokenCaller;
-use crate::auth::scopes::DATASOURCES_READ;
+use crate::auth::scopes::{DATASOURCES_CREATE, DATASOURCES_DROP, DATASOURCES_READ};
+use crate::core::CommandKind;
+use crate::core::state::DataSource as Own;
+use crate::sources::columns;
+use crate::sources::rows::BodyFormat;
+use crate::store::read;
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::body::Bytes;
+use axum::extract::{Path, Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
+use ingest::event::RequestKey;
+use ingest::id::DataSourceId;
+use ingest::payload::{DataSourceCreated, SourceColumn};
+use multer::{Constraints, Multipart, SizeLimit};
 use schemars::JsonSchema;
 use serde::Serialize;
+use serde_json::json;
 use sql::{QueryError, TableDef, type_name};
+use std::collections::HashMap;
 use std::sync::Arc;
+
+/// Bytes of a form beside its file.
+const FORM_BYTES_MAX: usize = 256 * 1024;
 
 pub(super) fn routes() -> Routes {
     Routes::new("Reports")
         .get("/v0/datasources", list, REPORTS, "The tables that the token may read.")
         .answers::<DataSources>(&[200])
+        .post("/v0/datasources", create, WRITERS, "Makes a data source, appends to one, or replaces its rows.")
+        .answers::<Imported>(&[200])
+        .also(describe_create)
         .get("/v0/datasources/{name}", show, REPORTS, "A table and its columns.")
         .answers::<DataSource>(&[200])
         .also(|operation| operation.refuses(&[404]))
+        .delete("/v0/datasources/{name}", delete, WRITERS, "Deletes a data source and its rows.")
+        .answers::<DataSource>(&[200])
+        .also(|operation| operation.refuses(&[404]))
+        .post("/v0/datasources/{name}/truncate", truncate, WRITERS, "Takes all rows out of a data source.")
+        .answers::<DataSource>(&[200])
+        .also(|operation| operation.refuses(&[404]))
+}
+
+fn describe_create(operation: &mut Operation<'_>) {
+    let text = |values: &[&str]| json!({ "type": "string", "enum": values });
+    operation.query("name", "The data source.", json!({ "type": "string" }));
+    operation.query("mode", "What is to be done; create unless said.", text(&["create", "append", "replace"]));
+    operation.query("format", "How the rows are written; csv unless said.", text(&["csv", "ndjson", "json"]));
+    operation.query("schema", "Columns in Tinybird's words; inferred unless said.", json!({ "type": "string" }));
+    operation.query("dialect_delimiter", "Of a CSV; a comma unless said.", json!({ "type": "string" }));
+    operation.takes("text/plain");
+    operation.refuses(&[400, 403, 404, 409, 411, 413]);
 }
 
 #[derive(Debug, Serialize, JsonSchema)]
@@ -30,12 +72,37 @@ struct DataSources {
 /// A table.
 #[derive(Debug, Serialize, JsonSchema)]
 struct DataSource {
-    id: &'static str,
-    name: &'static str,
+    id: String,
+    name: String,
     columns: Vec<Column>,
+    /// `ndjson` for the tenant's own, `shipped` for the others.
+    #[serde(rename = "type")]
+    kind: &'static str,
+    /// Of the tenant's own.
+    statistics: Option<Statistics>,
+    schema: Schema,
+    created_at: Option<String>,
+    updated_at: Option<String>,
 }
 
 #[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "TableStatistics")]
+struct Statistics {
+    row_count: u64,
+    /// As they are in the log.
+    bytes: u64,
+    quarantine_rows: u64,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "TableSchema")]
+struct Schema {
+    columns: Vec<Column>,
+    /// Tinybird's schema text, of the tenant's own.
+    sql_schema: Option<String>,
+}
+
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 #[schemars(rename = "TableColumn")]
 struct Column {
     name: String,
@@ -44,30 +111,297 @@ struct Column {
     #[serde(rename = "type")]
     kind: String,
     nullable: bool,
+    jsonpath: Option<String>,
 }
 
-fn describe(table: &TableDef) -> DataSource {
+/// What became of an import, in Tinybird's shape.
+#[derive(Debug, Serialize, JsonSchema)]
+struct Imported {
+    import_id: String,
+    mode: String,
+    status: &'static str,
+    datasource: DataSource,
+    successful_rows: u64,
+    quarantine_rows: u64,
+    /// The same, as newer clients call it.
+    quarantined_rows: u64,
+    invalid_lines: u64,
+    error: bool,
+}
+
+fn describe(table: &TableDef, own: Option<&Own>) -> DataSource {
+    let path = |name: &str| {
+        let column = own?.columns.iter().find(|column| column.name == name)?;
+        Some(format!("$.{}", column.path.join(".")))
+    };
     let columns = table.schema.fields().iter().map(|field| Column {
         name: field.name().clone(),
         normalized_name: field.name().clone(),
         kind: type_name(field),
         nullable: field.is_nullable(),
+        jsonpath: path(field.name()),
     });
-    DataSource { id: table.name, name: table.name, columns: columns.collect() }
+    let columns: Vec<Column> = columns.collect();
+    DataSource {
+        id: own.map_or_else(|| table.name.to_string(), |own| own.id.to_string()),
+        name: table.name.to_string(),
+        columns: columns.clone(),
+        kind: if own.is_some() { "ndjson" } else { "shipped" },
+        statistics: own.map(|own| Statistics {
+            row_count: own.rows,
+            bytes: own.bytes,
+            quarantine_rows: own.quarantined,
+        }),
+        schema: Schema { columns, sql_schema: own.map(|own| columns::sql_schema(&own.columns)) },
+        created_at: own.map(|own| own.created_at.to_string()),
+        updated_at: own.map(|own| own.updated_at.to_string()),
+    }
+}
+
+/// The tables that the token may read; those of the tenant's own that come of it are there already.
+async fn readable(app: &App, token: &TokenCaller) -> Result<Vec<DataSource>, V0Error> {
+    let own = app.pool.read(|connection| read::data_sources(connection, token.tenant)).map_err(Problem::from)?;
+    let own: HashMap<&str, &Own> = own.iter().map(|own| (own.name.as_str(), own)).collect();
+    let tables = app.reports.tables(&token.tenant.to_string()).await?;
+    let readable = tables.iter().filter(|table| token.may(DATASOURCES_READ, &table.name));
+    Ok(readable.map(|table| describe(table, own.get(&*table.name).copied())).collect())
 }
 
 async fn list(State(app): State<Arc<App>>, token: TokenCaller) -> Response {
-    let tables = app.reports.tables();
-    let readable = tables.iter().filter(|table| token.may(DATASOURCES_READ, table.name));
-    answer(&token, Ok(Json(DataSources { datasources: readable.map(describe).collect() }).into_response()))
+    let outcome = readable(&app, &token).await;
+    answer(&token, outcome.map(|datasources| Json(DataSources { datasources }).into_response()))
 }
 
 async fn show(State(app): State<Arc<App>>, token: TokenCaller, Path(name): Path<String>) -> Response {
-    let tables = app.reports.tables();
-    let outcome = match tables.iter().find(|table| table.name == name) {
-        None => Err(QueryError::NoTable(name).into()),
-        Some(_) if !token.may(DATASOURCES_READ, &name) => Err(V0Error::forbidden(DATASOURCES_READ, &name)),
-        Some(table) => Ok(Json(describe(table)).into_response()),
+    let outcome = async {
+        let name = name.to_ascii_lowercase();
+        let tables = app.reports.tables(&token.tenant.to_string()).await?;
+        match tables.iter().find(|table| *table.name == *name) {
+            None => Err(QueryError::NoTable(name).into()),
+            Some(_) if !token.may(DATASOURCES_READ, &name) => Err(V0Error::forbidden(DATASOURCES_READ, &name)),
+            Some(table) => {
+                let own = rows::source(&app, &token, &name)?;
+                Ok(Json(describe(table, own.as_ref())).into_response())
+            }
+        }
     };
-    answer(&token, outcome)
+    answer(&token, outcome.await)
+}
+
+/// A data source as whoever wrote to it sees it.
+fn shown(app: &App, token: &TokenCaller, name: &str) -> Result<DataSource, V0Error> {
+    let own = rows::source(app, token, name)?.ok_or_else(|| QueryError::NoTable(name.to_owned()))?;
+    let columns = own.columns.iter().map(|column| Column {
+        name: column.name.clone(),
+        normalized_name: column.name.clone(),
+        kind: columns::type_text(column),
+        nullable: column.nullable,
+        jsonpath: Some(format!("$.{}", column.path.join("."))),
+    });
+    let columns: Vec<Column> = columns.collect();
+    Ok(DataSource {
+        id: own.id.to_string(),
+        name: own.name.clone(),
+        columns: columns.clone(),
+        kind: "ndjson",
+        statistics: Some(Statistics { row_count: own.rows, bytes: own.bytes, quarantine_rows: own.quarantined }),
+        schema: Schema { columns, sql_schema: Some(columns::sql_schema(&own.columns)) },
+        created_at: Some(own.created_at.to_string()),
+        updated_at: Some(own.updated_at.to_string()),
+    })
+}
+
+/// What a request says beside its rows.
+#[derive(Debug, Default)]
+struct Asked(Vec<(String, String)>);
+
+impl Asked {
+    fn get(&self, wanted: &str) -> Option<&str> {
+        let found = self.0.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.trim());
+        found.filter(|value| !value.is_empty())
+    }
+
+    fn mode(&self) -> Result<&'static str, V0Error> {
+        match self.get("mode").unwrap_or("create") {
+            "create" => Ok("create"),
+            "append" => Ok("append"),
+            "replace" => Ok("replace"),
+            other => Err(V0Error::bad_request(format!("the mode '{other}' is none of create, append and replace"))),
+        }
+    }
+
+    fn format(&self, file: Option<BodyFormat>) -> Result<BodyFormat, V0Error> {
+        let delimiter = match self.get("dialect_delimiter").map(str::as_bytes) {
+            None => b',',
+            Some([one]) if one.is_ascii() && !matches!(one, b'"' | b'\n' | b'\r') => *one,
+            Some(b"\\t") => b'\t',
+            Some(_) => return Err(V0Error::bad_request("'dialect_delimiter' is one character")),
+        };
+        match self.get("format") {
+            None => Ok(match file {
+                Some(BodyFormat::Json) => BodyFormat::Json,
+                _ => BodyFormat::Csv { delimiter },
+            }),
+            Some("csv") => Ok(BodyFormat::Csv { delimiter }),
+            Some("ndjson" | "json") => Ok(BodyFormat::Json),
+            Some(other) => Err(V0Error::bad_request(format!("the format '{other}' is not read; csv and ndjson are"))),
+        }
+    }
+}
+
+async fn create(State(app): State<Arc<App>>, token: TokenCaller, request: Request) -> Response {
+    let outcome = async {
+        if has_no_length(&request) && request.uri().query().is_none() {
+            let error = "send the rows as the body, with its Content-Length";
+            return Err(V0Error::new(StatusCode::LENGTH_REQUIRED, error));
+        }
+        let _place = rows::place(&app, &token, request.headers(), UNPACKED_BYTES_MAX)?;
+        let key = idempotency_key(request.headers())?;
+        let packed = rows::packing(request.headers())?;
+        let (asked, bytes, file) = read_request(request).await?;
+        if asked.get("url").is_some() {
+            let error = "rows are not fetched from a 'url'; send them as the body, or as a file in a form";
+            return Err(V0Error::bad_request(error));
+        }
+        let name = asked.get("name").ok_or_else(|| V0Error::bad_request("send the data source's name as 'name'"))?;
+        let (mode, format) = (asked.mode()?, asked.format(file)?);
+        let columns = asked.get("schema").map(columns::schema).transpose().map_err(V0Error::bad_request)?;
+        let name = if mode == "append" {
+            rows::writable(&app, &token, name)?
+        } else {
+            let name = rows::source_name(&app, name)?;
+            // Taking rows away is more than adding some.
+            if !token.may(DATASOURCES_CREATE, &name) {
+                return Err(V0Error::forbidden(DATASOURCES_CREATE, &name));
+            }
+            name
+        };
+        if mode == "create" && rows::source(&app, &token, &name)?.is_some() {
+            return Err(V0Error::new(StatusCode::CONFLICT, format!("there is a data source '{name}'")));
+        }
+        let request_key = key.map(|key| {
+            let body = app.key_file.lookup("request", &[name.as_bytes(), mode.as_bytes(), &bytes].concat());
+            RequestKey { sender: format!("{}:/v0/datasources", token.sender()), key, body }
+        });
+        if bytes.is_empty() && mode == "create" {
+            let columns = columns.ok_or_else(|| V0Error::bad_request("send rows, or a 'schema'"))?;
+            return make(&app, &token, &name, columns, request_key).await;
+        }
+        let incoming =
+            Incoming { name: name.clone(), bytes, packed, format, columns, replace: mode == "replace", request_key };
+        let done = rows::take_in(&app, &token, incoming).await?;
+        Ok(Json(Imported {
+            import_id: done.import_id,
+            mode: mode.to_owned(),
+            status: "done",
+            datasource: shown(&app, &token, &name)?,
+            successful_rows: done.successful,
+            quarantine_rows: done.quarantined,
+            quarantined_rows: done.quarantined,
+            invalid_lines: 0,
+            error: false,
+        })
+        .into_response())
+    };
+    answer(&token, outcome.await)
+}
+
+/// A data source without rows.
+async fn make(
+    app: &App,
+    token: &TokenCaller,
+    name: &str,
+    columns: Vec<SourceColumn>,
+    key: Option<RequestKey>,
+) -> Result<Response, V0Error> {
+    let source_id = DataSourceId::fresh();
+    let made = DataSourceCreated { source_id, name: name.to_owned(), columns };
+    write::submit(app, command(token.tenant, token.actor(), key, CommandKind::CreateDataSource(Box::new(made))))
+        .await?;
+    Ok(Json(Imported {
+        import_id: source_id.to_string(),
+        mode: "create".to_owned(),
+        status: "done",
+        datasource: shown(app, token, name)?,
+        successful_rows: 0,
+        quarantine_rows: 0,
+        quarantined_rows: 0,
+        invalid_lines: 0,
+        error: false,
+    })
+    .into_response())
+}
+
+fn content_type(headers: &HeaderMap) -> &str {
+    headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default()
+}
+
+/// What is asked, the rows, and how they are written by the name of their part: of the query and the raw body, of a form,
+/// or of a form with a file.
+async fn read_request(request: Request) -> Result<(Asked, Bytes, Option<BodyFormat>), V0Error> {
+    let mut asked = Asked(form(request.uri().query().unwrap_or_default()));
+    let kind = content_type(request.headers()).to_owned();
+    if kind.starts_with("application/x-www-form-urlencoded") {
+        let bytes = body(request, FORM_BYTES_MAX).await?;
+        asked.0.extend(form(&String::from_utf8_lossy(&bytes)));
+        return Ok((asked, Bytes::new(), None));
+    }
+    if !kind.starts_with("multipart/form-data") {
+        return Ok((asked, rows::whole(request, UNPACKED_BYTES_MAX).await?, None));
+    }
+    let boundary = multer::parse_boundary(&kind).map_err(|error| V0Error::bad_request(error.to_string()))?;
+    let max = (UNPACKED_BYTES_MAX + FORM_BYTES_MAX) as u64;
+    let limits = Constraints::new().size_limit(SizeLimit::new().whole_stream(max));
+    let mut parts = Multipart::with_constraints(request.into_body().into_data_stream(), boundary, limits);
+    let (mut rows, mut format) = (Bytes::new(), None);
+    let broken = |error: multer::Error| match error {
+        multer::Error::StreamSizeExceeded { .. } => {
+            let error = format!("the form has more than {max} bytes");
+            V0Error::new(StatusCode::PAYLOAD_TOO_LARGE, error)
+        }
+        other => V0Error::bad_request(format!("the form can't be read: {other}")),
+    };
+    while let Some(part) = parts.next_field().await.map_err(broken)? {
+        let name = part.name().unwrap_or_default().to_owned();
+        match &*name {
+            "csv" | "ndjson" | "json" | "file" => {
+                format = (name == "ndjson" || name == "json").then_some(BodyFormat::Json);
+                rows = part.bytes().await.map_err(broken)?;
+            }
+            _ => asked.0.push((name, part.text().await.map_err(broken)?)),
+        }
+    }
+    Ok((asked, rows, format))
+}
+
+/// The data source of the path, if the token may do this with it. What it may not touch may be there or not.
+async fn owned(app: &App, token: &TokenCaller, name: &str, scope: &str) -> Result<Own, V0Error> {
+    let name = name.to_ascii_lowercase();
+    if !token.may(scope, &name) && !token.may(DATASOURCES_CREATE, &name) {
+        return Err(V0Error::forbidden(scope, &name));
+    }
+    Ok(rows::source(app, token, &name)?.ok_or(QueryError::NoTable(name))?)
+}
+
+async fn delete(State(app): State<Arc<App>>, token: TokenCaller, Path(name): Path<String>) -> Response {
+    let outcome = async {
+        let own = owned(&app, &token, &name, DATASOURCES_DROP).await?;
+        let was = shown(&app, &token, &own.name)?;
+        let kind = CommandKind::DeleteDataSource { name: own.name };
+        write::submit(&app, command(token.tenant, token.actor(), None, kind)).await?;
+        Ok(Json(was).into_response())
+    };
+    answer(&token, outcome.await)
+}
+
+async fn truncate(State(app): State<Arc<App>>, token: TokenCaller, Path(name): Path<String>) -> Response {
+    let outcome = async {
+        let own = owned(&app, &token, &name, DATASOURCES_CREATE).await?;
+        let (name, source_id) = (own.name, own.id);
+        let kind =
+            CommandKind::AppendRows { name: name.clone(), source_id, create: None, replace: true, chunks: Vec::new() };
+        write::submit(&app, command(token.tenant, token.actor(), None, kind)).await?;
+        Ok(Json(shown(&app, &token, &name)?).into_response())
+    };
+    answer(&token, outcome.await)
 }

@@ -6,7 +6,7 @@
 //!   the tenant's own, with what they share in `resource`. `widget`, `sessions`: visitors; `visitors`: the same, for
 //!   agents. `conversations`, `actions`, `inbox`, `threads`, [`events`], `files`: chats. `live`: typing and streams.
 //!   `bulk`: import and export.
-//! - `reports`, `pipes`, `datasources`, `tokens`, `v0`: `/v0`, Tinybird's wire. `operations`: health and status.
+//! - `reports`, `pipes`, `own_pipes`, `datasources`, `rows`, `workspace`, `tokens`, `v0`: `/v0`, Tinybird's wire. `operations`: health and status.
 //!   `operator`: what spans tenants.
 //! - `seeds`: two more contracts, in snake_case.
 //! - [`surface`]: the list that the router, the OpenAPI document and the tests are made of. `docs`: that document, shown.
@@ -33,12 +33,14 @@ mod layers;
 mod live;
 mod operations;
 mod operator;
+mod own_pipes;
 pub mod page;
 mod pipes;
 pub mod problem;
 mod reports;
 mod resource;
 mod roles;
+mod rows;
 mod seeds;
 mod sessions;
 mod sign_in;
@@ -51,7 +53,8 @@ mod tokens;
 mod v0;
 mod visitors;
 mod widget;
-pub mod write;
+pub mod workspace;
+mod write;
 
 use crate::app::App;
 use axum::middleware::{from_fn, from_fn_with_state};
@@ -82,7 +85,10 @@ pub fn routes() -> Routes {
         .merge(live::routes())
         .merge(tokens::routes())
         .merge(reports::routes())
+        .merge(own_pipes::routes())
         .merge(datasources::routes())
+        .merge(rows::routes())
+        .merge(workspace::routes())
         .merge(operations::routes())
         .merge(operator::routes())
         .merge(seeds::routes())

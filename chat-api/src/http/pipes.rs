@@ -1,9 +1,10 @@
 //! How endpoints are described: in Tinybird's shape ([`describe`]) and as OpenAPI 3.1 ([`open_api`]).
 
+use crate::core::state::{Pipe as Stored, PipeVersion};
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Value, json};
-use sql::{EndpointDescription, Format, ParameterDescription};
+use sql::{EndpointDescription, Format, OwnPipe, ParameterDescription};
 
 /// What a pipe's path can end with, and the format it stands for.
 pub(super) const EXTENSIONS: [(&str, Format); 5] = [
@@ -18,7 +19,7 @@ pub(super) const EXTENSIONS: [(&str, Format); 5] = [
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Pipe<'a> {
     id: &'a str,
-    name: &'a str,
+    pub(super) name: &'a str,
     description: &'a str,
     #[serde(rename = "type")]
     kind: &'static str,
@@ -26,7 +27,11 @@ pub(super) struct Pipe<'a> {
     endpoint: &'a str,
     url: String,
     parent: Option<&'a str>,
-    nodes: [Node<'a>; 1],
+    /// Of the tenant's own; each publication is the next.
+    version: Option<u32>,
+    created_at: Option<String>,
+    updated_at: Option<String>,
+    nodes: Vec<Node<'a>>,
 }
 
 #[derive(Debug, Serialize, JsonSchema)]
@@ -46,7 +51,35 @@ pub(super) fn describe<'a>(public_url: &str, endpoint: &'a EndpointDescription) 
     let params = endpoint.parameters.as_slice();
     let node = Node { id: name, name, description, sql: &endpoint.sql, params, materialized: None };
     let url = format!("{}/v0/pipes/{name}.json", public_url.trim_end_matches('/'));
-    Pipe { id: name, name, description, kind: "endpoint", endpoint: name, url, parent: None, nodes: [node] }
+    Pipe {
+        id: name,
+        name,
+        description,
+        kind: "endpoint",
+        endpoint: name,
+        url,
+        parent: None,
+        version: None,
+        created_at: None,
+        updated_at: None,
+        nodes: vec![node],
+    }
+}
+
+/// A version of an endpoint that the tenant published.
+pub(super) fn describe_own<'a>(public_url: &str, own: &'a OwnPipe, version: &PipeVersion, stored: &Stored) -> Pipe<'a> {
+    let nodes = own.nodes().map(|node| {
+        let (name, params) = (node.name.as_str(), node.parameters.as_slice());
+        Node { id: name, name, description: &node.description, sql: &node.sql, params, materialized: None }
+    });
+    Pipe {
+        endpoint: own.answering(),
+        version: Some(version.version),
+        created_at: Some(stored.created_at.to_string()),
+        updated_at: Some(version.at.to_string()),
+        nodes: nodes.collect(),
+        ..describe(public_url, own.description())
+    }
 }
 
 /// One endpoint's document: a path a format.

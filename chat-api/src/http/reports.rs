@@ -4,27 +4,27 @@
 //! bounds the rest. How pipes are described is in `pipes`.
 
 use super::extract::{JSON_BYTES_MAX, body, form};
+use super::own_pipes;
 use super::pipes;
 use super::pipes::Pipe;
 use super::problem::Problem;
 use super::surface::describe::Operation;
 use super::surface::{REPORTS, Routes};
 pub use super::v0::V0Error;
-use super::v0::answer;
+use super::v0::{answer, has_no_length};
 use crate::app::App;
 use crate::auth::TokenCaller;
 use crate::auth::scopes::{self, DATASOURCES_READ, PIPES_READ};
-use crate::store::read;
+use crate::auth::wire::engine_caller;
+use crate::core::state::Pipe as Stored;
 use axum::Json;
-use axum::body::HttpBody as _;
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
-use ingest::time::Timestamp;
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Value, json};
-use sql::{Caller, EndpointDescription, Format, Params, QueryError, QueryResult};
+use sql::{EndpointDescription, Format, OwnPipe, Params, QueryError, QueryResult};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -42,6 +42,7 @@ pub(super) fn routes() -> Routes {
         .answers::<PipeList<'static>>(&[200])
         .get("/v0/pipes/{name}", pipe, REPORTS, "Runs an endpoint, as NAME.json; without the ending, describes it.")
         .answers::<PipeAnswer>(&[200])
+        .also(|operation| operation.query("version", "Of the tenant's own: which.", json!({ "type": "string" })))
         .also(refusals)
         .post("/v0/pipes/{name}", pipe, REPORTS, "The same, with parameters in the body.")
         .answers::<PipeAnswer>(&[200])
@@ -100,13 +101,6 @@ fn statement_query(operation: &mut Operation<'_>) {
     operation.query("q", "The SQL.", json!({ "type": "string" }));
 }
 
-fn engine_caller(app: &App, token: &TokenCaller) -> Result<Caller, V0Error> {
-    let tenant = app.pool.read(|connection| read::tenant(connection, token.tenant)).map_err(Problem::from)?;
-    let time_zone = tenant.map_or_else(|| "UTC".to_owned(), |tenant| tenant.time_zone);
-    let filters = scopes::filters(&token.scopes);
-    Ok(Caller { tenant: token.tenant.to_string(), time_zone, now_ms: Timestamp::now().0, filters })
-}
-
 /// In the statement's own format, else in `format`.
 async fn written(app: &App, result: QueryResult, format: Format) -> Result<Response, V0Error> {
     let format = result.format.unwrap_or(format);
@@ -121,15 +115,6 @@ fn is_form(headers: &HeaderMap) -> bool {
 
 fn text(bytes: &[u8]) -> Result<&str, V0Error> {
     std::str::from_utf8(bytes).map_err(|_| V0Error::bad_request("the body is not UTF-8"))
-}
-
-/// A `POST` that says neither how long its body is nor that it comes in chunks has none.
-fn has_no_length(request: &Request) -> bool {
-    let headers = request.headers();
-    request.method() == axum::http::Method::POST
-        && !headers.contains_key(header::CONTENT_LENGTH)
-        && !headers.contains_key(header::TRANSFER_ENCODING)
-        && request.body().is_end_stream()
 }
 
 fn first(pairs: Vec<(String, String)>, wanted: &str) -> Option<String> {
@@ -162,35 +147,84 @@ async fn sql(State(app): State<Arc<App>>, token: TokenCaller, request: Request) 
                 return Err(V0Error::forbidden(DATASOURCES_READ, hidden));
             }
         }
-        let result = app.reports.query(&engine_caller(&app, &token)?, &sql).await?;
+        let result = app.reports.query(&engine_caller(&app, &token).map_err(Problem::from)?, &sql).await?;
         written(&app, result, Format::Json).await
     };
     answer(&token, outcome.await)
 }
 
-/// The endpoint, if it's there and the token may read it.
-fn endpoint<'a>(app: &'a App, token: &TokenCaller, name: &str) -> Result<&'a EndpointDescription, V0Error> {
-    let known = app.reports.endpoints().find(|endpoint| endpoint.name == name);
-    let known = known.ok_or_else(|| QueryError::NoEndpoint(name.to_owned()))?;
-    if token.may(PIPES_READ, name) { Ok(known) } else { Err(V0Error::forbidden(PIPES_READ, name)) }
+/// An endpoint: one that ships, or a version of the tenant's own.
+enum Found<'a> {
+    Shipped(&'a EndpointDescription),
+    Own { stored: Box<Stored>, version: u32, pipe: Arc<OwnPipe> },
+}
+
+impl Found<'_> {
+    fn description(&self) -> &EndpointDescription {
+        match self {
+            Self::Shipped(description) => description,
+            Self::Own { pipe, .. } => pipe.description(),
+        }
+    }
+}
+
+/// The endpoint, if it's there and the token may read it. What ships comes first: its names can't be taken.
+fn endpoint<'a>(app: &'a App, token: &TokenCaller, name: &str, version: Option<&str>) -> Result<Found<'a>, V0Error> {
+    let may = || if token.may(PIPES_READ, name) { Ok(()) } else { Err(V0Error::forbidden(PIPES_READ, name)) };
+    if let Some(known) = app.reports.endpoints().find(|endpoint| endpoint.name == name) {
+        return may().map(|()| Found::Shipped(known));
+    }
+    let stored = own_pipes::stored(app, token, name)?.ok_or_else(|| QueryError::NoEndpoint(name.to_owned()))?;
+    may()?;
+    let version = own_pipes::version(&stored, version)?;
+    let (pipe, version) = (own_pipes::read_version(&stored, version)?, version.version);
+    Ok(Found::Own { stored: Box::new(stored), version, pipe })
 }
 
 async fn list(State(app): State<Arc<App>>, token: TokenCaller) -> Response {
-    let readable = app.reports.endpoints().filter(|endpoint| token.may(PIPES_READ, &endpoint.name));
-    let pipes = readable.map(|endpoint| pipes::describe(&app.config.public_url, endpoint)).collect();
-    answer(&token, Ok(Json(PipeList { pipes }).into_response()))
+    let outcome = own_pipes::all(&app, &token).map(|own| {
+        let shipped = app.reports.endpoints().map(|endpoint| pipes::describe(&app.config.public_url, endpoint));
+        let own = own.iter().map(|(stored, pipe)| own_pipes::describe(&app, stored, stored.newest(), pipe));
+        let pipes = shipped.chain(own).filter(|pipe| token.may(PIPES_READ, pipe.name)).collect();
+        Json(PipeList { pipes }).into_response()
+    });
+    answer(&token, outcome)
+}
+
+/// What an endpoint is; of the tenant's own, also what an earlier version of it was.
+fn described(app: &App, token: &TokenCaller, name: &str, version: Option<&str>) -> Result<Response, V0Error> {
+    Ok(match endpoint(app, token, name, version)? {
+        Found::Shipped(known) => Json(pipes::describe(&app.config.public_url, known)).into_response(),
+        Found::Own { stored, version, pipe } => {
+            let version = own_pipes::version(&stored, Some(&version.to_string()))?;
+            Json(own_pipes::describe(app, &stored, version, &pipe)).into_response()
+        }
+    })
+}
+
+/// The datafile of one of the tenant's own endpoints.
+fn datafile(app: &App, token: &TokenCaller, name: &str, version: Option<&str>) -> Result<Response, V0Error> {
+    match endpoint(app, token, name, version)? {
+        Found::Shipped(_) => Err(QueryError::NoEndpoint(format!("{name}.pipe")).into()),
+        Found::Own { stored, version, .. } => {
+            let text = own_pipes::version(&stored, Some(&version.to_string()))?.text.clone();
+            Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response())
+        }
+    }
 }
 
 async fn open_api(State(app): State<Arc<App>>, token: TokenCaller, Path(name): Path<String>) -> Response {
-    let found = endpoint(&app, &token, &name);
-    let document = |endpoint| Json(pipes::open_api(&app.config.public_url, endpoint)).into_response();
+    let found = endpoint(&app, &token, &name, None);
+    let document =
+        |found: Found<'_>| Json(pipes::open_api(&app.config.public_url, found.description())).into_response();
     answer(&token, found.map(document))
 }
 
 async fn pipe(State(app): State<Arc<App>>, token: TokenCaller, Path(file): Path<String>, request: Request) -> Response {
+    let version = first(form(request.uri().query().unwrap_or_default()), "version");
     let outcome = match file.rsplit_once('.') {
-        None => endpoint(&app, &token, &file)
-            .map(|known| Json(pipes::describe(&app.config.public_url, known)).into_response()),
+        None => described(&app, &token, &file, version.as_deref()),
+        Some((name, "pipe")) => datafile(&app, &token, name, version.as_deref()),
         Some((name, extension)) => run(&app, &token, name, extension, request).await,
     };
     answer(&token, outcome)
@@ -203,7 +237,7 @@ async fn run(
     extension: &str,
     request: Request,
 ) -> Result<Response, V0Error> {
-    endpoint(app, token, name)?;
+    let found = endpoint(app, token, name, None)?;
     let unknown = || {
         let known = pipes::EXTENSIONS.map(|(extension, _)| extension).join(", .");
         V0Error::new(StatusCode::NOT_FOUND, format!("'.{extension}' is not served; .{known} are"))
@@ -212,10 +246,11 @@ async fn run(
     let mut params = params(request).await?;
     let over = params.remove("q").and_then(|mut texts| texts.pop()).filter(|sql| !sql.trim().is_empty());
     scopes::fix(&token.scopes, name, &mut params);
-    let caller = engine_caller(app, token)?;
-    let result = match over {
-        Some(sql) => app.reports.endpoint_over(&caller, name, &params, &sql).await?,
-        None => app.reports.endpoint(&caller, name, &params).await?,
+    let caller = engine_caller(app, token).map_err(Problem::from)?;
+    let result = match (found, over) {
+        (Found::Own { pipe, .. }, over) => app.reports.own(&caller, pipe, &params, over).await?,
+        (Found::Shipped(_), Some(sql)) => app.reports.endpoint_over(&caller, name, &params, &sql).await?,
+        (Found::Shipped(_), None) => app.reports.endpoint(&caller, name, &params).await?,
     };
     written(app, result, format).await
 }

@@ -7,7 +7,8 @@ use crate::auth::tokens::bearer;
 use crate::auth::{AuthError, TokenCaller, caller};
 use crate::limits::Quota;
 use axum::Json;
-use axum::extract::FromRequestParts;
+use axum::body::HttpBody as _;
+use axum::extract::{FromRequestParts, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -33,6 +34,11 @@ impl V0Error {
     /// 400.
     pub fn bad_request(error: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, error)
+    }
+
+    /// 429 for what there is no room for now.
+    pub fn too_many(error: impl Into<String>) -> Self {
+        Self { retry_after_s: Some(1), ..Self::new(StatusCode::TOO_MANY_REQUESTS, error) }
     }
 
     /// 403 for what the token has no scope for.
@@ -74,6 +80,15 @@ impl From<Problem> for V0Error {
         let retry = matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS);
         Self { retry_after_s: retry.then_some(1), ..Self::new(status, problem.detail()) }
     }
+}
+
+/// A `POST` that says neither how long its body is nor that it comes in chunks has none.
+pub(super) fn has_no_length(request: &Request) -> bool {
+    let headers = request.headers();
+    request.method() == axum::http::Method::POST
+        && !headers.contains_key(header::CONTENT_LENGTH)
+        && !headers.contains_key(header::TRANSFER_ENCODING)
+        && request.body().is_end_stream()
 }
 
 /// Tinybird's names; all in whole seconds and requests.

@@ -5,8 +5,10 @@
 //! [`client`] says which address a request came from.
 
 pub mod client;
+mod intake;
 
 pub use client::{Cidr, ClientIp};
+pub use intake::{Intake, Place};
 
 use std::collections::HashMap;
 use std::fmt;
@@ -177,6 +179,12 @@ impl BucketKey {
     }
 }
 
+impl fmt::Display for BucketKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(self.0))
+    }
+}
+
 /// Called too often.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TooOften {
@@ -212,6 +220,8 @@ pub struct Limiter {
     buckets: [Mutex<Buckets>; Limit::ALL.len()],
     /// Those whose rate comes with the credential.
     tokens: Mutex<Buckets>,
+    /// Rows under way.
+    pub intake: Intake,
 }
 
 impl Limiter {
@@ -219,7 +229,7 @@ impl Limiter {
     #[must_use]
     pub fn new(rates: Rates) -> Self {
         let buckets = std::array::from_fn(|_| Mutex::default());
-        Self { rates, start: Instant::now(), buckets, tokens: Mutex::default() }
+        Self { rates, start: Instant::now(), buckets, tokens: Mutex::default(), intake: Intake::default() }
     }
 
     /// Takes one from the bucket of a credential that brings its own rate, at least 1 a second.

@@ -6,7 +6,7 @@
 use ring::digest::{Context, SHA256};
 use rusqlite::Connection;
 
-const HASHED: [&str; 15] = [
+const HASHED: [&str; 17] = [
     "tenants",
     "agents",
     "roles",
@@ -18,6 +18,8 @@ const HASHED: [&str; 15] = [
     "invitations",
     "chatbots",
     "tokens",
+    "data_sources",
+    "pipes",
     "visitors",
     "conversations",
     "files",

@@ -3,10 +3,11 @@
 //! What is in memory already wins over its row: it may hold changes that aren't written yet.
 
 use crate::core::reads::{Reads, email_word, role_word};
-use crate::core::state::{Key, Roster, State, Status, name_key};
+use crate::core::state::{Key, Owned, Roster, State, Status, name_key};
 use ingest::event::{Event, RequestKey};
 use ingest::id::{
-    AgentId, CannedResponseId, ChallengeId, ConversationId, GroupId, InvitationId, TagId, TenantId, VisitorId,
+    AgentId, CannedResponseId, ChallengeId, ConversationId, DataSourceId, GroupId, InvitationId, PipeId, TagId,
+    TenantId, VisitorId,
 };
 use ingest::payload::{Payload, Resource};
 use rusqlite::{Connection, OptionalExtension as _, Params};
@@ -64,6 +65,8 @@ loaders! {
     load_invitation: invitations from "invitations" by InvitationId;
     load_chatbot: chatbots from "chatbots" by ingest::id::ChatbotId;
     load_token: tokens from "tokens" by ingest::id::TokenId;
+    load_data_source: data_sources from "data_sources" by ingest::id::DataSourceId;
+    load_pipe: pipes from "pipes" by ingest::id::PipeId;
     load_visitor: visitors from "visitors" by VisitorId;
     load_conversation: conversations from "conversations" by ConversationId;
     load_file: files from "files" by ingest::id::FileId;
@@ -98,6 +101,7 @@ pub fn load(
     reads.visitors.iter().try_for_each(|id| load_visitor(connection, state, *id))?;
     reads.mails.iter().try_for_each(|id| load_mail(connection, state, *id))?;
     load_words(connection, state, tenant, reads)?;
+    load_own(connection, state, tenant, reads)?;
     for id in &reads.conversations {
         load_conversation(connection, state, *id)?;
         if reads.visitors_of_conversations
@@ -146,6 +150,31 @@ fn load_words(connection: &Connection, state: &mut State, tenant: TenantId, read
         for id in ids(connection, sql, (tenant.bytes(), shortcut))? {
             load_canned_response(connection, state, CannedResponseId(id))?;
         }
+    }
+    Ok(())
+}
+
+/// The tenant's own data sources and endpoints, by name, and how many there are.
+fn load_own(connection: &Connection, state: &mut State, tenant: TenantId, reads: &Reads) -> rusqlite::Result<()> {
+    for name in &reads.data_sources {
+        let sql = "SELECT id FROM data_sources WHERE tenant = ?1 AND name = ?2";
+        for id in ids(connection, sql, (tenant.bytes(), name))? {
+            load_data_source(connection, state, DataSourceId(id))?;
+        }
+    }
+    for name in &reads.pipes {
+        for id in ids(connection, "SELECT id FROM pipes WHERE tenant = ?1 AND name = ?2", (tenant.bytes(), name))? {
+            load_pipe(connection, state, PipeId(id))?;
+        }
+    }
+    if reads.owned {
+        let count = |table: &str| {
+            let sql = format!("SELECT count(*) FROM {table} WHERE tenant = ?1 AND name IS NOT NULL");
+            connection.prepare_cached(&sql)?.query_row([tenant.bytes()], |row| row.get::<_, i64>(0))
+        };
+        let owned =
+            Owned { data_sources: count("data_sources")?.cast_unsigned(), pipes: count("pipes")?.cast_unsigned() };
+        state.owned.insert(tenant, owned);
     }
     Ok(())
 }
@@ -344,6 +373,11 @@ pub fn load_for_apply(connection: &Connection, state: &mut State, event: &Event)
         Payload::ResourceDeleted(change) => load_resource(connection, state, change.0),
         Payload::ResourceRestored(change) => load_resource(connection, state, change.0),
         Payload::ConversationRead(read) => load_conversation(connection, state, read.conversation_id),
+        Payload::RowsAppended(rows) => load_data_source(connection, state, rows.source_id),
+        Payload::DataSourceReplaced(change) => load_data_source(connection, state, change.source_id),
+        Payload::DataSourceDeleted(change) => load_data_source(connection, state, change.source_id),
+        Payload::PipePublished(made) => load_pipe(connection, state, made.pipe_id),
+        Payload::PipeDeleted(change) => load_pipe(connection, state, change.pipe_id),
         Payload::VisitorUpdated(change) => load_visitor(connection, state, change.visitor_id),
         Payload::VisitorTracked(tracked) => load_visitor(connection, state, tracked.visitor_id),
         Payload::VisitorBlocked(change) => load_visitor(connection, state, change.visitor_id),
@@ -381,6 +415,8 @@ pub fn load_key(connection: &Connection, state: &mut State, key: &Key) -> rusqli
         Key::Invitation(id) => load_invitation(connection, state, *id),
         Key::Chatbot(id) => load_chatbot(connection, state, *id),
         Key::Token(id) => load_token(connection, state, *id),
+        Key::DataSource(id) => load_data_source(connection, state, *id),
+        Key::Pipe(id) => load_pipe(connection, state, *id),
         Key::Visitor(id) => load_visitor(connection, state, *id),
         Key::Conversation(id) => load_conversation(connection, state, *id),
         Key::File(id) => load_file(connection, state, *id),

@@ -18,7 +18,7 @@ use rusqlite::Connection;
 /// Every table of the state; `rebuild` empties and refills them. `requests` is pruned by age and so not hashed.
 /// `threads`, `timers` and `conversation_tags` are indexes over conversations, and hashed as part of them; `audit` is one
 /// over the log, whose hash chain covers it.
-pub const TABLES: [&str; 20] = [
+pub const TABLES: [&str; 22] = [
     "tenants",
     "agents",
     "roles",
@@ -30,6 +30,8 @@ pub const TABLES: [&str; 20] = [
     "invitations",
     "chatbots",
     "tokens",
+    "data_sources",
+    "pipes",
     "visitors",
     "conversations",
     "threads",
@@ -73,6 +75,10 @@ pub fn create_tables(connection: &Connection) -> rusqlite::Result<()> {
          CREATE INDEX IF NOT EXISTS chatbots_tenant ON chatbots (tenant);
          CREATE TABLE IF NOT EXISTS tokens (id BLOB PRIMARY KEY, tenant BLOB NOT NULL, sha256 TEXT NOT NULL UNIQUE, body TEXT NOT NULL) WITHOUT ROWID, STRICT;
          CREATE INDEX IF NOT EXISTS tokens_tenant ON tokens (tenant);
+         CREATE TABLE IF NOT EXISTS data_sources (id BLOB PRIMARY KEY, tenant BLOB NOT NULL, name TEXT, body TEXT NOT NULL) WITHOUT ROWID, STRICT;
+         CREATE INDEX IF NOT EXISTS data_sources_name ON data_sources (tenant, name) WHERE name IS NOT NULL;
+         CREATE TABLE IF NOT EXISTS pipes (id BLOB PRIMARY KEY, tenant BLOB NOT NULL, name TEXT, body TEXT NOT NULL) WITHOUT ROWID, STRICT;
+         CREATE INDEX IF NOT EXISTS pipes_name ON pipes (tenant, name) WHERE name IS NOT NULL;
          CREATE TABLE IF NOT EXISTS visitors (
              id BLOB PRIMARY KEY, tenant BLOB NOT NULL, readable_id TEXT NOT NULL, merged_into BLOB, erased INTEGER NOT NULL,
              created_at INTEGER NOT NULL, body TEXT NOT NULL

@@ -1,8 +1,10 @@
 //! Reads for the API, on the read-only pool. Every look-up by id takes the tenant and finds only its rows.
 
 mod queue;
+mod sources;
 
 pub use queue::*;
+pub use sources::*;
 
 use super::load::{body, parse};
 use crate::core::state::{

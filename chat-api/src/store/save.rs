@@ -78,6 +78,16 @@ fn save_one(connection: &Connection, state: &State, key: &Key) -> rusqlite::Resu
             let sql = "INSERT INTO tokens VALUES (?1, ?2, ?3, ?4) ON CONFLICT (id) DO UPDATE SET body = ?4";
             upsert(connection, sql, &[id.bytes(), row.tenant.bytes(), &row.sha256, &json(row)])
         }),
+        Key::DataSource(id) => state.data_sources.get(id).map_or(Ok(()), |row| {
+            let sql = "INSERT INTO data_sources VALUES (?1, ?2, ?3, ?4) ON CONFLICT (id) DO UPDATE SET name = ?3, body = ?4";
+            let name = row.deleted_at.is_none().then_some(&row.name);
+            upsert(connection, sql, &[id.bytes(), row.tenant.bytes(), &name, &json(row)])
+        }),
+        Key::Pipe(id) => state.pipes.get(id).map_or(Ok(()), |row| {
+            let sql = "INSERT INTO pipes VALUES (?1, ?2, ?3, ?4) ON CONFLICT (id) DO UPDATE SET name = ?3, body = ?4";
+            let name = row.deleted_at.is_none().then_some(&row.name);
+            upsert(connection, sql, &[id.bytes(), row.tenant.bytes(), &name, &json(row)])
+        }),
         Key::Visitor(id) => state.visitors.get(id).map_or(Ok(()), |row| {
             let sql = "INSERT INTO visitors VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
                  ON CONFLICT (id) DO UPDATE SET merged_into = ?4, erased = ?5, body = ?7";

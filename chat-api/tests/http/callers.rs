@@ -96,7 +96,7 @@ fn chat_body(route: &Route) -> Option<Value> {
 
 /// Routes that need no body.
 fn says_nothing(route: &Route) -> bool {
-    const ACTIONS: [&str; 19] = [
+    const ACTIONS: [&str; 23] = [
         "/files",
         "/restore",
         "/rotate-key",
@@ -114,6 +114,10 @@ fn says_nothing(route: &Route) -> bool {
         "/tokens",
         "/sql",
         "/v0/pipes/{name}",
+        "/v0/pipes",
+        "/v0/events",
+        "/v0/datasources",
+        "/truncate",
         "/import",
         "/import/conversations",
     ];
@@ -158,6 +162,7 @@ fn id_of(path: &str, name: &str) -> &'static str {
         ("id", "canned-responses") => "canned",
         ("id", "files" | "widget") => "file",
         ("slug", _) => "slug",
+        ("name", "datasources") => "source",
         ("name", _) => "pipe",
         _ => panic!("{path}: what is {{{name}}}?"),
     }
@@ -186,6 +191,9 @@ fn own_path(route: &Route, ids: &Ids) -> String {
     match (route.method, route.path) {
         ("POST", "/v1/operator/import") => format!("{path}?tenant={}", ids["slug"]),
         ("GET", "/v0/sql") => format!("{path}?q=SELECT+1"),
+        ("POST", "/v0/events") => format!("{path}?name={}", ids["word"]),
+        ("POST", "/v0/datasources") => format!("{path}?name={}&format=ndjson", ids["word"]),
+        ("POST", "/v0/pipes") => format!("{path}?name={}&sql=SELECT+1+AS+one", ids["word"]),
         _ => path,
     }
 }
@@ -233,6 +241,7 @@ impl Caller {
             Way::May(permission) => has(*permission),
             Way::Oneself => self.name == "oneself",
             Way::Reports => has(Permission::ReportsRead),
+            Way::Scoped => false,
             Way::Operator => self.name == "operator",
         })
     }
@@ -315,7 +324,6 @@ impl World {
             ("agent", tenant.owner.clone()),
             ("chatbot", tenant.chatbot.clone()),
             ("slug", tenant.slug.clone()),
-            ("pipe", "usage".to_owned()),
         ]);
         let agent = json!({ "name": word, "email": format!("{word}@x.example"), "password": PASSWORD });
         let things = [
@@ -329,6 +337,15 @@ impl World {
         for (name, path, body) in things {
             if wants.contains(&format!("{{{name}}}")) {
                 ids.insert(name, self.made(tenant, path, body).await);
+            }
+        }
+        // Of the tenant's own, so that they can be deleted.
+        for (name, path) in [("pipe", "/v0/pipes?sql=SELECT+1+AS+one"), ("source", "/v0/events?")] {
+            if wants.contains(&format!("{{{name}}}")) {
+                let call = Call::new("POST".parse().expect("a method"), format!("{path}&name={word}"));
+                let made = self.server.call(call.raw(r#"{"one":1}"#).token(&tenant.token)).await;
+                assert!(made.status.is_success(), "{}", made.text);
+                ids.insert(name, word.clone());
             }
         }
         if wants.contains("{file}") {
@@ -352,6 +369,8 @@ impl World {
             call = call.header("content-type", "multipart/form-data; boundary=XX").raw(FORM);
         } else if route.path == "/v0/sql" && route.method == "POST" {
             call = call.raw("SELECT 1 AS one");
+        } else if matches!((route.method, route.path), ("POST", "/v0/events" | "/v0/datasources")) {
+            call = call.raw(r#"{"one":1}"#);
         }
         if let Some((name, value)) = &caller.credential {
             call = call.header(name, value);
@@ -456,7 +475,7 @@ async fn check(world: &World, route: &Route, caller: &Caller, ids: &Ids) -> Resu
 fn refusal(route: &Route, caller: &Caller) -> (u16, Option<&'static str>) {
     let agents = route.who.iter().any(|way| matches!(way, Way::Agent | Way::May(_) | Way::Oneself));
     match route.path {
-        path if path.starts_with("/v0/") => (403, None),
+        path if path.starts_with("/v0/") || path == "/v1/workspace" => (403, None),
         // Not a socket at all.
         "/v1/realtime" => (400, None),
         "/v1/auth/login" => (401, Some("invalid_credentials")),

@@ -20,6 +20,7 @@ mod roles;
 mod search;
 mod seeds;
 mod settings;
+mod sources;
 mod surface;
 mod visitors;
 mod work;

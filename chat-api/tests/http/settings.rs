@@ -22,7 +22,7 @@ async fn settings_have_the_contracts_defaults_and_are_changed_one_by_one() {
 
     let hours = json!([{ "day": "monday", "from": "09:00", "to": "17:30" }]);
     let holidays = json!([{ "date": "2026-12-25", "name": "Christmas" }]);
-    let sla = json!({ "firstResponseSeconds": 60, "nextResponseSeconds": null, "resolutionSeconds": 86_400 });
+    let sla = json!({ "firstResponseSeconds": 60, "nextResponseSeconds": null, "resolutionSeconds": 86_400, "businessHours": true });
     let change = json!({
         "sessionHours": 168, "standbyMinutes": 5, "requireEmail": true, "openingHours": hours, "holidays": holidays,
         "slaTargets": sla,

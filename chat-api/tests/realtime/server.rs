@@ -30,12 +30,16 @@ struct NoTables;
 
 #[async_trait]
 impl TenantTables for NoTables {
-    fn tables(&self) -> Vec<TableDef> {
+    fn tables(&self, _: &str) -> Vec<TableDef> {
         Vec::new()
     }
 
     fn snapshot(&self, _tenant: &str, table: &str) -> Result<TableSnapshot, TablesError> {
         unreachable!("there is no table {table}")
+    }
+
+    fn version(&self, _: &str) -> Option<u64> {
+        None
     }
 
     async fn wait_fresh(&self) -> Result<(), NotFresh> {

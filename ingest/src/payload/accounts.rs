@@ -278,9 +278,10 @@ pub struct SessionClosed {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Scope {
-    /// `PIPES:READ`, `DATASOURCES:READ` or `DATASOURCES:APPEND`.
+    /// `PIPES:` with READ, CREATE or DROP, `DATASOURCES:` with READ, APPEND, CREATE or DROP.
     pub r#type: String,
-    /// A pipe's or table's name; `*` for all.
+    /// A pipe's or table's name; `*` for all, and unless said.
+    #[serde(default = "all_resources")]
     pub resource: String,
     /// Of a pipe: values of parameters that a caller can't change. Texts, numbers, booleans or lists of them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -288,6 +289,10 @@ pub struct Scope {
     /// Of a table: the SQL condition that rows must meet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub filter: Option<String>,
+}
+
+fn all_resources() -> String {
+    "*".to_owned()
 }
 
 /// How often a token may call.

@@ -11,6 +11,7 @@ mod mail;
 mod permissions;
 mod roles;
 mod settings;
+mod sources;
 mod visitors;
 
 pub use accounts::*;
@@ -21,6 +22,7 @@ pub use mail::*;
 pub use permissions::*;
 pub use roles::*;
 pub use settings::*;
+pub use sources::*;
 pub use visitors::*;
 
 use crate::event::DecodeError;
@@ -148,6 +150,18 @@ payloads! {
     ResourceRestored = "resource_restored" v 1;
     /// A `/v0` token was made.
     TokenCreated = "token_created" v 2;
+    /// The tenant made a data source.
+    DataSourceCreated = "data_source_created" v 1;
+    /// Rows came into a data source, or into its quarantine.
+    RowsAppended = "rows_appended" v 1;
+    /// A data source's rows were replaced by those of another generation.
+    DataSourceReplaced = "data_source_replaced" v 1;
+    /// A data source and its rows are gone.
+    DataSourceDeleted = "data_source_deleted" v 1;
+    /// The tenant published an endpoint, or a new version of one.
+    PipePublished = "pipe_published" v 1;
+    /// A tenant's endpoint is gone.
+    PipeDeleted = "pipe_deleted" v 1;
     /// A person who writes through a widget was first seen.
     VisitorCreated = "visitor_created" v 2;
     /// A visitor's fields changed.

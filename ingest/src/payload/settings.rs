@@ -54,6 +54,6 @@ pub struct SlaTargets {
     #[serde(default)]
     pub resolution_seconds: Option<u32>,
     /// Since v3 of `tenant_updated`: only time inside the opening hours counts.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default)]
     pub business_hours: bool,
 }

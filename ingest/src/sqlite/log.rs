@@ -19,6 +19,10 @@ use tokio::sync::watch;
 
 /// Records kept in memory for followers; about 4 MiB of chat messages.
 const RECENT_RECORDS_MAX: usize = 4_096;
+/// Bytes of those records: chunks of rows are as large as events get.
+const RECENT_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Bytes of records read from the disk at a time, the last one past it included.
+const READ_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Records at the end of the log whose chain is checked at every start.
 const CHECKED_AT_START: u64 = 1_000;
 
@@ -64,8 +68,25 @@ impl HeadFile {
 
 struct Shared {
     pool: ReadPool,
-    recent: RwLock<VecDeque<Arc<Record>>>,
+    recent: RwLock<Recent>,
     end: watch::Sender<Offset>,
+}
+
+/// The newest records, and their bytes.
+#[derive(Default)]
+struct Recent {
+    records: VecDeque<Arc<Record>>,
+    bytes: usize,
+}
+
+impl Recent {
+    fn extend(&mut self, records: &[Arc<Record>]) {
+        self.bytes += records.iter().map(|record| record.body.len()).sum::<usize>();
+        self.records.extend(records.iter().cloned());
+        while self.records.len() > RECENT_RECORDS_MAX || (self.bytes > RECENT_BYTES_MAX && self.records.len() > 1) {
+            self.bytes -= self.records.pop_front().map_or(0, |record| record.body.len());
+        }
+    }
 }
 
 /// The embedded [`EventLog`]. Appends run on the writer's connection; the commit's fsync makes them durable.
@@ -227,9 +248,7 @@ impl EventLog for EmbeddedLog {
             tracing::warn!(%error, "failed to write log.head; a cut-off tail may go unnoticed at the next start");
         }
         let mut recent = self.shared.recent.write().unwrap_or_else(PoisonError::into_inner);
-        recent.extend(records.iter().cloned());
-        let surplus = recent.len().saturating_sub(RECENT_RECORDS_MAX);
-        recent.drain(..surplus);
+        recent.extend(records);
         drop(recent);
         self.shared.end.send_replace(end);
     }
@@ -255,22 +274,29 @@ impl LogReader for Shared {
         }
         {
             let recent = self.recent.read().unwrap_or_else(PoisonError::into_inner);
-            if let Some(first) = recent.front().map(|record| record.offset)
+            if let Some(first) = recent.records.front().map(|record| record.offset)
                 && first <= from
             {
                 let skip = usize::try_from(from - first).unwrap_or(usize::MAX);
-                return Ok(recent.iter().skip(skip).take(max).cloned().collect());
+                return Ok(recent.records.iter().skip(skip).take(max).cloned().collect());
             }
         }
         let rows = self
             .pool
             .read(|connection| {
-                connection
-                    .prepare_cached(
-                        "SELECT \"offset\", body FROM log WHERE \"offset\" >= ?1 AND \"offset\" < ?2 ORDER BY \"offset\" LIMIT ?3",
-                    )?
-                    .query_map((from.cast_signed(), end.cast_signed(), max.cast_signed()), offset_and_body)?
-                    .collect::<rusqlite::Result<Vec<_>>>()
+                let mut statement = connection.prepare_cached(
+                    "SELECT \"offset\", body FROM log WHERE \"offset\" >= ?1 AND \"offset\" < ?2 ORDER BY \"offset\" LIMIT ?3",
+                )?;
+                let mut found = statement.query((from.cast_signed(), end.cast_signed(), max.cast_signed()))?;
+                let (mut rows, mut bytes) = (Vec::new(), 0);
+                while bytes < READ_BYTES_MAX
+                    && let Some(row) = found.next()?
+                {
+                    let row = offset_and_body(row)?;
+                    bytes += row.1.len();
+                    rows.push(row);
+                }
+                Ok(rows)
             })
             .map_err(unavailable)?;
         let mut records = Vec::with_capacity(rows.len());

@@ -106,13 +106,13 @@ impl Table {
         }
     }
 
-    /// Of a table whose rows are versions: the column that names what they are versions of. The newest, by the column
-    /// `version`, wins.
+    /// Of a table whose rows are versions: the column that names what they are versions of, and the columns that all
+    /// versions of it have alike, itself among them. The newest, by the column `version`, wins.
     #[must_use]
-    pub fn newest_by(self) -> Option<&'static str> {
+    pub fn newest_by(self) -> Option<(&'static str, &'static [&'static str])> {
         match self {
-            Self::Conversations => Some("conversation_id"),
-            Self::Threads => Some("thread_id"),
+            Self::Conversations => Some(("conversation_id", &["conversation_id", "started_at"])),
+            Self::Threads => Some(("thread_id", &["thread_id", "conversation_id", "started_at"])),
             _ => None,
         }
     }

@@ -4,11 +4,12 @@ use super::facts::Table;
 use super::merge::Merged;
 use arrow::array::{RecordBatch, new_null_array};
 use arrow::datatypes::{FieldRef, SchemaRef};
+use arrow::error::ArrowError;
 use bytes::Bytes;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::basic::{Compression, ZstdLevel};
-use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
 use parquet::schema::types::ColumnPath;
 use ring::digest::{Context, SHA256};
 use std::fs::{self, File};
@@ -73,13 +74,17 @@ impl FactFile {
 
     /// Its content, once the bytes are known to be those written.
     pub(crate) fn read(&self, table: Table) -> Result<Vec<RecordBatch>, FileError> {
+        self.read_as(&table.schema())
+    }
+
+    /// The same for rows of any schema.
+    pub(crate) fn read_as(&self, schema: &SchemaRef) -> Result<Vec<RecordBatch>, FileError> {
         let bytes = Bytes::from(fs::read(&self.path)?);
         let mut hash = Context::new(&SHA256);
         hash.update(&bytes);
         self.compare(bytes.len() as u64, &hex::encode(hash.finish()))?;
-        let schema = table.schema();
         let reader = ParquetRecordBatchReaderBuilder::try_new(bytes)?.with_batch_size(PIECE_ROWS).build()?;
-        reader.map(|batch| widened(&batch?, &schema)).collect()
+        reader.map(|batch| widened(&batch?, schema)).collect()
     }
 
     /// Existence and size only: what an open can afford for every file.
@@ -196,11 +201,16 @@ impl<W: Write> Write for Hashing<W> {
     }
 }
 
-fn properties(table: Table) -> WriterProperties {
-    let mut properties = WriterProperties::builder()
+/// What all files have in common.
+pub(crate) fn base_properties() -> WriterPropertiesBuilder {
+    WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
         .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
-        .set_statistics_enabled(EnabledStatistics::Page);
+        .set_statistics_enabled(EnabledStatistics::Page)
+}
+
+fn properties(table: Table) -> WriterProperties {
+    let mut properties = base_properties();
     // An event's id never repeats: a dictionary of them is work without gain.
     if table.schema().column_with_name("event_id").is_some() {
         properties = properties.set_column_dictionary_enabled(ColumnPath::from("event_id"), false);
@@ -210,10 +220,20 @@ fn properties(table: Table) -> WriterProperties {
 
 /// Writes a file that survives a power cut, or nothing: temp name, sync, rename, sync of the directory.
 pub(crate) fn write(path: &Path, table: Table, rows: &Merged) -> Result<Written, FileError> {
+    write_rows(path, &table.schema(), properties(table), rows.pieces(PIECE_ROWS))
+}
+
+/// The same for rows of any schema.
+pub(crate) fn write_rows(
+    path: &Path,
+    schema: &SchemaRef,
+    properties: WriterProperties,
+    rows: impl Iterator<Item = Result<RecordBatch, ArrowError>>,
+) -> Result<Written, FileError> {
     let directory = path.parent().expect("a fact file lies in its table's directory");
     create_dirs(directory)?;
     let temporary = path.with_extension("tmp");
-    let result = write_temporary(&temporary, table, rows).and_then(|written| {
+    let result = write_temporary(&temporary, schema, properties, rows).and_then(|written| {
         fs::rename(&temporary, path)?;
         sync_dir(directory)?;
         Ok(written)
@@ -225,17 +245,25 @@ pub(crate) fn write(path: &Path, table: Table, rows: &Merged) -> Result<Written,
     result
 }
 
-fn write_temporary(path: &Path, table: Table, rows: &Merged) -> Result<Written, FileError> {
+fn write_temporary(
+    path: &Path,
+    schema: &SchemaRef,
+    properties: WriterProperties,
+    rows: impl Iterator<Item = Result<RecordBatch, ArrowError>>,
+) -> Result<Written, FileError> {
     let file = BufWriter::with_capacity(BUFFER_BYTES, File::create(path)?);
     let sink = Hashing { inner: file, hash: Context::new(&SHA256), bytes: 0 };
-    let mut writer = ArrowWriter::try_new(sink, table.schema(), Some(properties(table)))?;
-    for piece in rows.pieces(PIECE_ROWS) {
-        writer.write(&piece?)?;
+    let mut writer = ArrowWriter::try_new(sink, Arc::clone(schema), Some(properties))?;
+    let mut count = 0;
+    for piece in rows {
+        let piece = piece?;
+        count += piece.num_rows() as u64;
+        writer.write(&piece)?;
     }
     let sink = writer.into_inner()?;
     let file = sink.inner.into_inner().map_err(io::IntoInnerError::into_error)?;
     file.sync_all()?;
-    Ok(Written { bytes: sink.bytes, rows: rows.rows() as u64, sha256: hex::encode(sink.hash.finish()) })
+    Ok(Written { bytes: sink.bytes, rows: count, sha256: hex::encode(sink.hash.finish()) })
 }
 
 /// Makes a directory and those above it, each one's entry synced.

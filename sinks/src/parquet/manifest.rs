@@ -3,6 +3,7 @@
 //! Functions on a connection, because the one writer thread owns it and calls them inside its transaction.
 
 use super::facts::Table;
+use super::sources::manifest as sources;
 use arrow::array::RecordBatch;
 use ingest::id::TenantId;
 use ingest::log::Offset;
@@ -116,7 +117,7 @@ pub fn create_tables(conn: &Connection) -> Result<(), ManifestError> {
             next_offset INTEGER NOT NULL
          ) STRICT;",
     )?;
-    Ok(())
+    Ok(sources::create_tables(conn)?)
 }
 
 /// Reads the manifest.
@@ -156,11 +157,11 @@ fn offset(conn: &Connection, source: &str) -> Result<Offset, ManifestError> {
 }
 
 // SQLite has signed integers only; sizes, counts and offsets stay far below 2^63.
-fn unsigned(stored: i64) -> u64 {
+pub(super) fn unsigned(stored: i64) -> u64 {
     stored.cast_unsigned()
 }
 
-fn signed(value: u64) -> i64 {
+pub(super) fn signed(value: u64) -> i64 {
     value.cast_signed()
 }
 
@@ -200,5 +201,5 @@ pub fn commit_flush(conn: &Connection, plan: &FlushPlan) -> Result<(), ManifestE
 pub fn reset(conn: &Connection) -> Result<(), ManifestError> {
     create_tables(conn)?;
     conn.execute_batch("DELETE FROM fact_files; DELETE FROM fact_offsets;")?;
-    Ok(())
+    Ok(sources::reset(conn)?)
 }

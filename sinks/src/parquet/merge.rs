@@ -38,7 +38,7 @@ pub(crate) fn merge(table: Table, inputs: Vec<RecordBatch>) -> Merged {
         let order = (0..sums.num_rows()).map(|row| (0, row)).collect();
         return Merged { inputs: vec![sums], order };
     }
-    let order = if let Some(key) = table.newest_by() {
+    let order = if let Some((key, _)) = table.newest_by() {
         newest_versions(&inputs, key)
     } else {
         let rows = |(input, batch): (usize, &RecordBatch)| (0..batch.num_rows()).map(move |row| (input, row));

@@ -6,6 +6,8 @@
 //! - [`manifest`]: which files belong to the facts, in SQLite, committed together with the place in the log.
 //! - `fold`: records of the log to rows, `clocks`: what it measures time with; `tail`: the newest rows in memory; `merge`: how rows of a table combine; `files`: Parquet on disk.
 //!
+//! - [`sources`]: the tenants' own data sources, tables that they fill themselves; a store of its own.
+//!
 //! **No personal text is in any fact.** Facts hold ids, times, counts and the tenant's own labels (tags); names,
 //! addresses and words never enter, so erasing a person needs no rewrite of a fact file. Keep it so: a new column that
 //! holds what a person typed would have to be found and rewritten on every erasure.
@@ -26,6 +28,7 @@ pub mod manifest;
 mod merge;
 pub mod metrics;
 pub mod sink;
+pub mod sources;
 mod tail;
 
 pub use config::FactConfig;
@@ -35,3 +38,4 @@ pub use files::{FactFile, FileError};
 pub use fold::{History, HistoryError};
 pub use manifest::{FlushPlan, Manifest};
 pub use sink::{FactStore, Snapshot, Verified};
+pub use sources::{SourceDef, SourceStore};

@@ -405,7 +405,11 @@ fn snapshot(state: &mut State, tenant: TenantId, table: Table) -> Snapshot {
     Snapshot { schema: table.schema(), files: state.files.get(&key).cloned().unwrap_or_default(), batches }
 }
 
-async fn reach(position: &watch::Sender<Offset>, wanted: Offset, timeout: Duration) -> Result<(), FactError> {
+pub(super) async fn reach(
+    position: &watch::Sender<Offset>,
+    wanted: Offset,
+    timeout: Duration,
+) -> Result<(), FactError> {
     let mut receiver = position.subscribe();
     match tokio::time::timeout(timeout, receiver.wait_for(|applied| *applied >= wanted)).await {
         Ok(Ok(_)) => Ok(()),
@@ -419,7 +423,7 @@ fn listed(tenant: TenantId, table: Table, file: &FactFile) -> ManifestFile {
 }
 
 /// Deletes what a crash left between writing and committing, and files that were merged but still read at the end.
-fn delete_orphans(dir: &Path, listed: &HashSet<PathBuf>) -> std::io::Result<()> {
+pub(super) fn delete_orphans(dir: &Path, listed: &HashSet<PathBuf>) -> std::io::Result<()> {
     for entry in fs::read_dir(dir)? {
         let path = entry?.path();
         if path.is_dir() {

@@ -11,4 +11,5 @@ mod mail;
 mod mail_server;
 mod metric_stories;
 mod python;
+mod sources_store;
 mod story;

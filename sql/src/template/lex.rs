@@ -81,11 +81,11 @@ pub(super) enum Token {
     Name(String),
     Text(String),
     Number(String),
-    /// One of `( ) [ ] , = == != < <= > >= -`.
+    /// One of `( ) [ ] , . = == != < <= > >= + -`.
     Symbol(&'static str),
 }
 
-const SYMBOLS: [&str; 13] = ["==", "!=", "<=", ">=", "(", ")", "[", "]", ",", "=", "<", ">", "-"];
+const SYMBOLS: [&str; 15] = ["==", "!=", "<=", ">=", "(", ")", "[", "]", ",", ".", "=", "<", ">", "+", "-"];
 
 /// Cuts an expression.
 pub(super) fn tokens(text: &str, line: usize) -> Result<Vec<Token>, TemplateError> {

@@ -3,6 +3,7 @@
 //! the SQL: it becomes a `$n`, and [`bind`] puts a literal in its place in the parsed statement.
 
 mod bind;
+mod functions;
 mod lex;
 mod parse;
 mod render;
@@ -17,11 +18,22 @@ use std::collections::BTreeMap;
 
 use chrono_tz::Tz;
 
+use crate::engine::Params;
+use crate::error::QueryError;
+
 /// The values of a call: each parameter's texts in the order they came, and the zone of wall-clock times.
 #[derive(Debug, Clone)]
 pub(crate) struct Args {
     pub(crate) values: BTreeMap<String, Vec<String>>,
     pub(crate) zone: Tz,
+}
+
+/// What a template becomes for a call, with its values written as literals: for people to read. The engine runs the
+/// parsed statement with the values bound, never this text.
+/// # Errors  400 for a template that can't be loaded; as a call's for its parameters and its own `error()`.
+pub fn preview(template: &str, params: &Params, zone: Tz) -> Result<String, QueryError> {
+    let template = parse(template).map_err(|e| QueryError::sql(e.to_string(), None))?;
+    Ok(render(&template, &Args { values: params.clone(), zone })?.preview())
 }
 
 #[cfg(test)]

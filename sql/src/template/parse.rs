@@ -1,6 +1,7 @@
 //! The tree of a template: a recursive descent over the pieces and, inside them, over Python-like expressions.
 //! What is not known is an error here, when the endpoint is loaded, never in a call. Start at [`parse`].
 
+use super::functions::Function;
 use super::lex::{self, Piece, Token};
 use super::value::{Declared, Kind, Value};
 
@@ -34,6 +35,8 @@ pub(super) enum Node {
     Text(String),
     Output(Expr),
     If { arms: Vec<(Expr, Vec<Node>)>, otherwise: Vec<Node> },
+    For { names: Vec<String>, over: Expr, nodes: Vec<Node> },
+    Set(String, Expr),
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -49,6 +52,17 @@ pub(super) enum Expr {
     And(Box<Expr>, Box<Expr>),
     Or(Box<Expr>, Box<Expr>),
     Compare(Compare, Box<Expr>, Box<Expr>),
+    Add(Box<Expr>, Box<Expr>),
+    Subtract(Box<Expr>, Box<Expr>),
+    /// `a[b]`, and `a.get(b)` when it may be missing.
+    Item {
+        of: Box<Expr>,
+        at: Box<Expr>,
+        or_none: bool,
+    },
+    Call(Function, Vec<Expr>),
+    /// `sql_and(column=…, column__in=…)`: column, operator, value.
+    SqlAnd(Vec<(String, &'static str, Expr)>),
     Error {
         message: Box<Expr>,
         status: u16,
@@ -105,6 +119,10 @@ impl<'a> Blocks<'a> {
                     let (word, rest) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
                     if word == "if" {
                         nodes.push(self.conditional(rest, line)?);
+                    } else if word == "for" {
+                        nodes.push(self.repeated(rest, line)?);
+                    } else if word == "set" {
+                        nodes.push(self.assignment(rest, line)?);
                     } else if ends.contains(&word) || matches!(word, "elif" | "else" | "end") {
                         return Ok((nodes, Some((word, rest, line))));
                     } else {
@@ -142,6 +160,36 @@ impl<'a> Blocks<'a> {
         Ok(Node::If { arms, otherwise })
     }
 
+    /// `for a in list`, `for a, b in list`.
+    fn repeated(&mut self, text: &'a str, line: usize) -> Result<Node, TemplateError> {
+        self.depth += 1;
+        if self.depth > DEPTH_MAX {
+            return Err(TemplateError::new(line, "blocks are nested too deep"));
+        }
+        let wrong = || TemplateError::new(line, "expected `{% for name in list %}`");
+        let (names, over) = text.split_once(" in ").ok_or_else(wrong)?;
+        let names: Vec<String> = names.split(',').map(|name| name.trim().to_owned()).collect();
+        if !names.iter().all(|name| is_name(name)) {
+            return Err(wrong());
+        }
+        let over = self.expr(over, line)?;
+        let (nodes, end) = self.until(&["end"])?;
+        if !matches!(end, Some(("end", _, _))) {
+            return Err(TemplateError::new(line, "`{% for %}` has no `{% end %}`"));
+        }
+        self.depth -= 1;
+        Ok(Node::For { names, over, nodes })
+    }
+
+    /// `set name = value`.
+    fn assignment(&mut self, text: &str, line: usize) -> Result<Node, TemplateError> {
+        let (name, value) = text.split_once('=').unwrap_or(("", ""));
+        if !is_name(name.trim()) {
+            return Err(TemplateError::new(line, "expected `{% set name = value %}`"));
+        }
+        Ok(Node::Set(name.trim().to_owned(), self.expr(value, line)?))
+    }
+
     fn expr(&mut self, text: &str, line: usize) -> Result<Expr, TemplateError> {
         let tokens = lex::tokens(text, line)?;
         let mut parser = Exprs { tokens: tokens.into_iter().peekable(), line, declared: &mut self.declared, depth: 0 };
@@ -151,6 +199,10 @@ impl<'a> Blocks<'a> {
             Some(token) => Err(TemplateError::new(line, format!("{token:?} is not expected in `{text}`"))),
         }
     }
+}
+
+fn is_name(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_alphabetic() || c == '_') && text.chars().all(|c| c.is_alphanumeric() || c == '_')
 }
 
 fn has_placeholder(text: &str) -> bool {
@@ -215,7 +267,7 @@ impl Exprs<'_> {
     }
 
     fn comparison(&mut self) -> Result<Expr, TemplateError> {
-        let left = self.primary()?;
+        let left = self.sum()?;
         let compare = match self.tokens.peek() {
             Some(Token::Symbol("==")) => Compare::Eq,
             Some(Token::Symbol("!=")) => Compare::Ne,
@@ -231,7 +283,93 @@ impl Exprs<'_> {
         if compare == Compare::NotIn && !self.word("in") {
             return self.fail("`in` is missing after `not`");
         }
-        Ok(Expr::Compare(compare, Box::new(left), Box::new(self.primary()?)))
+        Ok(Expr::Compare(compare, Box::new(left), Box::new(self.sum()?)))
+    }
+
+    fn sum(&mut self) -> Result<Expr, TemplateError> {
+        let mut left = self.postfix()?;
+        loop {
+            if self.symbol("+") {
+                left = Expr::Add(Box::new(left), Box::new(self.postfix()?));
+            } else if self.symbol("-") {
+                left = Expr::Subtract(Box::new(left), Box::new(self.postfix()?));
+            } else {
+                return Ok(left);
+            }
+        }
+    }
+
+    /// `a[b]`, `a.get(b)`, `a.join(b)`.
+    fn postfix(&mut self) -> Result<Expr, TemplateError> {
+        let mut expr = self.primary()?;
+        loop {
+            if self.symbol("[") {
+                let at = Box::new(self.or()?);
+                self.expect("]")?;
+                expr = Expr::Item { of: Box::new(expr), at, or_none: false };
+            } else if self.symbol(".") {
+                let Some(Token::Name(method)) = self.tokens.next() else {
+                    return self.fail("a method's name is missing");
+                };
+                self.expect("(")?;
+                let mut arguments = self.list(")")?;
+                expr = match (method.as_str(), arguments.len()) {
+                    ("get", 1) => Expr::Item { of: Box::new(expr), at: Box::new(arguments.remove(0)), or_none: true },
+                    ("join" | "split" | "lower" | "upper" | "strip", 0 | 1) => {
+                        let function = Function::method(&method);
+                        arguments.insert(0, expr);
+                        function.map_or_else(|| self.fail("the method is not known"), |f| self.called(f, arguments))?
+                    }
+                    _ => return self.fail(format!("the method `{method}` is not known")),
+                };
+            } else {
+                return Ok(expr);
+            }
+        }
+    }
+
+    fn called(&self, function: Function, arguments: Vec<Expr>) -> Result<Expr, TemplateError> {
+        let (least, most) = function.arguments();
+        if (least..=most).contains(&arguments.len()) {
+            return Ok(Expr::Call(function, arguments));
+        }
+        self.fail(format!("the function takes {least} to {most} values, not {}", arguments.len()))
+    }
+
+    /// `column(x, 'default')`: a parameter whose value is a name; a constant is the name itself.
+    fn name_parameter(&mut self, function: Function, args: Vec<Arg>) -> Result<Expr, TemplateError> {
+        let mut positional = args.into_iter().filter(|(keyword, _)| keyword.is_none()).map(|(_, value)| value);
+        let (Some(first), default) = (positional.next(), positional.next()) else {
+            return self.fail("the name is missing");
+        };
+        let default = default.map(|default| self.constant(default)).transpose()?;
+        if let Expr::Name(name) = &first
+            && self.declared.iter().all(|known| known.name != *name)
+        {
+            let mut declared = Declared::new(name.clone(), Kind::String);
+            declared.default = default;
+            self.declared.push(declared);
+        }
+        self.called(function, vec![first])
+    }
+
+    fn sql_and(&self, args: Vec<Arg>) -> Result<Expr, TemplateError> {
+        let mut conditions = Vec::new();
+        for (keyword, value) in args {
+            let Some(keyword) = keyword else { return self.fail("`sql_and` takes column=value") };
+            let (column, operator) = match keyword.rsplit_once("__") {
+                None => (keyword.as_str(), "="),
+                Some((column, "in")) => (column, "in"),
+                Some((column, "not_in")) => (column, "not in"),
+                Some((column, "gt")) => (column, ">"),
+                Some((column, "gte")) => (column, ">="),
+                Some((column, "lt")) => (column, "<"),
+                Some((column, "lte")) => (column, "<="),
+                Some(_) => return self.fail(format!("`{keyword}` has no operator that is known")),
+            };
+            conditions.push((column.to_owned(), operator, value));
+        }
+        Ok(Expr::SqlAnd(conditions))
     }
 
     fn primary(&mut self) -> Result<Expr, TemplateError> {
@@ -307,7 +445,17 @@ impl Exprs<'_> {
                 _ => self.fail("`defined` takes one parameter's name"),
             },
             "error" | "custom_error" => self.error(args),
-            _ => self.declare(name, args),
+            "sql_and" => self.sql_and(args),
+            "column" | "columns" | "symbol" | "table" => self.name_parameter(Function::Names, args),
+            _ => match Function::by_name(name) {
+                Some(function) => {
+                    let positional = args.into_iter().filter(|(keyword, _)| keyword.is_none()).map(|(_, value)| value);
+                    // Times are read in every form there is; the form that is named after them says nothing new.
+                    let most = if function.has_format() { function.arguments().1 } else { usize::MAX };
+                    self.called(function, positional.take(most).collect())
+                }
+                None => self.declare(name, args),
+            },
         }
     }
 

@@ -104,13 +104,17 @@ fn errors_of_the_template() {
 fn unknown_things_do_not_load() {
     let load = |template: &str| parse(template).err().map(|e| e.to_string()).unwrap_or_default();
     expect![[r#"
-        line 1: `columns` needs a parameter's name
+        line 1: the name is missing
         line 1: the function `Symbol` is not known
-        line 1: `.` is not expected in `x.y`
+        line 1: `(` is missing
         line 1: `colour` is not known here
         line 1: `String` needs a parameter's name
-        line 1: the tag `for` is not known
-        line 1: the tag `set` is not known
+        line 1: `{% for %}` has no `{% end %}`
+        line 1: expected `{% for name in list %}`
+        line 1: expected `{% set name = value %}`
+        line 1: the tag `while` is not known
+        line 1: the method `popen` is not known
+        line 1: the function takes 1 to 1 values, not 2
         line 1: `{% if %}` has no `{% end %}`
         line 1: `{% end %}` without `{% if %}`
         line 2: `{{` is not closed by `}}`
@@ -122,13 +126,17 @@ fn unknown_things_do_not_load() {
         line 1: `{% if %}` has no `{% end %}`"#]]
     .assert_eq(
         &[
-            "{{columns('a')}}",
+            "{{columns()}}",
             "{{Symbol(x)}}",
             "{{x.y}}",
             "{{String(x, colour='red')}}",
             "{{String('x')}}",
-            "{% for x in y %}{% end %}",
-            "{% set x = 1 %}",
+            "{% for x in y %}",
+            "{% for x y %}{% end %}",
+            "{% set x %}",
+            "{% while x %}{% end %}",
+            "{{x.popen('a')}}",
+            "{{len(a, b)}}",
             "{% if a %}b",
             "{% end %}",
             "a\nb {{String(x)",
@@ -152,4 +160,49 @@ fn bound_values_meet_no_parser() {
     expect!["SELECT ''') UNION SELECT ''a' AS a, 'x' IN ('a', 'b')"].assert_eq(&statement.to_string());
     let mut missing = crate::gate::parse("SELECT $9").expect("parses");
     assert!(bind(&mut missing, &rendered.literals).is_err());
+}
+
+#[test]
+fn loops_and_locals() {
+    check("{% for v in split_to_array(x) %}{{v}};{% end %}", "x=a, b", expect![[r#"$1;$2; [Text("a"), Text("b")]"#]]);
+    check(
+        "{% for last, v in enumerate_with_last(split_to_array(x)) %}{{v}}{% if not last %}, {% end %}{% end %}",
+        "x=a,b",
+        expect![[r#"$1, $2 [Text("a"), Text("b")]"#]],
+    );
+    check("{% set n = 1 %}{% for v in x %}{% set n = n + 1 %}{% end %}{{n}}", "x=a,b,c", expect!["$1 [Int(4)]"]);
+    check(
+        "{% for v in JSON(x) %}{{v['a']}} {{v.get('b')}};{% end %}",
+        r#"x=[{"a":1}]"#,
+        expect!["$1 $2; [Int(1), Null]"],
+    );
+    check("{{', '.join(split_to_array(x))}}", "x=a,b", expect![[r#"$1 [Text("a, b")]"#]]);
+    check("{{day_diff(a, b)}}", "a=2024-05-01&b=2024-05-03", expect!["$1 [Int(2)]"]);
+    check(
+        "WHERE {{sql_and(a=String(a), b__in=Array(b), c=String(c))}}",
+        "a=x&b=1,2",
+        expect![[r#"WHERE a = $1 and b in ($2, $3) [Text("x"), Text("1"), Text("2")]"#]],
+    );
+}
+
+/// A loop in a loop is no way to a text without end.
+#[test]
+fn rounds_are_bounded() {
+    let list = ["a"; 200].join(",");
+    let template = "{% for a in x %}{% for b in x %}{{b}}{% end %}{% end %}";
+    let refused = call(template, &format!("x={list}")).expect_err("too many");
+    assert_eq!(refused.status(), 400, "{refused}");
+}
+
+/// What names columns is a name, whatever is sent.
+#[test]
+fn names_are_quoted_and_plain() {
+    check("SELECT {{columns(x, 'a,b')}}", "", expect![[r#"SELECT "a", "b" []"#]]);
+    check("SELECT {{column(x, 'a')}}", "x=t.c", expect![[r#"SELECT "t"."c" []"#]]);
+    for hostile in ["a\"b", "a b", "1a", "a--", "", "a,", "(SELECT 1)", "$1", "a;b", "é"] {
+        let outcome = call("SELECT {{column(x, 'a')}}", &format!("x={hostile}"));
+        let refused = outcome.as_ref().is_err_and(|e| e.status() == 400);
+        let default = hostile.is_empty() && outcome.as_ref().is_ok_and(|r| r.sql == "SELECT \"a\"");
+        assert!(refused || default, "{hostile}: {outcome:?}");
+    }
 }

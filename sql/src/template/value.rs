@@ -1,5 +1,7 @@
 //! The types a template declares, and how a parameter's text becomes a value of one.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, NaiveDate, Utc};
 use chrono_tz::Tz;
 
@@ -31,7 +33,7 @@ impl Kind {
             "Int8" => int("Int8", i64::from(i8::MIN), i64::from(i8::MAX)),
             "Int16" => int("Int16", i64::from(i16::MIN), i64::from(i16::MAX)),
             "Int32" | "Integer" => int("Int32", i64::from(i32::MIN), i64::from(i32::MAX)),
-            "Int64" => int("Int64", i64::MIN, i64::MAX),
+            "Int64" | "Int" => int("Int64", i64::MIN, i64::MAX),
             "UInt8" => int("UInt8", 0, i64::from(u8::MAX)),
             "UInt16" => int("UInt16", 0, i64::from(u16::MAX)),
             "UInt32" => int("UInt32", 0, i64::from(u32::MAX)),
@@ -140,9 +142,41 @@ pub(crate) enum Value {
     Date(NaiveDate),
     Instant(DateTime<Utc>),
     List(Vec<Value>),
+    /// An object of JSON.
+    Object(BTreeMap<String, Value>),
+    /// Names of columns or tables: written as quoted identifiers, never as values.
+    Names(Vec<String>),
 }
 
 impl Value {
+    /// Names, taken apart at commas; each one a plain identifier, with dots between its parts.
+    /// # Errors  What a name looks like.
+    pub(super) fn names(text: &str) -> Result<Self, String> {
+        const NAME_BYTES_MAX: usize = 200;
+        let letter = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        let plain =
+            |part: &str| part.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') && part.chars().all(letter);
+        let name = |name: &str| {
+            let name = name.trim().trim_matches('"');
+            let fits = name.len() <= NAME_BYTES_MAX && name.split('.').all(plain);
+            if fits { Ok(name.to_owned()) } else { Err(format!("`{}` is not a name", shortened(name))) }
+        };
+        text.split(',').map(name).collect::<Result<_, _>>().map(Self::Names)
+    }
+
+    /// A value of JSON; numbers that are whole stay whole.
+    pub(super) fn of_json(json: serde_json::Value) -> Self {
+        use serde_json::Value as Json;
+        match json {
+            Json::Null => Self::None,
+            Json::Bool(b) => Self::Bool(b),
+            Json::Number(n) => n.as_i64().map_or_else(|| Self::Float(n.as_f64().unwrap_or(f64::NAN)), Self::Int),
+            Json::String(text) => Self::Text(text),
+            Json::Array(items) => Self::List(items.into_iter().map(Self::of_json).collect()),
+            Json::Object(fields) => Self::Object(fields.into_iter().map(|(k, v)| (k, Self::of_json(v))).collect()),
+        }
+    }
+
     /// Python's truth.
     pub(super) fn truth(&self) -> bool {
         match self {
@@ -153,6 +187,8 @@ impl Value {
             Self::Bool(b) => *b,
             Self::Date(_) | Self::Instant(_) => true,
             Self::List(items) => !items.is_empty(),
+            Self::Object(fields) => !fields.is_empty(),
+            Self::Names(names) => !names.is_empty(),
         }
     }
 
@@ -167,6 +203,8 @@ impl Value {
             Self::Date(d) => d.to_string(),
             Self::Instant(t) => zone::instant_text(*t),
             Self::List(items) => items.iter().map(Self::text).collect::<Vec<_>>().join(","),
+            Self::Object(fields) => fields.keys().cloned().collect::<Vec<_>>().join(","),
+            Self::Names(names) => names.join(","),
         }
     }
 }
@@ -195,7 +233,7 @@ impl Declared {
             ("required", Value::Bool(required)) => self.required = required,
             ("default", value) => self.default = Some(value),
             ("enum", Value::List(allowed)) => self.allowed = allowed,
-            ("example" | "format", _) => {}
+            ("example" | "format" | "defined", _) => {}
             _ => return false,
         }
         true

@@ -99,7 +99,7 @@ async fn usage() {
     let r = facts().reports();
     check(&r, "acme", "usage", expect![[r#"
         bucket DateTime | conversations Int64 | resolved Int64 | messages_visitor Int64 | messages_agent Int64 | messages_bot Int64 | visitors Int64 | agents Int64
-        "2024-05-02 14:00:00" | 2 | 2 | 3 | 3 | 1 | 2 | 2
+        "2024-05-02 14:01:00" | 2 | 2 | 3 | 3 | 1 | 2 | 2
     "#]]).await;
     check(&r, "acme", "usage?granularity=day", expect![[r#"
         bucket Nullable(Date) | conversations Int64 | resolved Int64 | messages_visitor Int64 | messages_agent Int64 | messages_bot Int64 | visitors Int64 | agents Int64

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use arrow::record_batch::RecordBatch;
@@ -48,7 +48,7 @@ const FACT: &str =
 
 /// The tables, as the owner of the facts declares them.
 pub fn defs() -> Vec<TableDef> {
-    let table = |name, columns: &str| TableDef { name, schema: schema(columns) };
+    let table = |name: &str, columns: &str| TableDef { name: name.into(), schema: schema(columns) };
     vec![
         table(
             "messages",
@@ -121,7 +121,7 @@ pub fn defs() -> Vec<TableDef> {
 }
 
 pub fn schema_of(table: &str) -> SchemaRef {
-    defs().into_iter().find(|d| d.name == table).expect("a table").schema
+    defs().into_iter().find(|d| &*d.name == table).expect("a table").schema
 }
 
 /// Rows from NDJSON; columns that are left out get a filler (nullable ones NULL).
@@ -169,6 +169,8 @@ pub struct Facts {
     tables: HashMap<(String, &'static str), Stored>,
     stale: bool,
     opening: Opening,
+    /// Of tenants whose answers are kept.
+    pub versions: HashMap<String, Arc<AtomicU64>>,
     /// How often a snapshot was taken.
     pub snapshots: AtomicUsize,
 }
@@ -213,7 +215,7 @@ impl Facts {
 
 #[async_trait]
 impl TenantTables for Facts {
-    fn tables(&self) -> Vec<TableDef> {
+    fn tables(&self, _: &str) -> Vec<TableDef> {
         defs()
     }
 
@@ -221,17 +223,21 @@ impl TenantTables for Facts {
         self.snapshots.fetch_add(1, Ordering::Relaxed);
         let found = self.tables.iter().find(|((t, name), _)| t == tenant && *name == table);
         let (files, batches) = found.map(|(_, rows)| rows.clone()).unwrap_or_default();
-        let key = match table {
-            "conversations" => Some("conversation_id"),
-            "threads" => Some("thread_id"),
+        let versions: Option<(_, &[&str])> = match table {
+            "conversations" => Some(("conversation_id", &["conversation_id", "started_at"])),
+            "threads" => Some(("thread_id", &["thread_id", "started_at"])),
             _ => None,
         };
-        let newest_by = key.map(|key| NewestBy { key, version: "version" });
+        let newest_by = versions.map(|(key, fixed)| NewestBy { key, version: "version", fixed });
         Ok(TableSnapshot { schema: schema_of(table), files, batches, newest_by, guard: SnapshotGuard::new(()) })
     }
 
     fn opening(&self, _: &str) -> Result<Opening, TablesError> {
         Ok(self.opening.clone())
+    }
+
+    fn version(&self, tenant: &str) -> Option<u64> {
+        self.versions.get(tenant).map(|version| version.load(Ordering::Relaxed))
     }
 
     async fn wait_fresh(&self) -> Result<(), NotFresh> {
@@ -274,4 +280,23 @@ pub fn show(result: Result<QueryResult, QueryError>) -> String {
         text += &(cells.join(" | ") + "\n");
     }
     text
+}
+
+/// [`show`] of a query.
+pub async fn run(reports: &Reports, tenant: &str, sql: &str) -> String {
+    show(reports.query(&caller(tenant), sql).await)
+}
+
+/// Agents' messages, one a second.
+pub fn messages(from: i64, to: i64) -> Vec<serde_json::Value> {
+    (from..to)
+        .map(|i| {
+            let second = i % 60;
+            let minute = i / 60 % 60;
+            let hour = i / 3600 % 24;
+            serde_json::json!({"event_id": format!("e{i:06}"), "seq": i, "author_type": "agent", "author_id": format!("a{}", i % 7),
+                   "occurred_at": format!("2024-05-{:02}T{hour:02}:{minute:02}:{second:02}Z", 1 + i / 86_400),
+                   "reply_seconds": if i % 3 == 0 { serde_json::json!(i as f64 / 10.0) } else { serde_json::Value::Null }})
+        })
+        .collect()
 }

@@ -14,15 +14,20 @@ use std::sync::Arc;
 /// Events applied at a time.
 const BATCH: usize = 1_024;
 
+/// Rows in memory before a flush: ten times a server's, since each flush here writes files for all tenants at once. What lies
+/// there after the compactions is the same.
+const FLUSH_ROWS: usize = 1_000_000;
+
 /// Writes the facts of `events` events into `facts`, listed in the database behind `connection`.
 ///
 /// # Errors
 /// When they can't be written.
 pub fn fill(connection: &Connection, facts: &Path, traffic: &mut Traffic, events: usize) -> anyhow::Result<()> {
     manifest::create_tables(connection)?;
-    let store = FactStore::open(facts, manifest::load(connection)?, FactConfig::default())?;
+    let config = FactConfig { flush_rows: FLUSH_ROWS, ..FactConfig::default() };
+    let store = FactStore::open(facts, manifest::load(connection)?, config)?;
     let job = pipelines::jobs().into_iter().find(|job| job.sink == Sink::Usage).context("there is a usage job")?;
-    let mut usage = JobRunner::new(job)?;
+    let usage = JobRunner::new(job)?;
     let mut offset: Offset = 0;
     let mut left = events;
     while left > 0 {

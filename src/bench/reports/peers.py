@@ -36,10 +36,10 @@ def durations(engine, table, column, by, agent):
 
 def usage(engine, granularity):
     bucket = {
-        "duckdb": {"total": "", "day": "CAST(at AT TIME ZONE 'Europe/Berlin' AS DATE) AS k,",
-                   "hour": "date_trunc('hour', at AT TIME ZONE 'Europe/Berlin') AS k,"},
-        "chdb": {"total": "", "day": "toDate(at, 'Europe/Berlin') AS k,",
-                 "hour": "toStartOfHour(toTimeZone(at, 'Europe/Berlin')) AS k,"},
+        "duckdb": {"total": "", "day": "CAST(instant AT TIME ZONE 'Europe/Berlin' AS DATE) AS k,",
+                   "hour": "date_trunc('hour', instant AT TIME ZONE 'Europe/Berlin') AS k,"},
+        "chdb": {"total": "", "day": "toDate(instant, 'Europe/Berlin') AS k,",
+                 "hour": "toStartOfHour(toTimeZone(instant, 'Europe/Berlin')) AS k,"},
     }[engine][granularity]
     count = {"duckdb": "count(*) FILTER (WHERE kind = '{}')", "chdb": "countIf(kind = '{}')"}[engine]
     distinct = {"duckdb": "count(DISTINCT author_id) FILTER (WHERE kind = '{}')",
@@ -48,7 +48,7 @@ def usage(engine, granularity):
     counts += [distinct.format(kind) for kind in ("visitor", "agent")]
     period = "{0} >= $FROM AND {0} < $TO"
     return f"""SELECT {bucket} {", ".join(counts)} FROM (
-        SELECT started_at AS at, 'conversation' AS kind, '' AS author_id FROM conversations WHERE {period.format("started_at")}
+        SELECT started_at AS instant, 'conversation' AS kind, '' AS author_id FROM conversations WHERE {period.format("started_at")}
         UNION ALL SELECT occurred_at, 'resolve', '' FROM resolutions WHERE {period.format("occurred_at")}
         UNION ALL SELECT occurred_at, author_type, author_id FROM messages WHERE {period.format("occurred_at")}
     ) facts{grouped("none" if granularity == "total" else granularity)}"""

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 /// The beginnings of event types that are audited; what follows is what was done.
-const SUBJECTS: [&str; 13] = [
+const SUBJECTS: [&str; 15] = [
     "tenant_",
     "agent_",
     "ownership_",
@@ -24,6 +24,8 @@ const SUBJECTS: [&str; 13] = [
     "challenge_",
     "invitation_",
     "session_",
+    "data_source_",
+    "pipe_",
 ];
 /// Audited types of visitors; others are everyday business.
 const VISITORS: [&str; 5] =
@@ -31,7 +33,7 @@ const VISITORS: [&str; 5] =
 /// Everyday business all the same.
 const EVERYDAY: [&str; 3] = ["agent_status_changed", "session_refreshed", "session_renewed"];
 /// Ids that say whom an event is about, the most telling first, with the kind of thing they name.
-const ABOUT: [(&str, &str); 14] = [
+const ABOUT: [(&str, &str); 16] = [
     ("toAgentId", "agent"),
     ("targetVisitorId", "visitor"),
     ("visitorId", "visitor"),
@@ -45,6 +47,8 @@ const ABOUT: [(&str, &str); 14] = [
     ("invitationId", "invitation"),
     ("challengeId", "challenge"),
     ("sessionId", "session"),
+    ("sourceId", "data_source"),
+    ("pipeId", "pipe"),
     ("tenantId", "tenant"),
 ];
 /// Fields whose values are shown beside ids.

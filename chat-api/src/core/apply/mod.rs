@@ -11,6 +11,7 @@ mod configuration;
 mod conversations;
 mod credentials;
 mod mail;
+mod sources;
 mod timers;
 mod visitors;
 
@@ -27,6 +28,7 @@ pub fn apply(state: &mut State, event: &Event) {
     audit::apply(state, event);
     visitors::apply(state, event);
     mail::apply(state, event);
+    sources::apply(state, event);
     conversations::apply(state, event);
     if let Some(request) = &event.request {
         let record = RequestRecord {
@@ -53,6 +55,8 @@ fn resource_of(payload: &Payload) -> Option<Uuid> {
         Payload::GroupCreated(made) => Some(made.group_id.0),
         Payload::TagCreated(made) => Some(made.tag_id.0),
         Payload::CannedResponseCreated(made) => Some(made.canned_response_id.0),
+        Payload::DataSourceCreated(made) => Some(made.source_id.0),
+        Payload::PipePublished(made) => Some(made.pipe_id.0),
         Payload::VisitorCreated(made) => Some(made.visitor_id.0),
         _ => None,
     }

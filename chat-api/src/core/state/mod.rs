@@ -10,6 +10,7 @@ mod conversations;
 mod credentials;
 mod mail;
 mod queue;
+mod sources;
 mod visitors;
 
 pub use accounts::*;
@@ -19,11 +20,12 @@ pub use conversations::*;
 pub use credentials::*;
 pub use mail::*;
 pub use queue::*;
+pub use sources::*;
 pub use visitors::*;
 
 use ingest::id::{
-    AgentId, CannedResponseId, ChallengeId, ChatbotId, ConversationId, EventId, FileId, GroupId, InvitationId, MailId,
-    RoleId, SessionId, TagId, TenantId, TokenId, VisitorId,
+    AgentId, CannedResponseId, ChallengeId, ChatbotId, ConversationId, DataSourceId, EventId, FileId, GroupId,
+    InvitationId, MailId, PipeId, RoleId, SessionId, TagId, TenantId, TokenId, VisitorId,
 };
 use ingest::payload::{AgentStatus, Permission, PermissionSet};
 use ingest::time::Timestamp;
@@ -74,6 +76,8 @@ pub enum Key {
     Invitation(InvitationId),
     Chatbot(ChatbotId),
     Token(TokenId),
+    DataSource(DataSourceId),
+    Pipe(PipeId),
     Visitor(VisitorId),
     Conversation(ConversationId),
     File(FileId),
@@ -97,12 +101,16 @@ pub struct State {
     pub invitations: HashMap<InvitationId, Invitation>,
     pub chatbots: HashMap<ChatbotId, Chatbot>,
     pub tokens: HashMap<TokenId, Token>,
+    pub data_sources: HashMap<DataSourceId, DataSource>,
+    pub pipes: HashMap<PipeId, Pipe>,
     pub visitors: HashMap<VisitorId, Visitor>,
     pub conversations: HashMap<ConversationId, Conversation>,
     pub files: HashMap<FileId, StoredFile>,
     pub mails: HashMap<MailId, Mail>,
     pub requests: HashMap<(String, String), RequestRecord>,
     pub rosters: HashMap<TenantId, Roster>,
+    /// How many data sources and endpoints a tenant has, if that was looked up.
+    pub owned: HashMap<TenantId, Owned>,
     /// Ids by unique words that were looked up: `slug:…`, `email:…` to the owner.
     pub taken: BTreeSet<String>,
     /// Lines of the audit log since it was last taken.

@@ -34,6 +34,8 @@ pub enum Way {
     Oneself,
     /// A `/v0` token, or an agent who may read reports.
     Reports,
+    /// A `/v0` token with a scope for it.
+    Scoped,
     /// The operator of the installation.
     Operator,
     /// A credential in the body, or none: the handler says what it wants.
@@ -62,6 +64,8 @@ pub const VISITOR: &[Way] = &[Way::Visitor];
 pub const OPERATOR: &[Way] = &[Way::Operator];
 /// A credential in the body.
 pub const BODY: &[Way] = &[Way::Body];
+/// A `/v0` token that may write, or an agent who may make such tokens.
+pub const WRITERS: &[Way] = &[Way::Scoped, Way::May(Permission::TokensWrite)];
 /// A `/v0` token.
 pub const REPORTS: &[Way] = &[Way::Reports];
 

@@ -169,7 +169,7 @@ fn security(who: &[Way]) -> Vec<Value> {
             Way::ChatbotKey => json!({ "chatbot": [] }),
             Way::Visitor => json!({ "visitor": [] }),
             Way::Agent | Way::May(_) | Way::Oneself => json!({ "agent": [] }),
-            Way::Reports => json!({ "reports": [] }),
+            Way::Reports | Way::Scoped => json!({ "reports": [] }),
             Way::Operator => json!({ "operator": [] }),
         };
         if !security.contains(&scheme) {

@@ -1,0 +1,268 @@
+//! Endpoints that a tenant publishes: `POST /v0/pipes` with a datafile or Tinybird's JSON, versions, deletion. They are called
+//! as the shipped ones are, in `reports`.
+
+use super::extract::{body, form};
+use super::pipes::{self, Pipe};
+use super::problem::Problem;
+use super::surface::describe::Operation;
+use super::surface::{Routes, WRITERS};
+use super::v0::{V0Error, answer, has_no_length};
+use super::write::{self, command};
+use crate::app::App;
+use crate::auth::TokenCaller;
+use crate::auth::scopes::{DATASOURCES_READ, PIPES_CREATE, PIPES_DROP};
+use crate::auth::wire::engine_caller;
+use crate::core::CommandKind;
+use crate::core::state::{Pipe as Stored, PipeVersion};
+use crate::sources::columns::own_name;
+use crate::store::read;
+use axum::Json;
+use axum::extract::{Path, Request, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use ingest::id::PipeId;
+use serde::Deserialize;
+use serde_json::json;
+use sql::{OwnPipe, PIPE_BYTES_MAX, QueryError};
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+/// Bytes of a request: JSON escapes what a datafile doesn't.
+const REQUEST_BYTES_MAX: usize = 2 * PIPE_BYTES_MAX;
+/// Endpoints that ship, or will.
+const RESERVED: [&str; 17] = [
+    "usage",
+    "first_response",
+    "reply_time",
+    "resolution_time",
+    "waiting_time",
+    "handle_time",
+    "csat",
+    "live",
+    "queue",
+    "agent_performance",
+    "busiest_hours",
+    "assignment_quality",
+    "sla",
+    "bot_outcomes",
+    "notification_outcomes",
+    "conversation_list",
+    "event_stream",
+];
+
+pub(super) fn routes() -> Routes {
+    Routes::new("Reports")
+        .post("/v0/pipes", publish, WRITERS, "Publishes an endpoint, or a new version of one.")
+        .answers::<Pipe<'static>>(&[200])
+        .also(describe_publish)
+        .delete("/v0/pipes/{name}", delete, WRITERS, "Deletes an endpoint that the tenant published.")
+        .answers::<Pipe<'static>>(&[200])
+        .also(|operation| operation.refuses(&[400, 404]))
+}
+
+fn describe_publish(operation: &mut Operation<'_>) {
+    operation.query("name", "The endpoint; in JSON it may be in the body.", json!({ "type": "string" }));
+    operation.query("sql", "The SQL of an endpoint of one node.", json!({ "type": "string" }));
+    operation.takes("text/plain");
+    operation.refuses(&[400, 403, 404, 408, 409, 411, 413]);
+}
+
+/// Tinybird's JSON of a pipe.
+#[derive(Debug, Deserialize)]
+struct PipeBody {
+    name: Option<String>,
+    #[serde(default)]
+    description: String,
+    #[serde(default)]
+    nodes: Vec<NodeBody>,
+    /// The name of the node that answers.
+    endpoint: Option<String>,
+    sql: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct NodeBody {
+    name: Option<String>,
+    sql: String,
+    #[serde(default)]
+    description: String,
+    #[serde(rename = "type", alias = "node_type")]
+    kind: Option<String>,
+}
+
+/// What is to be published, as a datafile.
+struct Asked {
+    name: String,
+    text: String,
+}
+
+async fn publish(State(app): State<Arc<App>>, token: TokenCaller, request: Request) -> Response {
+    let outcome = async {
+        let Asked { name, text } = asked(request).await?;
+        let name = free_name(&app, &name)?;
+        if !token.may(PIPES_CREATE, &name) {
+            return Err(V0Error::forbidden(PIPES_CREATE, &name));
+        }
+        let pipe = parse(&name, &text)?;
+        let asker = engine_caller(&app, &token).map_err(Problem::from)?;
+        let tables = app.reports.try_own(&asker, Arc::clone(&pipe)).await?;
+        // Who publishes shows what they may see themselves.
+        if let Some(hidden) = tables.iter().find(|table| !token.may(DATASOURCES_READ, table)) {
+            return Err(V0Error::forbidden(DATASOURCES_READ, hidden));
+        }
+        let kind = CommandKind::PublishPipe { pipe_id: PipeId::fresh(), name: name.clone(), text, only_new: false };
+        write::submit(&app, command(token.tenant, token.actor(), None, kind)).await?;
+        let stored = stored(&app, &token, &name)?.ok_or(QueryError::NoEndpoint(name))?;
+        let newest = stored.newest();
+        let own = parse(&stored.name, &newest.text)?;
+        Ok(Json(describe(&app, &stored, newest, &own)).into_response())
+    };
+    answer(&token, outcome.await)
+}
+
+/// The name and the text, from the query, a datafile, a form or JSON.
+async fn asked(request: Request) -> Result<Asked, V0Error> {
+    let query = form(request.uri().query().unwrap_or_default());
+    let find = |pairs: &[(String, String)], wanted: &str| {
+        let found = pairs.iter().find(|(name, value)| name == wanted && !value.trim().is_empty());
+        found.map(|(_, value)| value.clone())
+    };
+    let (name, sql) = (find(&query, "name"), find(&query, "sql"));
+    let no_name = || V0Error::bad_request("send the pipe's name as 'name'");
+    if let Some(sql) = sql {
+        let name = name.ok_or_else(no_name)?;
+        return Ok(Asked { text: one_node(&name, &sql), name });
+    }
+    if has_no_length(&request) {
+        let error = "send the pipe as the body, with its Content-Length";
+        return Err(V0Error::new(StatusCode::LENGTH_REQUIRED, error));
+    }
+    let kind = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let kind = kind.unwrap_or_default().to_ascii_lowercase();
+    let bytes = body(request, REQUEST_BYTES_MAX).await?;
+    let text = std::str::from_utf8(&bytes).map_err(|_| V0Error::bad_request("the body is not UTF-8"))?;
+    if kind.starts_with("application/x-www-form-urlencoded") {
+        let pairs = form(text);
+        let name = name.or_else(|| find(&pairs, "name")).ok_or_else(no_name)?;
+        let sql = find(&pairs, "sql").ok_or_else(|| V0Error::bad_request("send the SQL as 'sql'"))?;
+        return Ok(Asked { text: one_node(&name, &sql), name });
+    }
+    if kind.starts_with("application/json") || text.trim_start().starts_with('{') {
+        return from_json(text, name);
+    }
+    Ok(Asked { name: name.ok_or_else(no_name)?, text: text.to_owned() })
+}
+
+fn from_json(text: &str, name: Option<String>) -> Result<Asked, V0Error> {
+    let pipe: PipeBody = serde_json::from_str(text)
+        .map_err(|error| V0Error::bad_request(format!("the body is not the JSON of a pipe: {error}")))?;
+    let name = name.or(pipe.name).ok_or_else(|| V0Error::bad_request("send the pipe's name as 'name'"))?;
+    if let Some(sql) = pipe.sql.filter(|_| pipe.nodes.is_empty()) {
+        return Ok(Asked { text: one_node(&name, &sql), name });
+    }
+    let mut out = String::new();
+    if !pipe.description.trim().is_empty() {
+        block(&mut out, "DESCRIPTION", &pipe.description);
+    }
+    for (at, node) in pipe.nodes.iter().enumerate() {
+        let own = node.name.clone().unwrap_or_else(|| format!("{name}_{at}"));
+        if own.contains(['\n', '\r', '>']) {
+            return Err(V0Error::bad_request("a node's name is one word"));
+        }
+        let _ = writeln!(out, "NODE {own}");
+        if !node.description.trim().is_empty() {
+            block(&mut out, "DESCRIPTION", &node.description);
+        }
+        block(&mut out, "SQL", &node.sql);
+        let answers = pipe.endpoint.as_deref() == Some(&own);
+        if answers || node.kind.as_deref().is_some_and(|kind| kind.eq_ignore_ascii_case("endpoint")) {
+            out.push_str("TYPE endpoint\n");
+        }
+        out.push('\n');
+    }
+    Ok(Asked { name, text: out })
+}
+
+/// An instruction with an indented block.
+fn block(out: &mut String, word: &str, text: &str) {
+    let _ = writeln!(out, "{word} >");
+    // Every line is indented, so none of them can be an instruction.
+    for line in text.lines() {
+        let _ = writeln!(out, "    {line}");
+    }
+}
+
+fn one_node(name: &str, sql: &str) -> String {
+    let mut out = format!("NODE {}\n", name.trim().replace(['\n', '\r', '>'], "_"));
+    block(&mut out, "SQL", sql);
+    out.push_str("TYPE endpoint\n");
+    out
+}
+
+/// A name that the tenant may give to an endpoint.
+fn free_name(app: &App, name: &str) -> Result<String, V0Error> {
+    let name = own_name(name).map_err(V0Error::bad_request)?;
+    if RESERVED.contains(&name.as_str()) || app.reports.endpoints().any(|shipped| shipped.name == name) {
+        return Err(V0Error::bad_request(format!("'{name}' is an endpoint that ships; choose another name")));
+    }
+    Ok(name)
+}
+
+fn parse(name: &str, text: &str) -> Result<Arc<OwnPipe>, V0Error> {
+    OwnPipe::parse(name, text).map(Arc::new).map_err(|error| V0Error::bad_request(error.message()))
+}
+
+/// The tenant's endpoint of this name.
+pub(super) fn stored(app: &App, token: &TokenCaller, name: &str) -> Result<Option<Stored>, V0Error> {
+    let name = name.to_ascii_lowercase();
+    Ok(app.pool.read(|connection| read::pipe(connection, token.tenant, &name)).map_err(Problem::from)?)
+}
+
+/// All of the tenant's endpoints that can be read by now; one that can't, after an upgrade, is not shown.
+pub(super) fn all(app: &App, token: &TokenCaller) -> Result<Vec<(Stored, Arc<OwnPipe>)>, V0Error> {
+    let stored = app.pool.read(|connection| read::pipes(connection, token.tenant)).map_err(Problem::from)?;
+    let readable = stored.into_iter().filter_map(|pipe| {
+        let own = parse(&pipe.name, &pipe.newest().text).ok()?;
+        Some((pipe, own))
+    });
+    Ok(readable.collect())
+}
+
+/// A tenant's endpoint, its newest version or the one that is asked for.
+pub(super) fn version<'a>(stored: &'a Stored, wanted: Option<&str>) -> Result<&'a PipeVersion, V0Error> {
+    let Some(wanted) = wanted else { return Ok(stored.newest()) };
+    let found = stored.versions.iter().find(|version| version.version.to_string() == wanted);
+    found.ok_or_else(|| {
+        let (first, last) = (stored.versions.first().map_or(0, |version| version.version), stored.newest().version);
+        let error = format!("version '{wanted}' of '{}' is not kept; {first} to {last} are", stored.name);
+        V0Error::new(StatusCode::NOT_FOUND, error)
+    })
+}
+
+/// Reads a version's text.
+pub(super) fn read_version(stored: &Stored, version: &PipeVersion) -> Result<Arc<OwnPipe>, V0Error> {
+    parse(&stored.name, &version.text)
+}
+
+/// In Tinybird's shape.
+pub(super) fn describe<'a>(app: &App, stored: &Stored, version: &PipeVersion, own: &'a OwnPipe) -> Pipe<'a> {
+    pipes::describe_own(&app.config.public_url, own, version, stored)
+}
+
+async fn delete(State(app): State<Arc<App>>, token: TokenCaller, Path(name): Path<String>) -> Response {
+    let outcome = async {
+        let name = name.to_ascii_lowercase();
+        if !token.may(PIPES_DROP, &name) && !token.may(PIPES_CREATE, &name) {
+            return Err(V0Error::forbidden(PIPES_DROP, &name));
+        }
+        if app.reports.endpoints().any(|shipped| shipped.name == name) {
+            return Err(V0Error::bad_request(format!("'{name}' ships and can't be deleted")));
+        }
+        let found = stored(&app, &token, &name)?.ok_or(QueryError::NoEndpoint(name))?;
+        let own = parse(&found.name, &found.newest().text)?;
+        let kind = CommandKind::DeletePipe { name: found.name.clone() };
+        write::submit(&app, command(token.tenant, token.actor(), None, kind)).await?;
+        Ok(Json(describe(&app, &found, found.newest(), &own)).into_response())
+    };
+    answer(&token, outcome.await)
+}

@@ -1,0 +1,49 @@
+//! Reads of the tenants' own data sources and endpoints.
+
+use super::{Found, body, list};
+use crate::core::state::{DataSource, Pipe};
+use ingest::id::TenantId;
+use rusqlite::Connection;
+
+/// The tenant's living data source of this name.
+///
+/// # Errors
+/// SQLite's; so for every read here.
+pub fn data_source(connection: &Connection, tenant: TenantId, name: &str) -> Found<DataSource> {
+    let sql = "SELECT body FROM data_sources WHERE tenant = ?1 AND name = ?2";
+    body(connection, sql, (tenant.bytes(), name))
+}
+
+/// The tenant's living data sources, by name.
+///
+/// # Errors
+/// SQLite's.
+pub fn data_sources(connection: &Connection, tenant: TenantId) -> rusqlite::Result<Vec<DataSource>> {
+    let sql = "SELECT body FROM data_sources WHERE tenant = ?1 AND name IS NOT NULL ORDER BY name";
+    list(connection, sql, [tenant.bytes()])
+}
+
+/// The living data sources of all tenants; for whoever keeps their rows.
+///
+/// # Errors
+/// SQLite's.
+pub fn all_data_sources(connection: &Connection) -> rusqlite::Result<Vec<DataSource>> {
+    list(connection, "SELECT body FROM data_sources WHERE name IS NOT NULL", [])
+}
+
+/// The tenant's living endpoint of this name.
+///
+/// # Errors
+/// SQLite's.
+pub fn pipe(connection: &Connection, tenant: TenantId, name: &str) -> Found<Pipe> {
+    body(connection, "SELECT body FROM pipes WHERE tenant = ?1 AND name = ?2", (tenant.bytes(), name))
+}
+
+/// The tenant's living endpoints, by name.
+///
+/// # Errors
+/// SQLite's.
+pub fn pipes(connection: &Connection, tenant: TenantId) -> rusqlite::Result<Vec<Pipe>> {
+    let sql = "SELECT body FROM pipes WHERE tenant = ?1 AND name IS NOT NULL ORDER BY name";
+    list(connection, sql, [tenant.bytes()])
+}

@@ -1,0 +1,80 @@
+//! Answers that are still true. A dashboard asks the same again and again; as long as nothing of the tenant has changed,
+//! the answer is the same. What an answer is kept under is everything that it follows from: the statement with its
+//! values, the rows that the caller may see, and the version of the tenant's rows ([`TenantTables::version`]).
+//! Start at [`Answers`].
+//!
+//! [`TenantTables::version`]: crate::TenantTables::version
+
+use std::fmt::Write as _;
+use std::num::NonZeroUsize;
+use std::sync::{Mutex, PoisonError};
+
+use lru::LruCache;
+
+use crate::engine::{Caller, QueryResult};
+use crate::gate::Passed;
+use crate::observed;
+
+/// Answers kept a tenant, however small.
+const KEPT: NonZeroUsize = NonZeroUsize::new(256).expect("it isn't zero");
+/// What depends on when it is asked, or on chance; as the statement is written out.
+const CHANGING: [&str; 4] = ["NOW(", "CURRENT_", "RANDOM(", "LOCALTIME"];
+
+/// What an answer is kept under.
+pub(crate) struct Key(String);
+
+impl Key {
+    /// `None` for a statement whose answer changes by itself.
+    pub(crate) fn of(caller: &Caller, passed: &Passed) -> Option<Self> {
+        let mut text = passed.statement.to_string();
+        let upper = text.to_uppercase();
+        let changes = CHANGING.iter().any(|word| upper.contains(word));
+        if changes || passed.tables.iter().any(|table| observed::TABLES.contains(&table.as_str())) {
+            return None;
+        }
+        write!(text, "\n{:?}", caller.filters).ok()?;
+        Some(Self(text))
+    }
+}
+
+/// The answers of one tenant, the last used ones.
+pub(crate) struct Answers {
+    /// All of them together; none is more than a quarter of it.
+    bytes_max: usize,
+    kept: Mutex<Kept>,
+}
+
+struct Kept {
+    answers: LruCache<String, (u64, QueryResult)>,
+    bytes: usize,
+}
+
+impl Answers {
+    pub(crate) fn new(bytes_max: usize) -> Self {
+        Self { bytes_max, kept: Mutex::new(Kept { answers: LruCache::new(KEPT), bytes: 0 }) }
+    }
+
+    /// The answer under `key`, if it was given at `version`.
+    pub(crate) fn get(&self, key: &Key, version: u64) -> Option<QueryResult> {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let (at, answer) = kept.answers.get(&key.0)?;
+        (*at == version).then(|| answer.clone())
+    }
+
+    /// Keeps an answer that was computed when the rows were at least at `version`.
+    pub(crate) fn put(&self, key: Key, version: u64, answer: &QueryResult) {
+        let bytes = answer.bytes + key.0.len();
+        if bytes > self.bytes_max / 4 {
+            return;
+        }
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.bytes += bytes;
+        if let Some((old, (_, gone))) = kept.answers.push(key.0, (version, answer.clone())) {
+            kept.bytes -= gone.bytes + old.len();
+        }
+        while kept.bytes > self.bytes_max {
+            let Some((old, (_, gone))) = kept.answers.pop_lru() else { return };
+            kept.bytes -= gone.bytes + old.len();
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! A tenant's own endpoint: a datafile of several nodes. A node may name the others as if they were tables; the call's
+//! statement is the answering node's query, with those it needs as common tables in front. Start at [`OwnPipe::parse`].
+
+use std::collections::BTreeMap;
+
+use datafusion::sql::parser::Statement;
+use datafusion::sql::sqlparser::ast;
+use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
+
+use crate::datafile;
+use crate::endpoints::{self, Endpoint, EndpointDescription, LoadError, ParameterDescription};
+use crate::engine::{Caller, Params};
+use crate::error::QueryError;
+use crate::gate::{self, Passed};
+use crate::{expand, template};
+
+/// Nodes of a pipe.
+const NODES_MAX: usize = 30;
+/// Bytes of a pipe's text.
+pub const PIPE_BYTES_MAX: usize = 64 * 1024;
+
+/// A pipe that a tenant published.
+pub struct OwnPipe {
+    nodes: Vec<(String, Endpoint)>,
+    /// The one that answers.
+    answers: usize,
+    description: EndpointDescription,
+}
+
+impl std::fmt::Debug for OwnPipe {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("OwnPipe").field(&self.description.name).finish()
+    }
+}
+
+impl OwnPipe {
+    /// As it is called.
+    pub(crate) fn name(&self) -> &str {
+        &self.description.name
+    }
+
+    /// Reads a datafile. Without `TYPE endpoint` its last node answers.
+    /// # Errors  What in it can't be served.
+    pub fn parse(name: &str, text: &str) -> Result<Self, LoadError> {
+        let fail = |message: String| LoadError::new(name, message);
+        if text.len() > PIPE_BYTES_MAX {
+            return Err(fail(format!("it has {} bytes, the limit is {PIPE_BYTES_MAX}", text.len())));
+        }
+        let file = datafile::parse(text).map_err(|e| fail(e.to_string()))?;
+        let answering: Vec<usize> =
+            file.nodes.iter().enumerate().filter(|(_, node)| node.endpoint).map(|(at, _)| at).collect();
+        let answers = match (answering.as_slice(), file.nodes.len()) {
+            (_, 0) => return Err(fail("it has no node".to_owned())),
+            (_, NODES_MAX..) if file.nodes.len() > NODES_MAX => {
+                return Err(fail(format!("it has more than {NODES_MAX} nodes")));
+            }
+            ([one], _) => *one,
+            ([], nodes) => nodes - 1,
+            _ => return Err(fail("more than one node has `TYPE endpoint`".to_owned())),
+        };
+        let mut nodes: Vec<(String, Endpoint)> = Vec::new();
+        for node in &file.nodes {
+            let known = node.name.to_lowercase();
+            if !is_name(&known) || nodes.iter().any(|(other, _)| *other == known) {
+                return Err(fail(format!("the node's name `{}` can't be one, or is there twice", node.name)));
+            }
+            if node.sql.is_empty() {
+                return Err(fail(format!("the node `{}` has no SQL", node.name)));
+            }
+            nodes.push((known, endpoints::load_node(name, &node.name, &node.description, node)?));
+        }
+        let description = described(name, &file.description, &nodes, answers).map_err(fail)?;
+        Ok(Self { nodes, answers, description })
+    }
+
+    /// The pipe as an endpoint: its parameters are those of all nodes.
+    pub fn description(&self) -> &EndpointDescription {
+        &self.description
+    }
+
+    /// The nodes, in order.
+    pub fn nodes(&self) -> impl Iterator<Item = &EndpointDescription> {
+        self.nodes.iter().map(|(_, endpoint)| &endpoint.description)
+    }
+
+    /// The name of the node that answers.
+    pub fn answering(&self) -> &str {
+        &self.nodes[self.answers].0
+    }
+
+    /// Values with which the pipe can be tried: something of its type for every parameter that a call must bring.
+    pub(crate) fn sample(&self) -> Params {
+        let required = self.description.parameters.iter().filter(|p| p.required);
+        required.map(|p| (p.name.clone(), vec![sample(p)])).collect()
+    }
+
+    /// The statement of one call.
+    /// # Errors  As a shipped endpoint's; 400 for nodes that need each other in a circle.
+    pub(crate) fn statement(&self, caller: &Caller, params: &Params) -> Result<Passed, QueryError> {
+        let mut call = Call { pipe: self, caller, params, done: BTreeMap::new(), path: Vec::new(), order: Vec::new() };
+        call.visit(self.answers)?;
+        let Call { mut done, order, .. } = call;
+        let mut tables: Vec<String> = Vec::new();
+        let mut common = Vec::new();
+        let mut answer = None;
+        for at in order {
+            let Some(passed) = done.remove(&at) else { continue };
+            let named = passed.tables.iter().filter(|table| self.place(table).is_none());
+            tables.extend(named.cloned());
+            if at == self.answers {
+                answer = Some(passed);
+            } else {
+                common.push(common_table(&self.nodes[at].0, passed.statement)?);
+            }
+        }
+        tables.sort();
+        tables.dedup();
+        let Passed { mut statement, format, .. } = answer.ok_or(QueryError::Internal)?;
+        let query = gate::plain_query(&mut statement).ok_or_else(not_a_query)?;
+        if !common.is_empty() {
+            let nothing = || ast::With { with_token: AttachedToken::empty(), recursive: false, cte_tables: Vec::new() };
+            let with = query.with.get_or_insert_with(nothing);
+            // In front, so that the node's own common tables see them.
+            with.cte_tables.splice(0..0, common);
+        }
+        expand::check(query)?;
+        Ok(Passed { statement, tables, format })
+    }
+
+    fn place(&self, name: &str) -> Option<usize> {
+        self.nodes.iter().position(|(known, _)| known == name)
+    }
+}
+
+/// What is known of the nodes while they are put in order.
+struct Call<'a> {
+    pipe: &'a OwnPipe,
+    caller: &'a Caller,
+    params: &'a Params,
+    done: BTreeMap<usize, Passed>,
+    path: Vec<usize>,
+    /// Those that are needed before those that need them.
+    order: Vec<usize>,
+}
+
+impl Call<'_> {
+    fn visit(&mut self, at: usize) -> Result<(), QueryError> {
+        if self.done.contains_key(&at) {
+            return Ok(());
+        }
+        self.path.push(at);
+        let rendered = self.pipe.nodes[at].1.render(self.caller, self.params)?;
+        let mut statement = gate::parse(&rendered.sql)?;
+        template::bind(&mut statement, &rendered.literals)?;
+        let passed = gate::check(statement)?;
+        for needed in passed.tables.iter().filter_map(|table| self.pipe.place(table)) {
+            if let Some(from) = self.path.iter().position(|other| *other == needed) {
+                let names = self.path[from..].iter().chain([&needed]).map(|at| self.pipe.nodes[*at].0.as_str());
+                let circle = names.collect::<Vec<_>>().join(" → ");
+                return Err(QueryError::sql(format!("the nodes need each other in a circle: {circle}"), None));
+            }
+            self.visit(needed)?;
+        }
+        self.path.pop();
+        self.done.insert(at, passed);
+        self.order.push(at);
+        Ok(())
+    }
+}
+
+fn not_a_query() -> QueryError {
+    QueryError::not_allowed("EXPLAIN in a node", None)
+}
+
+fn common_table(name: &str, mut statement: Statement) -> Result<ast::Cte, QueryError> {
+    let query = gate::plain_query(&mut statement).ok_or_else(not_a_query)?.clone();
+    let name = ast::Ident::with_quote('"', name);
+    Ok(ast::Cte {
+        alias: ast::TableAlias { explicit: true, name, columns: Vec::new(), at: None },
+        query: Box::new(query),
+        from: None,
+        materialized: None,
+        closing_paren_token: AttachedToken::empty(),
+    })
+}
+
+fn is_name(name: &str) -> bool {
+    let starts = name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_');
+    starts && name.len() <= 100 && name != "_" && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+}
+
+fn described(
+    name: &str,
+    description: &str,
+    nodes: &[(String, Endpoint)],
+    answers: usize,
+) -> Result<EndpointDescription, String> {
+    let mut parameters: Vec<ParameterDescription> = Vec::new();
+    for found in nodes.iter().flat_map(|(_, endpoint)| &endpoint.description.parameters) {
+        match parameters.iter_mut().find(|known| known.name == found.name) {
+            None => parameters.push(found.clone()),
+            Some(known) if known.kind != found.kind => {
+                return Err(format!("`{}` is declared with two types", found.name));
+            }
+            Some(known) => known.required |= found.required,
+        }
+    }
+    let answer = &nodes[answers].1.description;
+    let texts = [description, answer.description.as_str()];
+    Ok(EndpointDescription {
+        name: name.to_owned(),
+        description: texts.into_iter().find(|text| !text.is_empty()).unwrap_or_default().to_owned(),
+        parameters,
+        sql: answer.sql.clone(),
+    })
+}
+
+fn sample(parameter: &ParameterDescription) -> String {
+    if let Some(allowed) = parameter.allowed.first() {
+        return allowed.clone();
+    }
+    let kind = parameter.kind.strip_prefix("Array(").unwrap_or(&parameter.kind);
+    match kind.trim_end_matches(')') {
+        "String" => "x",
+        "Date" => "2024-01-01",
+        "DateTime" => "2024-01-01 00:00:00",
+        "Boolean" => "true",
+        _ => "1",
+    }
+    .to_owned()
+}
