@@ -1,7 +1,7 @@
 //! Answers that are still true. A dashboard asks the same again and again; as long as nothing of the tenant has changed,
 //! the answer is the same. What an answer is kept under is everything that it follows from: the statement with its
-//! values, the rows that the caller may see, and the version of the tenant's rows ([`TenantTables::version`]).
-//! Start at [`Answers`].
+//! values, the rows that the caller may see, the time zone, and the version of the tenant's rows
+//! ([`TenantTables::version`]). What asks for the time or for chance is never kept ([`is_steady`]). Start at [`Answers`].
 //!
 //! [`TenantTables::version`]: crate::TenantTables::version
 
@@ -9,6 +9,9 @@ use std::fmt::Write as _;
 use std::num::NonZeroUsize;
 use std::sync::{Mutex, PoisonError};
 
+use datafusion::common::tree_node::{TreeNode as _, TreeNodeRecursion};
+use datafusion::error::Result as DfResult;
+use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
 use lru::LruCache;
 
 use crate::engine::{Caller, QueryResult};
@@ -17,24 +20,36 @@ use crate::observed;
 
 /// Answers kept a tenant, however small.
 const KEPT: NonZeroUsize = NonZeroUsize::new(256).expect("it isn't zero");
-/// What depends on when it is asked, or on chance; as the statement is written out.
-const CHANGING: [&str; 4] = ["NOW(", "CURRENT_", "RANDOM(", "LOCALTIME"];
-
 /// What an answer is kept under.
 pub(crate) struct Key(String);
 
 impl Key {
-    /// `None` for a statement whose answer changes by itself.
+    /// `None` for a statement that reads what every call changes.
     pub(crate) fn of(caller: &Caller, passed: &Passed) -> Option<Self> {
-        let mut text = passed.statement.to_string();
-        let upper = text.to_uppercase();
-        let changes = CHANGING.iter().any(|word| upper.contains(word));
-        if changes || passed.tables.iter().any(|table| observed::TABLES.contains(&table.as_str())) {
+        if passed.tables.iter().any(|table| observed::TABLES.contains(&table.as_str())) {
             return None;
         }
-        write!(text, "\n{:?}", caller.filters).ok()?;
+        let mut text = passed.statement.to_string();
+        write!(text, "\n{:?}\n{}", caller.filters, caller.time_zone).ok()?;
         Some(Self(text))
     }
+}
+
+/// Whether the same rows give the same answer, whenever it is asked: nothing in the plan, as it is before constants are
+/// computed, asks for the time or for chance.
+/// # Errors  The plan can't be walked.
+pub(crate) fn is_steady(plan: &LogicalPlan) -> DfResult<bool> {
+    let mut steady = true;
+    plan.apply_with_subqueries(|node| {
+        node.apply_expressions(|expr| {
+            let changes = expr.exists(|part| {
+                Ok(matches!(part, Expr::ScalarFunction(call) if call.func.signature().volatility != Volatility::Immutable))
+            })?;
+            steady &= !changes;
+            Ok(if changes { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+        })
+    })?;
+    Ok(steady)
 }
 
 /// The answers of one tenant, the last used ones.

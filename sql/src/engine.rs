@@ -21,7 +21,7 @@ use futures_util::future::BoxFuture;
 use tokio::runtime::{Builder, Runtime};
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::answers::Key;
+use crate::answers::{self, Key};
 use crate::catalog::{CallCatalog, TableDef, TenantTables};
 use crate::endpoints::{EndpointDescription, Endpoints, LoadError};
 use crate::error::{QueryError, from_datafusion};
@@ -291,6 +291,7 @@ impl Reports {
         let described = self.spawn(async move {
             let (_place, turns) = (place, Arc::clone(&slot));
             let _turn = turns.turn().await?;
+            inner.tables.wait_fresh().await?;
             let tables = inner.tables.tables(&caller.tenant);
             let plan = move |job: Job, statement: Statement| -> BoxFuture<'static, Result<LogicalPlan, QueryError>> {
                 let (inner, slot, caller) = (Arc::clone(&inner), Arc::clone(&slot), caller.clone());
@@ -475,13 +476,17 @@ impl Inner {
                     None => passed,
                 }
             }
-            Work::Wire(job) => match job.prepare(&self.tables.tables(&caller.tenant))? {
-                Prepared::Plan(passed) => {
-                    wire = Some(job);
-                    *passed
+            Work::Wire(job) => {
+                // First: it looks names up, and the newest event may have made the table.
+                self.tables.wait_fresh().await?;
+                match job.prepare(&self.tables.tables(&caller.tenant))? {
+                    Prepared::Plan(passed) => {
+                        wire = Some(job);
+                        *passed
+                    }
+                    Prepared::NoRows(schema) => return Ok((no_rows(schema, started), false)),
                 }
-                Prepared::NoRows(schema) => return Ok((no_rows(schema, started), false)),
-            },
+            }
             Work::Try(pipe) => pipe.statement(caller, &pipe.sample())?,
             Work::Endpoint { name, params, over } => {
                 let passed = self.read_endpoint(caller, &name, &params)?;
@@ -510,12 +515,12 @@ impl Inner {
         }
         let catalog = self.catalog(caller, wire.as_ref())?;
         let state = self.session(caller, slot, &catalog)?;
-        let plan = self.plan(&state, passed, watch).await.map_err(|e| self.error(&e))?;
+        let (plan, steady) = self.plan(&state, passed, watch).await.map_err(|e| self.error(&e))?;
         if !run {
             return Ok((QueryResult::empty(plan.schema()), false));
         }
         let answer = QueryResult { format, ..self.collect(&state, plan, started).await? };
-        if let Some((key, version)) = key {
+        if let Some((key, version)) = key.filter(|_| steady) {
             slot.answers.put(key, version, &answer);
         }
         Ok((answer, false))
@@ -546,18 +551,20 @@ impl Inner {
         gate::check(statement)
     }
 
+    /// The plan, and whether its answer may be kept.
     async fn plan(
         &self,
         state: &SessionState,
         passed: Passed,
         watch: &Watch,
-    ) -> Result<Arc<dyn ExecutionPlan>, DataFusionError> {
+    ) -> Result<(Arc<dyn ExecutionPlan>, bool), DataFusionError> {
         let logical = state.statement_to_plan(passed.statement).await?;
         gate::verify(&logical)?;
+        let steady = answers::is_steady(&logical)?;
         let logical = watch.conditions(state.optimize(&logical)?)?;
         let physical = state.query_planner().create_physical_plan(&logical, state).await?;
         measure::constants(&physical)?;
-        watch::cooperative(physical)
+        Ok((watch::cooperative(physical)?, steady))
     }
 
     async fn collect(

@@ -178,7 +178,9 @@ impl Clock {
 
     /// `business_seconds(start, end)`.
     pub(crate) fn function(self) -> ScalarUDF {
-        let signature = Signature::new(TypeSignature::UserDefined, Volatility::Stable);
+        // The hours are part of the function: each call has its own, and an answer is kept under the tenant's version, which
+        // changes with its settings.
+        let signature = Signature::new(TypeSignature::UserDefined, Volatility::Immutable);
         ScalarUDF::new_from_impl(BusinessSeconds { clock: self, signature })
     }
 

@@ -39,11 +39,17 @@ async fn an_answer_is_kept_until_something_of_the_tenant_changes() {
 #[tokio::test]
 async fn an_endpoint_is_kept_by_its_values() {
     let (facts, _, reports) = engine();
-    for (by, expected) in [("day", 1), ("day", 1), ("agent", 2), ("day", 2)] {
-        let answer = reports.endpoint(&caller("acme"), "reply_time", &params(&format!("by={by}"))).await;
+    let calls =
+        [("by=day", 1), ("by=day", 1), ("by=agent", 2), ("by=day", 2), ("hours=business", 3), ("hours=business", 3)];
+    for (call, expected) in calls {
+        let answer = reports.endpoint(&caller("acme"), "reply_time", &params(call)).await;
         assert!(answer.is_ok(), "{answer:?}");
-        assert_eq!(computed(&facts), expected, "{by}");
+        assert_eq!(computed(&facts), expected, "{call}");
     }
+    let mut elsewhere = caller("acme");
+    elsewhere.time_zone = "America/New_York".to_owned();
+    assert!(reports.endpoint(&elsewhere, "reply_time", &params("hours=business")).await.is_ok());
+    assert_eq!(computed(&facts), 4, "business hours are those of the zone");
 }
 
 /// Another tenant's answer, or one with other rows hidden, is never given.
@@ -68,6 +74,10 @@ async fn what_changes_by_itself_is_not_kept() {
         "SELECT count(*) FROM messages WHERE occurred_at < now()",
         "SELECT count(*) FROM messages WHERE occurred_at < current_timestamp",
         "SELECT count(*) FROM messages WHERE random() < 2",
+        "SELECT count(*), today() FROM messages",
+        "SELECT count(*), \"now\"() FROM messages",
+        "SELECT count(*) FROM messages WHERE occurred_at < (SELECT max(now()) FROM messages)",
+        "WITH t AS (SELECT current_date AS d) SELECT count(*), max(d) FROM messages, t",
     ] {
         let before = computed(&facts);
         run(&reports, "acme", sql).await;
