@@ -14,7 +14,7 @@ use datafusion::error::Result as DfResult;
 use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
 use lru::LruCache;
 
-use crate::engine::{Caller, QueryResult};
+use crate::call::{Caller, QueryResult};
 use crate::gate::Passed;
 use crate::observed;
 

@@ -14,7 +14,7 @@ use datafusion::error::{DataFusionError, Result as DfResult};
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::Expr;
 
-use crate::engine::RowFilters;
+use crate::call::RowFilters;
 use crate::error::QueryError;
 use crate::filter::{self, FilteredTable};
 use crate::hours::Opening;
@@ -46,6 +46,8 @@ pub struct NewestBy {
     /// Columns that all versions of a row have alike, `key` among them: what is asked of these is asked before versions are
     /// compared, and the rest isn't read.
     pub fixed: &'static [&'static str],
+    /// Columns that no version has less of than an older one: what is below an asked least isn't read either.
+    pub rising: &'static [&'static str],
 }
 
 /// A tenant's table at one moment: the union of files and rows not yet flushed.

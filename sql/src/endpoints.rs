@@ -7,8 +7,8 @@ use chrono::{DateTime, Duration, Utc};
 use chrono_tz::Tz;
 use serde::Serialize;
 
+use crate::call::Caller;
 use crate::datafile::{self, Node};
-use crate::engine::Caller;
 use crate::error::QueryError;
 use crate::template::{self, Args, Rendered, Template};
 use crate::zone;

@@ -2,14 +2,10 @@
 //! Everything runs on the engine's own low-priority threads with large stacks; the caller's thread only waits, and a
 //! caller that stops waiting stops its query. Start at [`Reports::query`].
 
-use std::collections::BTreeMap;
 use std::future::Future;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arrow::datatypes::SchemaRef;
-use arrow::record_batch::RecordBatch;
 use chrono::DateTime;
 use datafusion::error::DataFusionError;
 use datafusion::execution::session_state::SessionState;
@@ -22,6 +18,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::answers::{self, Key};
+use crate::call::{Caller, Limits, Params, QueryResult, RowFilters};
 use crate::catalog::{CallCatalog, TableDef, TenantTables};
 use crate::endpoints::{EndpointDescription, Endpoints, LoadError};
 use crate::error::{QueryError, from_datafusion};
@@ -39,113 +36,6 @@ use crate::{measure, names, session, template};
 const STACK_BYTES: usize = 16 * 1024 * 1024;
 /// What the caller's side waits on top of the limit: the engine's own timer answers first unless its thread is stuck.
 const GRACE: Duration = Duration::from_millis(200);
-
-/// What a query may use.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Limits {
-    /// Threads that run queries; also how many parts a query is cut into.
-    pub threads: usize,
-    /// Queries of one tenant that run at once.
-    pub running_per_tenant: usize,
-    /// Queries of one tenant that wait for their turn; one more is refused (429).
-    pub waiting_per_tenant: usize,
-    /// From the call to the last row, waiting included (408).
-    pub time: Duration,
-    /// Working memory of all running queries of a tenant (413).
-    pub memory_bytes_per_tenant: usize,
-    /// Temporary disk of all running queries of a tenant (413).
-    pub temp_bytes_per_tenant: u64,
-    /// Where temporary files go; the system's directory when `None`.
-    pub temp_dir: Option<PathBuf>,
-    /// Rows of a result (413).
-    pub result_rows: usize,
-    /// Bytes of a result in memory, about those of its text (413).
-    pub result_bytes: usize,
-    /// Bytes of answers that are kept for a tenant that asks the same again; 0 keeps none.
-    pub kept_bytes_per_tenant: usize,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        let cores = std::thread::available_parallelism().map_or(2, usize::from);
-        Self {
-            threads: cores.clamp(2, 8),
-            running_per_tenant: 4,
-            waiting_per_tenant: 60,
-            time: Duration::from_secs(10),
-            memory_bytes_per_tenant: 256 * 1024 * 1024,
-            temp_bytes_per_tenant: 1024 * 1024 * 1024,
-            temp_dir: None,
-            result_rows: 100_000,
-            result_bytes: 64 * 1024 * 1024,
-            kept_bytes_per_tenant: 4 * 1024 * 1024,
-        }
-    }
-}
-
-/// A request's parameters: each one's texts in the order they came.
-pub type Params = BTreeMap<String, Vec<String>>;
-
-/// Conditions that a table's rows must all meet for a caller, by table: SQL over that table's columns.
-pub type RowFilters = BTreeMap<String, Vec<String>>;
-
-/// Who asks, and when.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Caller {
-    /// From the credential, never from the request.
-    pub tenant: String,
-    /// The tenant's IANA zone; UTC when it is not one.
-    pub time_zone: String,
-    /// Milliseconds since 1970: `now()`, and the end of the default period.
-    pub now_ms: i64,
-    /// From the credential, never from the request. They hold wherever the tables are named, in endpoints too.
-    pub filters: RowFilters,
-}
-
-/// All rows of a query, within [`Limits`].
-#[derive(Debug, Clone)]
-pub struct QueryResult {
-    /// Names and types of the columns.
-    pub schema: SchemaRef,
-    /// The rows, in order.
-    pub batches: Vec<RecordBatch>,
-    /// How many.
-    pub rows: usize,
-    /// At least `rows`.
-    pub rows_before_limit_at_least: usize,
-    /// From the call to the last row.
-    pub elapsed: Duration,
-    /// Rows that the scans gave out, after pruning.
-    pub rows_read: u64,
-    /// Bytes that the scans read.
-    pub bytes_read: u64,
-    /// Bytes of `batches`.
-    pub bytes: usize,
-    /// The statement's own `FORMAT`, if it has one.
-    pub format: Option<Format>,
-}
-
-impl QueryResult {
-    fn empty(schema: SchemaRef) -> Self {
-        Self {
-            schema,
-            batches: Vec::new(),
-            rows: 0,
-            rows_before_limit_at_least: 0,
-            elapsed: Duration::ZERO,
-            rows_read: 0,
-            bytes_read: 0,
-            bytes: 0,
-            format: None,
-        }
-    }
-
-    /// The answer as Tinybird's JSON. Takes milliseconds a megabyte: [`Reports::encode`] does it off the caller's thread.
-    /// # Errors  `Internal` for a value that cannot be shown.
-    pub fn to_json(&self) -> Result<Vec<u8>, QueryError> {
-        format::encode(self, Format::Json, usize::MAX)
-    }
-}
 
 /// Why the engine did not start.
 #[derive(Debug, thiserror::Error)]
@@ -428,21 +318,6 @@ impl Drop for Reports {
     }
 }
 
-/// The answer of a statement that needs no plan.
-fn no_rows(schema: SchemaRef, started: Instant) -> QueryResult {
-    QueryResult {
-        schema,
-        batches: Vec::new(),
-        rows: 0,
-        rows_before_limit_at_least: 0,
-        elapsed: started.elapsed(),
-        rows_read: 0,
-        bytes_read: 0,
-        bytes: 0,
-        format: None,
-    }
-}
-
 /// Writers and sockets go first. Best effort: a report at normal priority is still a report.
 fn lower_priority() {
     use thread_priority::{ThreadPriority, ThreadPriorityValue, set_current_thread_priority};
@@ -484,7 +359,9 @@ impl Inner {
                         wire = Some(job);
                         *passed
                     }
-                    Prepared::NoRows(schema) => return Ok((no_rows(schema, started), false)),
+                    Prepared::NoRows(schema) => {
+                        return Ok((QueryResult { elapsed: started.elapsed(), ..QueryResult::empty(schema) }, false));
+                    }
                 }
             }
             Work::Try(pipe) => pipe.statement(caller, &pipe.sample())?,

@@ -9,8 +9,8 @@ use datafusion::logical_expr::planner::ExprPlanner;
 use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
 
 use crate::hours::Clock;
-use crate::percentile;
 use crate::text::{self, Budget};
+use crate::{covered, local, percentile};
 
 /// Cheap functions, linear in their input, whose output is no larger than it.
 const PLAIN: &[&str] = &[
@@ -60,7 +60,6 @@ const PLAIN: &[&str] = &[
     "make_time",
     "now",
     "to_date",
-    "to_local_time",
     "to_time",
     "to_timestamp",
     "to_timestamp_micros",
@@ -114,7 +113,8 @@ const PLAIN: &[&str] = &[
     "regexp_match",
 ];
 
-/// The scalar functions of one call; those that can make text longer share `budget`, business hours are the tenant's.
+/// The scalar functions of one call; those that can make text longer share `budget`, business hours are the tenant's,
+/// `to_local_time` is replaced by a faster one.
 pub(crate) fn scalar(budget: &Arc<Budget>, clock: Clock) -> Vec<Arc<ScalarUDF>> {
     let mut functions: Vec<_> = SessionStateDefaults::default_scalar_functions()
         .into_iter()
@@ -125,15 +125,16 @@ pub(crate) fn scalar(budget: &Arc<Budget>, clock: Clock) -> Vec<Arc<ScalarUDF>> 
             text::bounded(function, budget).map(Arc::new)
         })
         .collect();
+    functions.push(Arc::new(local::fast()));
     functions.push(Arc::new(clock.function()));
     functions
 }
 
-/// The aggregates, `percentile_cont` replaced by an exact one.
+/// The aggregates, `percentile_cont` replaced by an exact one, and `covered_ms`.
 pub(crate) fn aggregate() -> Vec<Arc<AggregateUDF>> {
     let mut functions = SessionStateDefaults::default_aggregate_functions();
     functions.retain(|f| f.name() != "percentile_cont");
-    functions.push(Arc::new(percentile::exact()));
+    functions.extend([percentile::exact(), covered::function()].map(Arc::new));
     functions
 }
 

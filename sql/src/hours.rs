@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use arrow::array::{AsArray, Float64Array};
 use arrow::datatypes::{DataType, TimeUnit, TimestampMillisecondType};
-use chrono::{DateTime, Datelike, NaiveDate, Offset, TimeZone};
+use chrono::{DateTime, Datelike, NaiveDate};
 use chrono_tz::Tz;
 use datafusion::error::{DataFusionError, Result as DfResult};
 use datafusion::logical_expr::{
@@ -85,7 +85,7 @@ impl Calendar {
     fn new(opening: &Opening, zone: Tz, from: i64, to: i64) -> Self {
         let mut open: Vec<(i64, i64, i64)> = Vec::new();
         let mut sum = 0;
-        for (start, end, offset_ms) in steady(zone, from, to) {
+        for (start, end, offset_ms) in zone::steady(zone, from, to) {
             // Wall-clock time as if it were UTC, so that arithmetic is plain.
             let (local_start, local_end) = (start + offset_ms, end + offset_ms);
             let mut midnight = local_start.div_euclid(DAY_MS) * DAY_MS;
@@ -117,37 +117,6 @@ impl Calendar {
 
 fn date_of(ms: i64) -> Option<NaiveDate> {
     DateTime::from_timestamp_millis(ms).map(|at| at.date_naive())
-}
-
-fn offset_ms(zone: Tz, ms: i64) -> i64 {
-    let at = DateTime::from_timestamp_millis(ms).unwrap_or_default();
-    i64::from(zone.offset_from_utc_datetime(&at.naive_utc()).fix().local_minus_utc()) * 1_000
-}
-
-/// The stretches from `from` to `to` in which the zone's offset stays, with that offset in milliseconds.
-fn steady(zone: Tz, from: i64, to: i64) -> Vec<(i64, i64, i64)> {
-    // Two changes within a day are not on record.
-    const STEP_MS: i64 = DAY_MS / 2;
-    let mut found = Vec::new();
-    let (mut start, mut at, mut offset) = (from, from, offset_ms(zone, from));
-    while at < to {
-        let next = (at + STEP_MS).min(to);
-        let there = offset_ms(zone, next);
-        if there != offset {
-            let (mut low, mut high) = (at, next);
-            while high - low > 1 {
-                let middle = low + (high - low) / 2;
-                if offset_ms(zone, middle) == offset { low = middle } else { high = middle }
-            }
-            found.push((start, high, offset));
-            (start, offset) = (high, there);
-        }
-        at = next;
-    }
-    if start < to {
-        found.push((start, to, offset));
-    }
-    found
 }
 
 /// The business hours of one call.

@@ -2,8 +2,8 @@
 //!
 //! - [`catalog`]: the port ([`TenantTables`]) through which facts come in, and the catalog of one call.
 //! - `scan`, `newest`: one table as a union of Parquet files and rows in memory; rows that are versions.
-//! - `gate`, `expand`: what SQL may pass, and the limits on its text. `names`: columns in their own case. `functions`, `text`, `percentile`: what it may call. `hours`: business hours.
-//! - `engine` ([`Reports`]), `session`, `tenants`, `measure`, `watch`, `once`: running it within the limits of its tenant.
+//! - `gate`, `expand`: what SQL may pass, and the limits on its text. `names`: columns in their own case. `functions`, `text`, `percentile`, `covered`: what it may call. `hours`: business hours. `local`: wall clocks.
+//! - `call`: who asks, what comes back. `engine` ([`Reports`]), `session`, `tenants`, `measure`, `watch`, `once`: running it within the limits of its tenant.
 //! - `endpoints` (`endpoints/*.pipe`), `datafile`, `template`, `zone`: a call's parameters to SQL with bound values.
 //! - `own`: endpoints that tenants publish.
 //! - `filter`: the rows that a token may see. `format`, `cell`: the answer as JSON, CSV, TSV, Parquet or Arrow.
@@ -14,8 +14,10 @@
 //! Start at [`Reports::query`]. A tenant's name comes with the call and reaches only [`TenantTables::snapshot`].
 
 mod answers;
+mod call;
 pub mod catalog;
 mod cell;
+mod covered;
 mod datafile;
 mod endpoints;
 mod engine;
@@ -26,6 +28,7 @@ mod format;
 mod functions;
 mod gate;
 mod hours;
+mod local;
 mod measure;
 mod names;
 mod newest;
@@ -42,9 +45,10 @@ mod text;
 mod watch;
 mod zone;
 
+pub use call::{Caller, Limits, Params, QueryResult, RowFilters};
 pub use catalog::{NewestBy, NotFresh, ParquetFile, SnapshotGuard, TableDef, TableSnapshot, TablesError, TenantTables};
 pub use endpoints::{EndpointDescription, LoadError, ParameterDescription, RESERVED_PARAMETERS};
-pub use engine::{Caller, Limits, Params, QueryResult, Reports, RowFilters, StartError};
+pub use engine::{Reports, StartError};
 pub use error::{Position, QueryError};
 pub use format::{Format, type_name};
 pub use gate::{NESTING_MAX, OPERATORS_MAX, SQL_BYTES_MAX, TABLES_MAX};

@@ -1,15 +1,15 @@
 //! Of all versions of a row, the newest: a plan node that reads its whole input once and keeps one row a key.
-//! Memory is about twice the kept rows (older versions are dropped as they pile up) and is accounted to the
-//! tenant's pool. Start at [`NewestExec`].
+//! Memory is at most about twice the kept rows (older versions are dropped as they pile up) and is accounted to the
+//! tenant's pool; a batch of which all rows are kept is given on as it came. Start at [`NewestExec`].
 
-use std::collections::HashMap;
 use std::fmt;
+use std::hash::BuildHasher as _;
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray};
-use arrow::compute::interleave_record_batch;
+use arrow::array::{Array, AsArray, BooleanArray, BooleanBufferBuilder};
+use arrow::compute::filter_record_batch;
 use arrow::datatypes::{DataType, Int64Type, Schema, SchemaRef};
-use arrow::record_batch::RecordBatch;
+use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::error::{DataFusionError, Result as DfResult};
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
@@ -21,6 +21,8 @@ use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, InputDistributionRequirements, PlanProperties,
 };
 use futures_util::{StreamExt, TryStreamExt, stream};
+use hashbrown::hash_table::Entry;
+use hashbrown::{DefaultHashBuilder, HashTable};
 
 use crate::measure;
 
@@ -110,91 +112,154 @@ impl ExecutionPlan for NewestExec {
     }
 }
 
-struct Place {
-    version: i64,
-    batch: usize,
-    row: usize,
-}
-
 /// The newest rows so far, with the batches that hold them.
 struct Kept {
     key: usize,
     version: usize,
     width: usize,
     schema: SchemaRef,
-    batches: Vec<RecordBatch>,
+    batches: Vec<Part>,
+    /// Of each key its newest row, by the key's hash.
+    newest: HashTable<Place>,
+    hasher: DefaultHashBuilder,
     rows: usize,
-    newest: HashMap<Box<str>, Place>,
     bytes: usize,
     reservation: MemoryReservation,
 }
 
+/// Where a row is.
+#[derive(Clone, Copy)]
+struct Place {
+    batch: usize,
+    row: usize,
+}
+
+/// A batch, and which of its rows are the newest of their keys.
+struct Part {
+    rows: RecordBatch,
+    newest: BooleanBufferBuilder,
+    superseded: usize,
+}
+
+impl Part {
+    fn key(&self, column: usize, row: usize) -> &str {
+        self.rows.column(column).as_string::<i32>().value(row)
+    }
+
+    fn version(&self, column: usize, row: usize) -> i64 {
+        let versions = self.rows.column(column).as_primitive::<Int64Type>();
+        if versions.is_null(row) { i64::MIN } else { versions.value(row) }
+    }
+
+    fn supersede(&mut self, row: usize) {
+        self.newest.set_bit(row, false);
+        self.superseded += 1;
+    }
+
+    /// The newest rows; no copy of them where all are.
+    fn live(&self) -> DfResult<RecordBatch> {
+        if self.superseded == 0 {
+            return Ok(self.rows.clone());
+        }
+        Ok(filter_record_batch(&self.rows, &BooleanArray::new(self.newest.finish_cloned(), None))?)
+    }
+}
+
 impl Kept {
     fn new(key: usize, version: usize, width: usize, schema: SchemaRef, reservation: MemoryReservation) -> Self {
-        let (batches, newest) = (Vec::new(), HashMap::new());
-        Self { key, version, width, schema, batches, rows: 0, newest, bytes: 0, reservation }
+        Self {
+            key,
+            version,
+            width,
+            schema,
+            batches: Vec::new(),
+            newest: HashTable::new(),
+            hasher: DefaultHashBuilder::default(),
+            rows: 0,
+            bytes: 0,
+            reservation,
+        }
     }
 
     fn add(&mut self, batch: RecordBatch) -> DfResult<()> {
-        let keys = batch.column(self.key).as_string::<i32>();
-        let versions = batch.column(self.version).as_primitive::<Int64Type>();
-        let index = self.batches.len();
-        for row in 0..batch.num_rows() {
-            let version = if versions.is_null(row) { i64::MIN } else { versions.value(row) };
-            let place = Place { version, batch: index, row };
-            match self.newest.get_mut(keys.value(row)) {
-                Some(old) if old.version >= version => {}
-                Some(old) => *old = place,
-                None => {
-                    self.bytes += keys.value(row).len() + 2 * size_of::<(Box<str>, Place)>();
-                    self.newest.insert(keys.value(row).into(), place);
-                }
-            }
-        }
-        self.rows += batch.num_rows();
-        self.bytes += measure::bytes(&batch);
-        self.batches.push(batch);
-        self.reservation.try_resize(self.bytes)?;
+        self.push(batch)?;
         if self.rows > COMPACT_ROWS_MIN && self.rows > 2 * self.newest.len() {
             self.compact()?;
         }
         Ok(())
     }
 
-    fn compact(&mut self) -> DfResult<()> {
-        let before: usize = self.batches.iter().map(measure::bytes).sum();
-        let mut places: Vec<&mut Place> = self.newest.values_mut().collect();
-        places.sort_by_key(|p| (p.batch, p.row));
-        let indices: Vec<(usize, usize)> = places.iter().map(|p| (p.batch, p.row)).collect();
-        let refs: Vec<&RecordBatch> = self.batches.iter().collect();
-        let live = interleave_record_batch(&refs, &indices)?;
-        for (row, place) in places.into_iter().enumerate() {
-            (place.batch, place.row) = (0, row);
+    fn push(&mut self, batch: RecordBatch) -> DfResult<()> {
+        let mut newest = BooleanBufferBuilder::new(batch.num_rows());
+        newest.append_n(batch.num_rows(), true);
+        let index = self.batches.len();
+        self.rows += batch.num_rows();
+        self.bytes += measure::bytes(&batch);
+        self.batches.push(Part { rows: batch, newest, superseded: 0 });
+        for row in 0..self.batches[index].rows.num_rows() {
+            self.place(Place { batch: index, row });
         }
-        self.rows = live.num_rows();
-        self.bytes = self.bytes - before + measure::bytes(&live);
-        self.batches = vec![live];
-        self.reservation.try_resize(self.bytes)
+        self.reservation.try_resize(self.bytes + self.newest.allocation_size())
+    }
+
+    /// Takes a row in: it or the one that was there is superseded.
+    fn place(&mut self, place: Place) {
+        let (key, hasher) = (self.key, &self.hasher);
+        let batches = &mut self.batches;
+        let text = batches[place.batch].key(key, place.row);
+        let entry = self.newest.entry(
+            hasher.hash_one(text),
+            |other| batches[other.batch].key(key, other.row) == text,
+            |other| hasher.hash_one(batches[other.batch].key(key, other.row)),
+        );
+        match entry {
+            Entry::Vacant(entry) => {
+                entry.insert(place);
+            }
+            Entry::Occupied(mut entry) => {
+                let version = |place: &Place| batches[place.batch].version(self.version, place.row);
+                let newer = version(&place) > version(entry.get());
+                let older = if newer { std::mem::replace(entry.get_mut(), place) } else { place };
+                batches[older.batch].supersede(older.row);
+            }
+        }
+    }
+
+    /// Drops what is superseded.
+    fn compact(&mut self) -> DfResult<()> {
+        let parts = std::mem::take(&mut self.batches);
+        self.newest.clear();
+        (self.rows, self.bytes) = (0, 0);
+        for part in parts {
+            let live = part.live()?;
+            drop(part);
+            if live.num_rows() > 0 {
+                self.push(live)?;
+            }
+        }
+        Ok(())
     }
 
     fn emit(self, rows_max: usize) -> impl futures_util::Stream<Item = DfResult<RecordBatch>> + Send {
-        let mut indices: Vec<(usize, usize)> = self.newest.values().map(|p| (p.batch, p.row)).collect();
-        indices.sort_unstable();
-        let chunks: Vec<Vec<(usize, usize)>> = indices.chunks(rows_max.max(1)).map(<[_]>::to_vec).collect();
         let columns: Vec<usize> = (0..self.width).collect();
-        let narrow: DfResult<Vec<RecordBatch>> =
-            self.batches.iter().map(|b| b.project(&columns).map_err(DataFusionError::from)).collect();
         let (schema, reservation) = (self.schema, self.reservation);
-        stream::iter(chunks).map(move |chunk| {
-            // Held until the last chunk is out.
+        let pieces = self.batches.into_iter().flat_map(move |part| slices(part, rows_max.max(1)));
+        stream::iter(pieces).map(move |live| {
+            // Held until the last piece is out.
             let _held = &reservation;
-            let narrow = narrow.as_ref().map_err(|e| DataFusionError::Internal(e.to_string()))?;
-            if schema.fields().is_empty() {
-                let options = arrow::record_batch::RecordBatchOptions::new().with_row_count(Some(chunk.len()));
-                return Ok(RecordBatch::try_new_with_options(Arc::clone(&schema), vec![], &options)?);
-            }
-            let refs: Vec<&RecordBatch> = narrow.iter().collect();
-            Ok(interleave_record_batch(&refs, &chunk)?)
+            let narrow = live?.project(&columns)?;
+            let options = RecordBatchOptions::new().with_row_count(Some(narrow.num_rows()));
+            Ok(RecordBatch::try_new_with_options(Arc::clone(&schema), narrow.columns().to_vec(), &options)?)
         })
+    }
+}
+
+fn slices(part: Part, rows_max: usize) -> Vec<DfResult<RecordBatch>> {
+    match part.live() {
+        Ok(live) => {
+            let starts = (0..live.num_rows()).step_by(rows_max);
+            starts.map(|start| Ok(live.slice(start, rows_max.min(live.num_rows() - start)))).collect()
+        }
+        Err(error) => vec![Err(error)],
     }
 }

@@ -13,8 +13,8 @@ use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
 use lru::LruCache;
 
+use crate::call::QueryResult;
 use crate::catalog::{NotFresh, SnapshotGuard, TableDef, TableSnapshot, TablesError, TenantTables};
-use crate::engine::QueryResult;
 use crate::error::QueryError;
 use crate::hours::Opening;
 

@@ -7,9 +7,9 @@ use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast;
 use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
 
+use crate::call::{Caller, Params};
 use crate::datafile;
 use crate::endpoints::{self, Endpoint, EndpointDescription, LoadError, ParameterDescription};
-use crate::engine::{Caller, Params};
 use crate::error::QueryError;
 use crate::gate::{self, Passed};
 use crate::{expand, template};

@@ -18,7 +18,7 @@ use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, Pa
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::error::{DataFusionError, Result as DfResult};
 use datafusion::logical_expr::utils::conjunction;
-use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
+use datafusion::logical_expr::{BinaryExpr, Expr, Operator, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::physical_plan::empty::EmptyExec;
@@ -104,8 +104,8 @@ impl TableProvider for TenantTable {
     }
 }
 
-/// Versions are compared before anything is filtered but what they have alike: a filter on another column could hide
-/// the newest row and let an older one through.
+/// Versions are compared before anything is filtered but what they have alike, and what is less than asked in a column that
+/// only rises: a filter on another column could hide the newest row and let an older one through.
 fn newest(
     state: &dyn Session,
     snapshot: &TableSnapshot,
@@ -122,8 +122,9 @@ fn newest(
         }))
     };
     let (key, version) = (place(by.key)?, place(by.version)?);
-    let on_fixed: Vec<Expr> = filters.iter().filter(|f| only_columns(f, by.fixed)).cloned().collect();
-    let mut input = union(state, snapshot, &columns, &on_fixed)?;
+    let before = |filter: &&Expr| only_columns(filter, by.fixed) || is_least(filter, by.rising);
+    let before: Vec<Expr> = filters.iter().filter(before).cloned().collect();
+    let mut input = union(state, snapshot, &columns, &before)?;
     if input.properties().partitioning.partition_count() > 1 {
         input = Arc::new(CoalescePartitionsExec::new(input));
     }
@@ -133,6 +134,17 @@ fn newest(
 fn only_columns(filter: &Expr, names: &[&str]) -> bool {
     let columns = filter.column_refs();
     !columns.is_empty() && columns.iter().all(|c| names.contains(&c.name.as_str()))
+}
+
+/// `column >= constant` of one of the columns, either way round. Where the newest version of a row has less, all have.
+fn is_least(filter: &Expr, names: &[&str]) -> bool {
+    let Expr::BinaryExpr(BinaryExpr { left, op, right }) = filter else { return false };
+    let (column, constant) = match op {
+        Operator::Gt | Operator::GtEq => (left, right),
+        Operator::Lt | Operator::LtEq => (right, left),
+        _ => return false,
+    };
+    matches!((&**column, &**constant), (Expr::Column(c), Expr::Literal(..)) if names.contains(&c.name.as_str()))
 }
 
 fn union(

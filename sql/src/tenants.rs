@@ -9,7 +9,7 @@ use datafusion::execution::runtime_env::RuntimeEnv;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
 use crate::answers::Answers;
-use crate::engine::Limits;
+use crate::call::Limits;
 use crate::error::QueryError;
 use crate::session;
 

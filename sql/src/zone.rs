@@ -1,7 +1,7 @@
 //! Time zones and the instants that parameters name. Pure.
 //! A value without an offset is wall-clock time in the call's zone; a date is its midnight there.
 
-use chrono::{DateTime, Duration, LocalResult, NaiveDate, NaiveDateTime, NaiveTime, TimeZone, Utc};
+use chrono::{DateTime, Duration, LocalResult, NaiveDate, NaiveDateTime, NaiveTime, Offset as _, TimeZone, Utc};
 use chrono_tz::Tz;
 
 /// Days a report covers when the call names no period.
@@ -62,6 +62,37 @@ fn in_range(instant: &DateTime<Utc>) -> bool {
 /// The form in which an instant is bound: RFC 3339, milliseconds, `Z`.
 pub(crate) fn instant_text(instant: DateTime<Utc>) -> String {
     instant.to_rfc3339_opts(chrono::SecondsFormat::Millis, true)
+}
+
+fn offset_ms(zone: Tz, ms: i64) -> i64 {
+    let at = DateTime::from_timestamp_millis(ms).unwrap_or_default();
+    i64::from(zone.offset_from_utc_datetime(&at.naive_utc()).fix().local_minus_utc()) * 1_000
+}
+
+/// The stretches from `from` to `to` in which the zone's offset stays, with that offset in milliseconds.
+pub(crate) fn steady(zone: Tz, from: i64, to: i64) -> Vec<(i64, i64, i64)> {
+    // Two changes within a day are not on record.
+    const STEP_MS: i64 = 12 * 3_600_000;
+    let mut found = Vec::new();
+    let (mut start, mut at, mut offset) = (from, from, offset_ms(zone, from));
+    while at < to {
+        let next = (at + STEP_MS).min(to);
+        let there = offset_ms(zone, next);
+        if there != offset {
+            let (mut low, mut high) = (at, next);
+            while high - low > 1 {
+                let middle = low + (high - low) / 2;
+                if offset_ms(zone, middle) == offset { low = middle } else { high = middle }
+            }
+            found.push((start, high, offset));
+            (start, offset) = (high, there);
+        }
+        at = next;
+    }
+    if start < to {
+        found.push((start, to, offset));
+    }
+    found
 }
 
 #[cfg(test)]

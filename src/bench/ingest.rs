@@ -39,7 +39,7 @@ pub async fn run(common: &Common) -> anyhow::Result<()> {
     let baseline = tokio::task::spawn_blocking(move || append(&path, &same, time)).await??;
     let bytes = batches.iter().map(Bytes::len).sum::<usize>() / batches.len();
     println!("disk    append and sync of {BATCH_ROWS} rows, {bytes} bytes  {}", show(&baseline));
-    let (mut server, base) = start_server(&scratch).await?;
+    let (mut server, base) = start_server(scratch.path()).await?;
     let api = Api::new(&base)?;
     let token = token(&api).await?;
     let mut sent = 0;

@@ -1,9 +1,10 @@
 //! The shipped endpoints over the facts of many tenants' traffic: for a large and a small tenant, cold and warm, and what
 //! DuckDB and ClickHouse's engine need for the same questions of the same Parquet files on as many threads.
 //!
-//! - [`traffic`]: the events. [`fill`]: events to facts. `peers.py`: the other engines, asked by [`peers`].
+//! - [`traffic`]: the events. [`fill`]: events to facts. [`growth`]: how cost grows with them. `peers.py`: the other engines, asked by [`peers`].
 
 mod fill;
+mod growth;
 mod peers;
 mod traffic;
 
@@ -13,8 +14,11 @@ use crate::config::Store;
 use crate::engine::Engine;
 use anyhow::Context as _;
 use clap::Args;
+use growth::{Growth, Line, resident};
 use ingest::id::TenantId;
 use ingest::sqlite::DataDir;
+use reqwest::Method;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sql::{Caller, Params, QueryResult, Reports, RowFilters};
 use std::collections::HashMap;
@@ -36,7 +40,7 @@ const PERIOD_UTC: [&str; 2] = ["2026-05-30 22:00:00", "2026-06-29 22:00:00"];
 const ZONE: &str = "Europe/Berlin";
 
 /// Every shipped endpoint, as dashboards call them.
-const CALLS: [(&str, &str); 37] = [
+const CALLS: [(&str, &str); 39] = [
     ("usage", "granularity=total"),
     ("usage", "granularity=day"),
     ("usage", "granularity=hour"),
@@ -71,6 +75,8 @@ const CALLS: [(&str, &str); 37] = [
     ("bot_outcomes", "by=none"),
     ("bot_outcomes", "by=day"),
     ("notification_outcomes", "by=none"),
+    ("notification_outcomes", "by=day"),
+    ("notification_outcomes", "by=kind"),
     ("conversation_list", ""),
     ("conversation_list", "tag=billing&page=3"),
     ("event_stream", ""),
@@ -90,6 +96,9 @@ pub struct ReportsArgs {
     /// A Python that has the packages `duckdb`, `pytz` and `chdb-core`, to ask these engines the same
     #[arg(long)]
     python: Option<PathBuf>,
+    /// Keep the facts in this directory, or use those that are there
+    #[arg(long)]
+    keep: Option<PathBuf>,
 }
 
 /// Makes the facts, and prints what each endpoint takes.
@@ -98,32 +107,52 @@ pub struct ReportsArgs {
 /// When the data directory can't be made, or an endpoint fails.
 pub async fn run(args: &ReportsArgs) -> anyhow::Result<()> {
     let sizes = if args.growth { vec![args.events / 100, args.events / 10, args.events] } else { vec![args.events] };
+    let mut growth = Growth::default();
     for events in sizes {
         let scratch = Scratch::new(&args.common.dir)?;
-        let tenants = tenants(&scratch).await?;
-        write(&scratch, events, &tenants)?;
-        let engine = Engine::open(&store(&scratch), false)?;
+        let dir = match &args.keep {
+            Some(keep) => keep.join(events.to_string()),
+            None => scratch.path().to_owned(),
+        };
+        let tenants = facts(&dir, events).await?;
+        let before = resident()?;
+        let engine = Engine::open(&store(&dir), false)?;
         let outcome = measure(args, &engine, &tenants).await;
         engine.close().await;
-        outcome?;
+        growth.add(events, outcome?, before);
     }
+    growth.print();
     Ok(())
 }
 
-fn store(scratch: &Scratch) -> Store {
-    Store { data_dir: scratch.path().join("data"), key_file: None }
+fn store(dir: &Path) -> Store {
+    Store { data_dir: dir.join("data"), key_file: None }
 }
 
 /// A tenant that is measured.
+#[derive(Serialize, Deserialize)]
 struct Measured {
-    name: &'static str,
+    name: String,
     rank: usize,
     id: TenantId,
 }
 
-/// The measured tenants as they sign up, each with a queue.
-async fn tenants(scratch: &Scratch) -> anyhow::Result<Vec<Measured>> {
-    let (mut server, base) = send::start_server(scratch).await?;
+/// The facts of `events` events, made unless they are there.
+async fn facts(dir: &Path, events: usize) -> anyhow::Result<Vec<Measured>> {
+    let listed = dir.join("tenants.json");
+    if let Ok(text) = std::fs::read(&listed) {
+        return Ok(serde_json::from_slice(&text)?);
+    }
+    std::fs::create_dir_all(dir)?;
+    let tenants = tenants(dir).await?;
+    write(dir, events, &tenants)?;
+    std::fs::write(&listed, serde_json::to_vec(&tenants)?)?;
+    Ok(tenants)
+}
+
+/// The measured tenants as they sign up, each with targets, opening hours and a queue.
+async fn tenants(dir: &Path) -> anyhow::Result<Vec<Measured>> {
+    let (mut server, base) = send::start_server(dir).await?;
     let api = Api::new(&base)?;
     let mut tenants = Vec::new();
     for (name, rank) in [("large", 0), ("small", SMALL)] {
@@ -133,21 +162,29 @@ async fn tenants(scratch: &Scratch) -> anyhow::Result<Vec<Measured>> {
         let token = made["access_token"].as_str().context("a token")?;
         let chatbot = api.post("/v1/chatbots", token, json!({ "name": "Site", "allowedOrigins": [] })).await?;
         let key = chatbot["apiKey"].as_str().context("a key")?;
+        api.call(Method::PATCH, "/v1/tenants/me", token, Some(settings())).await?;
         for _ in 0..WAITING {
             api.start_session(key, &json!({ "initialMessage": "Hello?" })).await?;
         }
         let id = made["tenant"]["id"].as_str().context("an id")?.parse()?;
-        tenants.push(Measured { name, rank, id });
+        tenants.push(Measured { name: name.to_owned(), rank, id });
     }
     server.start_kill()?;
     server.wait().await?;
     Ok(tenants)
 }
 
-fn write(scratch: &Scratch, events: usize, tenants: &[Measured]) -> anyhow::Result<()> {
+fn settings() -> Value {
+    let day = |day| json!({ "day": day, "from": "08:00", "to": "18:00" });
+    let days = ["monday", "tuesday", "wednesday", "thursday", "friday"].map(day);
+    let targets = json!({ "firstResponseSeconds": 60, "nextResponseSeconds": 120, "resolutionSeconds": 3_600 });
+    json!({ "timeZone": ZONE, "openingHours": days, "slaTargets": targets })
+}
+
+fn write(dir: &Path, events: usize, tenants: &[Measured]) -> anyhow::Result<()> {
     let known: Vec<_> = tenants.iter().map(|tenant| (tenant.rank, tenant.id)).collect();
     let mut traffic = Traffic::new(SEED, TENANTS, events, &known);
-    let data = store(scratch);
+    let data = store(dir);
     let dir = DataDir::open(&data.data_dir, None, false)?;
     let (connection, _log) = dir.open_database()?;
     let started = Instant::now();
@@ -170,22 +207,27 @@ struct Took {
     cold: Duration,
     p50: Duration,
     p95: Duration,
+    /// Of an answer that was kept, the median; an endpoint whose answer changes by itself is computed.
+    kept: Duration,
     answer: peers::Answer,
 }
 
-async fn measure(args: &ReportsArgs, engine: &Engine, tenants: &[Measured]) -> anyhow::Result<()> {
-    let mut slow = Vec::new();
+/// Gives what each call of each tenant took.
+async fn measure(args: &ReportsArgs, engine: &Engine, tenants: &[Measured]) -> anyhow::Result<Vec<Line>> {
+    let (mut slow, mut lines) = (Vec::new(), Vec::new());
     for tenant in tenants {
-        let reports = uncached(engine)?;
+        let reports = keeping(engine, 0)?;
         let conversation = some_conversation(&reports, tenant).await?;
         let mut took = HashMap::new();
         println!("\nreports  {} tenant: {}", tenant.name, sizes(&reports, tenant).await?);
-        println!("reports  {:<44} {:>9} {:>9} {:>9}", "", "cold ms", "p50 ms", "p95 ms");
+        println!("reports  {:<44} {:>9} {:>9} {:>9} {:>9}", "", "cold ms", "p50 ms", "p95 ms", "kept ms");
         for (endpoint, params) in CALLS {
             let name = format!("{endpoint} {params}").trim_end().to_owned();
             let call = Call { caller: caller(tenant), endpoint, params: parsed(params, &conversation) };
             let one = time(args, engine, &reports, &call).await.with_context(|| format!("failed to call {name}"))?;
-            println!("reports  {name:<44} {:>9.2} {:>9.2} {:>9.2}", ms(one.cold), ms(one.p50), ms(one.p95));
+            let [cold, p50, p95, kept] = [one.cold, one.p50, one.p95, one.kept].map(ms);
+            println!("reports  {name:<44} {cold:>9.2} {p50:>9.2} {p95:>9.2} {kept:>9.2}");
+            lines.push(Line { call: format!("{name} ({})", tenant.name), p50: one.p50 });
             if one.p95 > GOAL {
                 slow.push(format!("{name} ({})", tenant.name));
             }
@@ -202,12 +244,12 @@ async fn measure(args: &ReportsArgs, engine: &Engine, tenants: &[Measured]) -> a
         [] => println!("reports  every p95 is under {} ms", GOAL.as_millis()),
         slow => println!("reports  p95 over {} ms: {}", GOAL.as_millis(), slow.join(", ")),
     }
-    Ok(())
+    Ok(lines)
 }
 
-/// An engine that keeps no answers: what is measured is answering.
-fn uncached(engine: &Engine) -> anyhow::Result<Reports> {
-    engine.reports_within(sql::Limits { kept_bytes_per_tenant: 0, ..sql::Limits::default() })
+/// Reports that keep answers of so many bytes a tenant: none, where what is measured is answering.
+fn keeping(engine: &Engine, kept_bytes_per_tenant: usize) -> anyhow::Result<Reports> {
+    engine.reports_within(sql::Limits { kept_bytes_per_tenant, ..sql::Limits::default() })
 }
 
 struct Call {
@@ -218,19 +260,29 @@ struct Call {
 
 /// Cold is the first call of a fresh engine: no footer was read yet. The files are in the system's cache.
 async fn time(args: &ReportsArgs, engine: &Engine, reports: &Reports, call: &Call) -> anyhow::Result<Took> {
-    let fresh = uncached(engine)?;
+    let fresh = keeping(engine, 0)?;
     let at = Instant::now();
     let first = fresh.endpoint(&call.caller, call.endpoint, &call.params).await?;
     let cold = at.elapsed();
+    let times = repeat(reports, call, Duration::from_secs(args.common.seconds.min(2))).await?;
+    let remembering = keeping(engine, sql::Limits::default().kept_bytes_per_tenant)?;
+    let kept = repeat(&remembering, call, Duration::ZERO).await?;
+    let (middle, late) = (times.len() / 2, times.len() * 95 / 100);
+    let answer = peers::answer(&first)?;
+    Ok(Took { cold, p50: times[middle], p95: times[late], kept: kept[kept.len() / 2], answer })
+}
+
+/// What the call takes from its second time on, sorted; at least 20 times.
+async fn repeat(reports: &Reports, call: &Call, time: Duration) -> anyhow::Result<Vec<Duration>> {
     let (started, mut times) = (Instant::now(), Vec::new());
     reports.endpoint(&call.caller, call.endpoint, &call.params).await?;
-    while times.len() < 20 || started.elapsed() < Duration::from_secs(args.common.seconds.min(2)) {
+    while times.len() < 20 || started.elapsed() < time {
         let at = Instant::now();
         std::hint::black_box(reports.endpoint(&call.caller, call.endpoint, &call.params).await?);
         times.push(at.elapsed());
     }
     times.sort_unstable();
-    Ok(Took { cold, p50: times[times.len() / 2], p95: times[times.len() * 95 / 100], answer: peers::answer(&first)? })
+    Ok(times)
 }
 
 fn caller(tenant: &Measured) -> Caller {
@@ -265,10 +317,3 @@ fn ms(time: Duration) -> f64 {
     time.as_secs_f64() * 1_000.0
 }
 
-/// Resident memory of this process in MiB.
-fn resident() -> anyhow::Result<u64> {
-    let status = std::fs::read_to_string("/proc/self/status")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("there is a VmRSS")?;
-    let kib: u64 = line.trim().trim_end_matches(" kB").parse()?;
-    Ok(kib / 1024)
-}

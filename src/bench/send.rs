@@ -35,7 +35,7 @@ pub async fn run(common: &Common) -> anyhow::Result<()> {
     let path = scratch.path().to_owned();
     let baseline = tokio::task::spawn_blocking(move || disk::fdatasync(&path, time)).await??;
     println!("disk  fdatasync of 4 KiB                      {baseline}");
-    let (mut server, base) = start_server(&scratch).await?;
+    let (mut server, base) = start_server(scratch.path()).await?;
     let api = Api::new(&base)?;
     let tenant = Tenant::create(&api).await?;
     for in_flight in [1, 16, 64, 256] {
@@ -51,10 +51,10 @@ pub async fn run(common: &Common) -> anyhow::Result<()> {
 }
 
 /// A server of its own process on this scratch directory, without limits, and where it is.
-pub(super) async fn start_server(scratch: &Scratch) -> anyhow::Result<(Child, String)> {
+pub(super) async fn start_server(dir: &Path) -> anyhow::Result<(Child, String)> {
     let mut child = Command::new(std::env::current_exe()?)
         .args(["serve", "--listen", "127.0.0.1:0", "--limit", "all=off", "--data-dir"])
-        .arg(scratch.path().join("data"))
+        .arg(dir.join("data"))
         .env("PARLANCE_LOG", "warn")
         .stdout(Stdio::piped())
         .kill_on_drop(true)

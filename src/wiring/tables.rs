@@ -11,7 +11,7 @@ use chat_api::store::read;
 use ingest::id::TenantId;
 use ingest::log::LogReader;
 use ingest::sqlite::ReadPool;
-use sinks::parquet::Table;
+use sinks::parquet::{Table, Versions};
 use sql::{
     NewestBy, NotFresh, Opening, ParquetFile, SnapshotGuard, TableDef, TableSnapshot, TablesError, TenantTables,
 };
@@ -75,7 +75,7 @@ impl TenantTables for Tables {
             schema: snapshot.schema,
             files: snapshot.files.iter().map(|found| file(found)).collect(),
             batches: snapshot.batches,
-            newest_by: table.and_then(Table::newest_by).map(|(key, fixed)| NewestBy { key, version: "version", fixed }),
+            newest_by: table.and_then(Table::versions).map(newest_by),
             // A merged file is deleted when nobody holds it any more.
             guard: SnapshotGuard::new(snapshot.files),
         })
@@ -104,4 +104,8 @@ impl TenantTables for Tables {
 
 fn file(file: &sinks::parquet::FactFile) -> ParquetFile {
     ParquetFile { path: file.path().to_owned(), bytes: file.bytes(), rows: file.rows() }
+}
+
+fn newest_by(Versions { key, fixed, rising }: Versions) -> NewestBy {
+    NewestBy { key, version: "version", fixed, rising }
 }

@@ -218,8 +218,8 @@ fn agent_in_session(
     }
 }
 
-/// A visitor's session token, and the chatbot it's of. The chatbot must be there, and the conversation still be that visitor's, or of the one
-/// they were merged into.
+/// A visitor's session token, and the chatbot it's of. The chatbot must be there, and the conversation still be that
+/// visitor's, or of the one they were merged into.
 ///
 /// # Errors
 /// See [`AuthError`].

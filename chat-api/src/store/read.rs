@@ -1,22 +1,24 @@
 //! Reads for the API, on the read-only pool. Every look-up by id takes the tenant and finds only its rows.
 
+mod conversations;
 mod queue;
 mod sources;
 
+pub use conversations::*;
 pub use queue::*;
 pub use sources::*;
 
 use super::load::{body, parse};
 use crate::core::state::{
-    Agent, AuditEntry, CannedResponse, Challenge, Chatbot, Conversation, CustomRole, Group, Invitation, Mail, Session,
-    Status, StoredFile, Tag, Tenant, TimerKind, Token, Visitor,
+    Agent, AuditEntry, CannedResponse, Challenge, Chatbot, CustomRole, Group, Invitation, Mail, Session, StoredFile,
+    Tag, Tenant, TimerKind, Token, Visitor,
 };
 use ingest::id::{
     AgentId, CannedResponseId, ChallengeId, ChatbotId, ConversationId, FileId, GroupId, InvitationId, MailId, PersonId,
-    RoleId, SessionId, TagId, TenantId, ThreadId, VisitorId,
+    RoleId, SessionId, TagId, TenantId, VisitorId,
 };
 use ingest::time::Timestamp;
-use rusqlite::{Connection, OptionalExtension as _, Params, Row};
+use rusqlite::{Connection, Params};
 use serde::de::DeserializeOwned;
 use std::collections::BTreeSet;
 use uuid::Uuid;
@@ -302,130 +304,6 @@ pub fn visitors_named(
 /// SQLite's.
 pub fn merged_into(connection: &Connection, visitor: VisitorId) -> rusqlite::Result<Vec<Visitor>> {
     list(connection, "SELECT body FROM visitors WHERE merged_into = ?1 ORDER BY id", [visitor.bytes()])
-}
-
-/// A conversation of the tenant.
-///
-/// # Errors
-/// SQLite's.
-pub fn conversation(connection: &Connection, tenant: TenantId, id: ConversationId) -> Found<Conversation> {
-    body(connection, "SELECT body FROM conversations WHERE id = ?1 AND tenant = ?2", (id.bytes(), tenant.bytes()))
-}
-
-/// Where a message goes to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Place {
-    /// The conversation.
-    pub conversation: ConversationId,
-    /// Whose it is: their key seals what is said in it.
-    pub visitor: VisitorId,
-    /// Where it went on once it was closed.
-    pub continued_in: Option<ConversationId>,
-}
-
-impl From<&Conversation> for Place {
-    fn from(chat: &Conversation) -> Self {
-        let continued_in = chat.continued_in.filter(|_| chat.status == Status::Closed);
-        Self { conversation: chat.id, visitor: chat.visitor, continued_in }
-    }
-}
-
-/// Where a message to a conversation goes to. Every message of a visitor's asks this: only a closed one is decoded.
-///
-/// # Errors
-/// SQLite's.
-pub fn place(connection: &Connection, tenant: TenantId, id: ConversationId) -> Found<Place> {
-    let sql =
-        "SELECT visitor, CASE status WHEN 'closed' THEN body END FROM conversations WHERE id = ?1 AND tenant = ?2";
-    let mut statement = connection.prepare_cached(sql)?;
-    let row = |row: &Row| Ok((row.get::<_, [u8; 16]>(0)?, row.get::<_, Option<String>>(1)?));
-    let found = statement.query_row((id.bytes(), tenant.bytes()), row).optional()?;
-    let place = |(visitor, closed): ([u8; 16], Option<String>)| match closed {
-        Some(body) => Ok(Place::from(&parse::<Conversation>(&body)?)),
-        None => Ok(Place { conversation: id, visitor: VisitorId(Uuid::from_bytes(visitor)), continued_in: None }),
-    };
-    found.map(place).transpose()
-}
-
-/// A visitor's conversations, newest first.
-///
-/// # Errors
-/// SQLite's.
-pub fn conversations_of(connection: &Connection, visitor: VisitorId) -> rusqlite::Result<Vec<Conversation>> {
-    let sql = "SELECT body FROM conversations WHERE visitor = ?1 ORDER BY updated_at DESC, id DESC LIMIT 200";
-    list(connection, sql, [visitor.bytes()])
-}
-
-/// The conversations that an agent is having.
-///
-/// # Errors
-/// SQLite's.
-pub fn active_conversations_of(
-    connection: &Connection,
-    tenant: TenantId,
-    agent: AgentId,
-) -> rusqlite::Result<Vec<Conversation>> {
-    let sql = "SELECT body FROM conversations WHERE agent = ?1 AND status = 'active' AND tenant = ?2";
-    list(connection, sql, (agent.bytes(), tenant.bytes()))
-}
-
-/// The conversation that waits or is talked in, with its tenant and visitor.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs, reason = "ids by their names")]
-pub struct OpenConversation {
-    pub conversation: ConversationId,
-    pub tenant: TenantId,
-    pub visitor: VisitorId,
-    /// Its newest event.
-    pub updated_at: i64,
-}
-
-/// Every conversation of the installation that waits or is talked in.
-///
-/// # Errors
-/// SQLite's.
-pub fn open_conversations(connection: &Connection) -> rusqlite::Result<Vec<OpenConversation>> {
-    let sql =
-        "SELECT id, tenant, visitor, updated_at FROM conversations WHERE status = 'active' OR queue_rank IS NOT NULL";
-    let mut statement = connection.prepare_cached(sql)?;
-    let rows = statement.query_map([], |row| {
-        Ok(OpenConversation {
-            conversation: ConversationId(Uuid::from_bytes(row.get(0)?)),
-            tenant: TenantId(Uuid::from_bytes(row.get(1)?)),
-            visitor: VisitorId(Uuid::from_bytes(row.get(2)?)),
-            updated_at: row.get(3)?,
-        })
-    })?;
-    rows.collect()
-}
-
-/// A page of a visitor's conversations, newest change first, from `before` (exclusive: time and id) on.
-///
-/// # Errors
-/// SQLite's.
-pub fn conversations_with(
-    connection: &Connection,
-    tenant: TenantId,
-    visitor: VisitorId,
-    before: Option<(i64, ConversationId)>,
-    limit: usize,
-) -> rusqlite::Result<Vec<Conversation>> {
-    let (at, id) = before.map_or((i64::MAX, [0xff; 16]), |(at, id)| (at, *id.bytes()));
-    let sql = "SELECT body FROM conversations WHERE visitor = ?1 AND tenant = ?2 AND (updated_at, id) < (?3, ?4)
-         ORDER BY updated_at DESC, id DESC LIMIT ?5";
-    list(connection, sql, (visitor.bytes(), tenant.bytes(), at, id, limit.cast_signed()))
-}
-
-/// The conversation of a thread, whoever's it is: read it with the tenant next.
-///
-/// # Errors
-/// SQLite's.
-pub fn conversation_of_thread(connection: &Connection, thread: ThreadId) -> Found<ConversationId> {
-    connection
-        .prepare_cached("SELECT conversation FROM threads WHERE id = ?1")?
-        .query_row([thread.bytes()], |row| row.get::<_, [u8; 16]>(0))
-        .optional()
-        .map(|id| id.map(|id| ConversationId(Uuid::from_bytes(id))))
 }
 
 /// Whether any chatbot of the installation allows this origin.

@@ -106,16 +106,32 @@ impl Table {
         }
     }
 
-    /// Of a table whose rows are versions: the column that names what they are versions of, and the columns that all
-    /// versions of it have alike, itself among them. The newest, by the column `version`, wins.
+    /// How rows that are versions hang together; `None` where they aren't. The newest, by the column `version`, wins.
     #[must_use]
-    pub fn newest_by(self) -> Option<(&'static str, &'static [&'static str])> {
+    pub fn versions(self) -> Option<Versions> {
         match self {
-            Self::Conversations => Some(("conversation_id", &["conversation_id", "started_at"])),
-            Self::Threads => Some(("thread_id", &["thread_id", "conversation_id", "started_at"])),
+            Self::Conversations => Some(Versions {
+                key: "conversation_id",
+                fixed: &["conversation_id", "started_at"],
+                rising: &["updated_at"],
+            }),
+            Self::Threads => {
+                Some(Versions { key: "thread_id", fixed: &["thread_id", "conversation_id", "started_at"], rising: &[] })
+            }
             _ => None,
         }
     }
+}
+
+/// Of a table whose rows are versions.
+#[derive(Debug, Clone, Copy)]
+pub struct Versions {
+    /// The column that names what they are versions of.
+    pub key: &'static str,
+    /// The columns that all versions of it have alike, `key` among them.
+    pub fixed: &'static [&'static str],
+    /// The columns that no version has less of than an older one.
+    pub rising: &'static [&'static str],
 }
 
 pub(crate) fn time_type() -> DataType {

@@ -38,8 +38,8 @@ pub(crate) fn merge(table: Table, inputs: Vec<RecordBatch>) -> Merged {
         let order = (0..sums.num_rows()).map(|row| (0, row)).collect();
         return Merged { inputs: vec![sums], order };
     }
-    let order = if let Some((key, _)) = table.newest_by() {
-        newest_versions(&inputs, key)
+    let order = if let Some(versions) = table.versions() {
+        newest_versions(&inputs, versions.key)
     } else {
         let rows = |(input, batch): (usize, &RecordBatch)| (0..batch.num_rows()).map(move |row| (input, row));
         inputs.iter().enumerate().flat_map(rows).collect()

@@ -138,7 +138,8 @@ impl ConversationMetrics {
             thread.away(self.updated_at);
         }
         self.seq = event.seq;
-        self.updated_at = event.occurred_at;
+        // Never earlier than before: readers leave out what lies before a period.
+        self.updated_at = self.updated_at.max(event.occurred_at);
         self.sessions.see(event);
         let moved = self.change(event, rows);
         self.settle(event, rows);

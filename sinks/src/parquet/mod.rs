@@ -33,7 +33,7 @@ mod tail;
 
 pub use config::FactConfig;
 pub use error::FactError;
-pub use facts::{FactRow, Table, UsagePartial};
+pub use facts::{FactRow, Table, UsagePartial, Versions};
 pub use files::{FactFile, FileError};
 pub use fold::{History, HistoryError};
 pub use manifest::{FlushPlan, Manifest};

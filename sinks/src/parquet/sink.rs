@@ -27,7 +27,7 @@ use tokio::sync::watch;
 
 /// One moment of one tenant's table: the rows of `files` and of `batches` together, none twice.
 ///
-/// A table with [`Table::newest_by`] may hold several versions of a row, and `usage_minute` several rows of a minute.
+/// A table with [`Table::versions`] may hold several versions of a row, and `usage_minute` several rows of a minute.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
     /// The table's schema.

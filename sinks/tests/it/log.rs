@@ -9,7 +9,7 @@ use ingest::log::Record;
 use ingest::time::Timestamp;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use rusqlite::Connection;
-use sinks::parquet::facts::{Table, UsagePartial};
+use sinks::parquet::facts::{Table, UsagePartial, Versions};
 use sinks::parquet::{FactConfig, FactError, FactStore, FlushPlan, HistoryError, Snapshot, manifest};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -153,10 +153,13 @@ pub fn table(store: &FactStore, of: TenantId, table: Table) -> Vec<String> {
     let rows = rows(&store.snapshot(of, table));
     let mut lines: Vec<String> = match table {
         // The id is the first column, the version the second.
-        versions if versions.newest_by().is_some() => {
+        versions if versions.versions().is_some() => {
             let mut newest: BTreeMap<String, (i64, Vec<String>)> = BTreeMap::new();
-            let (_, fixed) = versions.newest_by().expect("it has versions");
-            let fixed: Vec<usize> = fixed.iter().map(|name| versions.schema().index_of(name).unwrap()).collect();
+            let Versions { fixed, rising, .. } = versions.versions().expect("it has versions");
+            let places = |names: &[&str]| -> Vec<usize> {
+                names.iter().map(|name| versions.schema().index_of(name).unwrap()).collect()
+            };
+            let (fixed, rising) = (places(fixed), places(rising));
             let mut alike: BTreeMap<String, Vec<String>> = BTreeMap::new();
             for row in rows {
                 let cells: Vec<String> = fixed.iter().map(|&column| row[column].clone()).collect();
@@ -167,6 +170,9 @@ pub fn table(store: &FactStore, of: TenantId, table: Table) -> Vec<String> {
                 );
                 let version = row[1].parse().unwrap();
                 let kept = newest.entry(row[0].clone()).or_insert((0, Vec::new()));
+                let (older, newer) = if version > kept.0 { (&kept.1, &row) } else { (&row, &kept.1) };
+                let falls = |&column: &usize| older.get(column).is_some_and(|cell| *cell > newer[column]);
+                assert!(!rising.iter().any(falls), "a newer version has less of a column that never falls");
                 if version > kept.0 {
                     *kept = (version, row);
                 }

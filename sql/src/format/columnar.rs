@@ -12,7 +12,7 @@ use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
 
 use super::{EncodeError, Output};
-use crate::engine::QueryResult;
+use crate::call::QueryResult;
 
 /// A Parquet file.
 pub(super) fn parquet(out: &mut Output, result: &QueryResult) -> Result<(), EncodeError> {

@@ -9,8 +9,8 @@ use arrow::datatypes::{DataType, Field, TimeUnit};
 use arrow::error::ArrowError;
 
 use super::{EncodeError, Output};
+use crate::call::QueryResult;
 use crate::cell::{Cell, cell, double, single};
-use crate::engine::QueryResult;
 
 /// One object with everything.
 pub(super) fn whole(out: &mut Output, result: &QueryResult) -> Result<(), EncodeError> {

@@ -10,7 +10,7 @@ pub use json::type_name;
 
 use arrow::error::ArrowError;
 
-use crate::engine::QueryResult;
+use crate::call::QueryResult;
 use crate::error::QueryError;
 
 /// How a result is written; the names are ClickHouse's.

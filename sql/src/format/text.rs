@@ -7,8 +7,8 @@ use arrow::array::Array;
 use arrow::error::ArrowError;
 
 use super::{EncodeError, Output};
+use crate::call::QueryResult;
 use crate::cell::{Cell, cell, double, single};
-use crate::engine::QueryResult;
 
 /// Which of the two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -24,7 +24,7 @@ use super::session::{Done, Session, split};
 use super::start::Stream;
 use super::types::PgType;
 use super::{Admitted, Knock, Place, Refused, Registered, Server};
-use crate::engine::QueryResult;
+use crate::call::QueryResult;
 use crate::gate::SQL_BYTES_MAX;
 
 /// Answers are sent when this much is ready.

@@ -37,7 +37,8 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::engine::{Caller, Reports};
+use crate::call::Caller;
+use crate::engine::Reports;
 
 pub use tokio_rustls::TlsAcceptor;
 

@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 
 use chrono_tz::Tz;
 
-use crate::engine::Params;
+use crate::call::Params;
 use crate::error::QueryError;
 
 /// The values of a call: each parameter's texts in the order they came, and the zone of wall-clock times.

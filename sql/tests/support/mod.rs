@@ -223,12 +223,12 @@ impl TenantTables for Facts {
         self.snapshots.fetch_add(1, Ordering::Relaxed);
         let found = self.tables.iter().find(|((t, name), _)| t == tenant && *name == table);
         let (files, batches) = found.map(|(_, rows)| rows.clone()).unwrap_or_default();
-        let versions: Option<(_, &[&str])> = match table {
-            "conversations" => Some(("conversation_id", &["conversation_id", "started_at"])),
-            "threads" => Some(("thread_id", &["thread_id", "started_at"])),
+        let versions: Option<(_, &[&str], &[&str])> = match table {
+            "conversations" => Some(("conversation_id", &["conversation_id", "started_at"], &["updated_at"])),
+            "threads" => Some(("thread_id", &["thread_id", "started_at"], &[])),
             _ => None,
         };
-        let newest_by = versions.map(|(key, fixed)| NewestBy { key, version: "version", fixed });
+        let newest_by = versions.map(|(key, fixed, rising)| NewestBy { key, version: "version", fixed, rising });
         Ok(TableSnapshot { schema: schema_of(table), files, batches, newest_by, guard: SnapshotGuard::new(()) })
     }
 

@@ -1,14 +1,16 @@
 //! Seeded, skewed traffic of many tenants, event by event in the order of time.
 //!
 //! Tenants are Zipf's: of 100, the first has a fifth of all conversations and the last a fivehundredth. Conversations start more often
-//! at noon than at night and on weekdays than on Sundays; answers take as long as people take. The same seed gives the same events.
+//! at noon than at night and on weekdays than on Sundays; answers take as long as people take. Agents of tenants with much to do
+//! come and go by the day, and who writes for the first time gets a mail. The same seed gives the same events.
 
 use fastrand::Rng;
 use ingest::event::{Actor, Event, Origin};
-use ingest::id::{AgentId, ChatbotId, ConversationId, EventId, GroupId, PersonId, TenantId, ThreadId, VisitorId};
+use ingest::id::{AgentId, ChatbotId, ConversationId, EventId, GroupId, MailId, PersonId, TenantId, ThreadId, VisitorId};
 use ingest::payload::{
-    AgentAssigned, AuthorType, ConversationClosed, ConversationQueued, ConversationRated, ConversationReopened,
-    ConversationResolved, ConversationStarted, ConversationTagged, MessagePosted, Payload, Trigger,
+    AgentAssigned, AgentStatus, AgentStatusChanged, AuthorType, Candidate, ConversationClosed, ConversationQueued,
+    ConversationRated, ConversationReopened, ConversationResolved, ConversationStarted, ConversationTagged, MailFailed,
+    MailKind, MailRequested, MailSent, MessagePosted, Payload, Trigger,
 };
 use ingest::seal::Sealed;
 use ingest::time::Timestamp;
@@ -18,9 +20,17 @@ use std::collections::BinaryHeap;
 /// The first event.
 pub const FROM: Timestamp = Timestamp(1_767_225_600_000);
 /// The time that all conversations span.
-pub const SPAN_MS: i64 = 180 * 24 * 3_600_000;
+pub const SPAN_MS: i64 = DAYS_IN_ALL * DAY_MS;
+const DAYS_IN_ALL: i64 = 180;
+const HOUR_MS: i64 = 3_600_000;
+const DAY_MS: i64 = 24 * HOUR_MS;
 /// Events of a conversation, on average; what the dice below come to.
-const EVENTS_A_CONVERSATION: usize = 18;
+const EVENTS_A_CONVERSATION: usize = 19;
+/// Conversations that keep an agent busy for a day.
+const CONVERSATIONS_AN_AGENT_A_DAY: usize = 15;
+/// Chats an agent has at most.
+const CAPACITY: u32 = 5;
+const MAIL_SENT_PERCENT: u32 = 94;
 /// Share of conversations whose visitor has been there before.
 const RETURNING_PERCENT: u32 = 25;
 const RESOLVED_PERCENT: u32 = 85;
@@ -55,19 +65,23 @@ pub struct Profile {
     groups: Vec<GroupId>,
     chatbot: ChatbotId,
     recent: Vec<VisitorId>,
+    /// Agents come and go by the day; else there is too little to do, and they are always there.
+    shifts: bool,
 }
 
 impl Profile {
-    fn new(rank: usize) -> Self {
+    /// `daily`: conversations a day.
+    fn new(rank: usize, daily: usize) -> Self {
         let name = rank.to_le_bytes();
-        let agents = (40 / (rank + 1)).max(2);
-        let groups = (6 / (rank + 1)).max(1);
+        let agents = (daily / CONVERSATIONS_AN_AGENT_A_DAY).max(2);
+        let groups = (agents / 6).max(1);
         Self {
             id: TenantId::derived(&[b"bench", &name]),
             agents: (0..agents).map(|n| AgentId::derived(&[b"bench", &name, &n.to_le_bytes()])).collect(),
             groups: (0..groups).map(|n| GroupId::derived(&[b"bench", &name, &n.to_le_bytes()])).collect(),
             chatbot: ChatbotId::derived(&[b"bench", &name]),
             recent: Vec::new(),
+            shifts: daily >= agents,
         }
     }
 }
@@ -86,6 +100,15 @@ enum Step {
     Close,
     Rate,
     Reopen,
+    Mail,
+    Mailed,
+}
+
+/// An agent comes or goes.
+struct Shift {
+    tenant: usize,
+    agent: AgentId,
+    status: AgentStatus,
 }
 
 struct Talk {
@@ -101,6 +124,8 @@ struct Talk {
     /// Messages still to come.
     left: u32,
     may_reopen: bool,
+    /// Its visitor wasn't there before.
+    is_new: bool,
 }
 
 /// The events, an endless iterator.
@@ -114,6 +139,8 @@ pub struct Traffic {
     due: BinaryHeap<Reverse<(i64, usize)>>,
     talks: Vec<Option<Talk>>,
     free: Vec<usize>,
+    /// The last comes first.
+    shifts: Vec<(i64, Shift)>,
     next_start: f64,
     gap_ms: f64,
     made: u64,
@@ -125,6 +152,16 @@ impl Traffic {
         let weights: Vec<f64> =
             (1..=tenants).map(|rank| 1.0 / f64::from(u32::try_from(rank).unwrap_or(u32::MAX))).collect();
         let total: f64 = weights.iter().sum();
+        let conversations = (events / EVENTS_A_CONVERSATION).max(1);
+        #[expect(
+            clippy::cast_precision_loss,
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "conversations of one day"
+        )]
+        let daily = |weight: f64| (conversations as f64 / DAYS_IN_ALL as f64 * weight / total) as usize;
+        let mut profiles: Vec<_> =
+            weights.iter().enumerate().map(|(rank, &weight)| Profile::new(rank, daily(weight))).collect();
         let mut sum = 0.0;
         let shares = weights.iter().map(|weight| {
             sum += weight / total;
@@ -132,20 +169,21 @@ impl Traffic {
         });
         // Hours and days refuse some of the starts that are proposed.
         let busy = mean(&HOURS) * mean(&DAYS);
-        let conversations = (events / EVENTS_A_CONVERSATION).max(1);
         #[expect(clippy::cast_precision_loss, reason = "a rate")]
         let gap_ms = SPAN_MS as f64 / conversations as f64 * busy;
-        let mut profiles: Vec<_> = (0..tenants).map(Profile::new).collect();
         for &(rank, id) in known {
             profiles[rank].id = id;
         }
+        let mut rng = Rng::with_seed(seed);
+        let shifts = shifts(&mut rng, &profiles);
         Self {
-            rng: Rng::with_seed(seed),
+            rng,
             tenants: profiles,
             shares: shares.collect(),
             due: BinaryHeap::new(),
             talks: Vec::new(),
             free: Vec::new(),
+            shifts,
             next_start: 0.0,
             gap_ms,
             made: 0,
@@ -182,10 +220,8 @@ impl Traffic {
         let name = self.made.to_le_bytes();
         let returning = self.chance(RETURNING_PERCENT);
         let profile = &mut self.tenants[tenant];
-        let visitor = match self.rng.choice(&profile.recent) {
-            Some(&visitor) if returning => visitor,
-            _ => VisitorId::derived(&[b"bench", &name]),
-        };
+        let known = self.rng.choice(&profile.recent).copied().filter(|_| returning);
+        let visitor = known.unwrap_or_else(|| VisitorId::derived(&[b"bench", &name]));
         if profile.recent.len() < 2_000 {
             profile.recent.push(visitor);
         } else {
@@ -208,6 +244,7 @@ impl Traffic {
             step: Step::Start,
             left,
             may_reopen: true,
+            is_new: known.is_none(),
         };
         let place = self.free.pop().unwrap_or_else(|| {
             self.talks.push(None);
@@ -232,7 +269,7 @@ impl Traffic {
                 let trigger = Trigger::FirstMessage;
                 (Actor::System, ConversationQueued { thread_id, trigger, rank: at, group_id: talk.group }.into())
             }
-            Step::Assign => (Actor::System, assigned(talk, at).into()),
+            Step::Assign => (Actor::System, self.assigned(talk, at).into()),
             Step::Tag => {
                 let add = vec![TAGS[self.rng.usize(..TAGS.len()).min(self.rng.usize(..TAGS.len()))].to_owned()];
                 (agent, ConversationTagged { add, remove: Vec::new() }.into())
@@ -248,29 +285,35 @@ impl Traffic {
                 (visitor, ConversationRated { thread_id, score, agent_id: Some(talk.agent), comment: None }.into())
             }
             Step::Reopen => (visitor, ConversationReopened { thread_id }.into()),
+            Step::Mail => (Actor::System, requested(talk).into()),
+            Step::Mailed => (Actor::System, self.mailed(talk)),
         };
+        let id = EventId::derived(&[talk.conversation.bytes(), &talk.seq.to_le_bytes(), &[talk.step as u8]]);
+        let event = event(self.tenants[talk.tenant].id, id, at, actor, payload);
+        if matches!(talk.step, Step::Mail | Step::Mailed) {
+            return (event, self.after(talk));
+        }
         talk.seq += 1;
-        let event = Event {
-            id: EventId::derived(&[talk.conversation.bytes(), &talk.seq.to_le_bytes()]),
-            tenant: self.tenants[talk.tenant].id,
-            conversation: Some(talk.conversation),
-            seq: talk.seq,
-            occurred_at: FROM.plus_ms(at),
-            recorded_at: FROM.plus_ms(at),
-            origin: Origin::Live,
-            actor,
-            cause: None,
-            request: None,
-            payload,
-        };
-        (event, self.after(talk))
+        (Event { conversation: Some(talk.conversation), seq: talk.seq, ..event }, self.after(talk))
+    }
+
+    fn mailed(&mut self, talk: &Talk) -> Payload {
+        let mail_id = mail_id(talk);
+        let dice = self.rng.u32(..100);
+        match dice {
+            ..MAIL_SENT_PERCENT => MailSent { mail_id, attempts: 1 }.into(),
+            97.. => MailFailed { mail_id, attempts: 8, reason: "gave_up".to_owned() }.into(),
+            _ => MailFailed { mail_id, attempts: 1, reason: "refused".to_owned() }.into(),
+        }
     }
 
     fn after(&mut self, talk: &mut Talk) -> Option<(Step, i64)> {
         let next = match talk.step {
             Step::Start => (Step::Visitor, 1),
-            Step::Visitor if talk.seq == 2 && self.chance(GREETED_BY_BOT_PERCENT) => (Step::Greeting, 800),
-            Step::Visitor if talk.seq == 2 => (Step::Queue, 1),
+            Step::Visitor if talk.seq == 2 && talk.is_new => (Step::Mail, 1),
+            Step::Mail => (Step::Mailed, 400),
+            Step::Visitor | Step::Mailed if talk.seq == 2 && self.chance(GREETED_BY_BOT_PERCENT) => (Step::Greeting, 800),
+            Step::Visitor | Step::Mailed if talk.seq == 2 => (Step::Queue, 1),
             Step::Greeting => (Step::Queue, 1),
             Step::Queue if self.chance(8) => (Step::Assign, self.wait(1_500_000.0)),
             Step::Queue => (Step::Assign, self.wait(40_000.0)),
@@ -293,7 +336,7 @@ impl Traffic {
                 (talk.may_reopen, talk.left) = (false, 2);
                 (Step::Reopen, self.wait(20_000_000.0))
             }
-            Step::Resolve | Step::Rate | Step::Close => return None,
+            Step::Resolve | Step::Rate | Step::Close | Step::Mailed => return None,
         };
         Some(next)
     }
@@ -310,6 +353,35 @@ impl Traffic {
             skills: Vec::new(),
             continues: None,
         }
+    }
+
+    fn assigned(&mut self, talk: &Talk, at: i64) -> AgentAssigned {
+        let chosen = Candidate {
+            agent_id: talk.agent,
+            load: self.rng.u32(..CAPACITY),
+            capacity: CAPACITY,
+            eligible: true,
+            reason: "the fewest chats".to_owned(),
+        };
+        AgentAssigned {
+            agent_id: talk.agent,
+            previous_agent_id: None,
+            thread_id: talk.thread,
+            waited_ms: Some(at - talk.queued_at),
+            trigger: Trigger::FirstMessage,
+            strategy: "least_loaded".to_owned(),
+            candidates: vec![chosen],
+            group_id: talk.group,
+            reason: None,
+        }
+    }
+
+    fn shift(&self, at: i64, shift: &Shift) -> Event {
+        let Shift { tenant, agent, status } = *shift;
+        let id = EventId::derived(&[agent.bytes(), &at.to_le_bytes()]);
+        let payload =
+            AgentStatusChanged { agent_id: agent, status, accepting_chats: status == AgentStatus::Online }.into();
+        event(self.tenants[tenant].id, id, at, Actor::Agent(agent), payload)
     }
 
     fn message(&mut self, talk: &Talk, author_type: AuthorType) -> Payload {
@@ -331,18 +403,60 @@ fn mean(percents: &[u32]) -> f64 {
     f64::from(sum) / 100.0 / f64::from(u32::try_from(percents.len()).unwrap_or(1))
 }
 
-fn assigned(talk: &Talk, at: i64) -> AgentAssigned {
-    AgentAssigned {
-        agent_id: talk.agent,
-        previous_agent_id: None,
-        thread_id: talk.thread,
-        waited_ms: Some(at - talk.queued_at),
-        trigger: Trigger::FirstMessage,
-        strategy: "least_loaded".to_owned(),
-        candidates: Vec::new(),
-        group_id: talk.group,
-        reason: None,
+fn mail_id(talk: &Talk) -> MailId {
+    MailId::derived(&[b"bench", talk.conversation.bytes()])
+}
+
+fn requested(talk: &Talk) -> MailRequested {
+    MailRequested {
+        mail_id: mail_id(talk),
+        kind: MailKind::Welcome,
+        person_id: PersonId(talk.visitor.0),
+        about: Some(talk.conversation),
+        readable_id: String::new(),
+        challenge_id: None,
+        invitation_id: None,
     }
+}
+
+/// An event of the tenant, outside of any conversation.
+fn event(tenant: TenantId, id: EventId, at: i64, actor: Actor, payload: Payload) -> Event {
+    Event {
+        id,
+        tenant,
+        conversation: None,
+        seq: 0,
+        occurred_at: FROM.plus_ms(at),
+        recorded_at: FROM.plus_ms(at),
+        origin: Origin::Live,
+        actor,
+        cause: None,
+        request: None,
+        payload,
+    }
+}
+
+/// From about eight to about five, five days a week; the last comes first.
+fn shifts(rng: &mut Rng, tenants: &[Profile]) -> Vec<(i64, Shift)> {
+    let mut shifts = Vec::new();
+    for (tenant, profile) in tenants.iter().enumerate() {
+        for (number, &agent) in profile.agents.iter().enumerate() {
+            let mut add = |at, status| shifts.push((at, Shift { tenant, agent, status }));
+            if !profile.shifts {
+                add(0, AgentStatus::Online);
+                continue;
+            }
+            // Days off aren't the same for all: somebody is there at weekends too.
+            for day in (0..DAYS_IN_ALL).filter(|day| (day + i64::try_from(number).unwrap_or(0)) % 7 < 5) {
+                let mut about = |hour| day * DAY_MS + hour * HOUR_MS + rng.i64(..HOUR_MS);
+                let (from, to) = (about(8), about(17));
+                add(from, AgentStatus::Online);
+                add(to, AgentStatus::Offline);
+            }
+        }
+    }
+    shifts.sort_unstable_by_key(|&(at, ref shift)| Reverse((at, shift.agent.0)));
+    shifts
 }
 
 impl Iterator for Traffic {
@@ -356,6 +470,10 @@ impl Iterator for Traffic {
         while self.due.peek().is_none_or(|Reverse((at, _))| *at >= self.next_start as i64) {
             self.start(self.next_start as i64);
             self.propose();
+        }
+        let &Reverse((at, _)) = self.due.peek()?;
+        if let Some((at, shift)) = self.shifts.pop_if(|(shift_at, _)| *shift_at <= at) {
+            return Some(self.shift(at, &shift));
         }
         let Reverse((at, place)) = self.due.pop()?;
         let mut talk = self.talks[place].take()?;
