@@ -96,6 +96,9 @@ pub struct ReportsArgs {
     /// A Python that has the packages `duckdb`, `pytz` and `chdb-core`, to ask these engines the same
     #[arg(long)]
     python: Option<PathBuf>,
+    /// Only endpoints of which the name holds this
+    #[arg(long, default_value = "")]
+    only: String,
     /// Keep the facts in this directory, or use those that are there
     #[arg(long)]
     keep: Option<PathBuf>,
@@ -221,7 +224,7 @@ async fn measure(args: &ReportsArgs, engine: &Engine, tenants: &[Measured]) -> a
         let mut took = HashMap::new();
         println!("\nreports  {} tenant: {}", tenant.name, sizes(&reports, tenant).await?);
         println!("reports  {:<44} {:>9} {:>9} {:>9} {:>9}", "", "cold ms", "p50 ms", "p95 ms", "kept ms");
-        for (endpoint, params) in CALLS {
+        for (endpoint, params) in CALLS.into_iter().filter(|(endpoint, _)| endpoint.contains(&args.only)) {
             let name = format!("{endpoint} {params}").trim_end().to_owned();
             let call = Call { caller: caller(tenant), endpoint, params: parsed(params, &conversation) };
             let one = time(args, engine, &reports, &call).await.with_context(|| format!("failed to call {name}"))?;
@@ -316,4 +319,3 @@ async fn one(reports: &Reports, tenant: &Measured, sql: &str) -> anyhow::Result<
 fn ms(time: Duration) -> f64 {
     time.as_secs_f64() * 1_000.0
 }
-

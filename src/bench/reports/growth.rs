@@ -42,8 +42,11 @@ impl Growth {
             let ratio = ms(last.lines[number].p50) / ms(line.p50);
             println!("reports  {:<52}{times}  {ratio:.1}", line.call);
         }
-        let memory: String =
-            self.sizes.iter().map(|size| format!("{:>12}", format!("{} {}", size.resident[0], size.resident[1]))).collect();
+        let memory: String = self
+            .sizes
+            .iter()
+            .map(|size| format!("{:>12}", format!("{} {}", size.resident[0], size.resident[1])))
+            .collect();
         println!("reports  {:<52}{memory}", "resident MiB, before and after");
     }
 }

@@ -6,6 +6,7 @@ answers by. Conversations are versions, of which the newest counts, for all engi
 """
 
 import json
+import os
 import sys
 import time
 
@@ -107,9 +108,9 @@ def notification_outcomes(engine, by):
     facts = "notifications WHERE occurred_at >= $FROM AND occurred_at < $TO"
     if by == "kind":
         facts = f"""(SELECT notification_id, outcome FROM {facts}) f LEFT JOIN (
-            SELECT notification_id, kind FROM notifications WHERE outcome = 'requested') k
-            ON k.notification_id = f.notification_id"""
-    key = "k.kind AS k," if by == "kind" else KEYS[engine][by]
+            SELECT notification_id, kind FROM notifications WHERE outcome = 'requested') m
+            ON m.notification_id = f.notification_id"""
+    key = "m.kind AS k," if by == "kind" else KEYS[engine][by]
     return f"SELECT {key} {counts} FROM {facts}{grouped(by)}"
 
 
@@ -231,7 +232,9 @@ def files(engine, table, paths):
         listed = ", ".join(f"'{path}'" for path in paths)
         newest = " QUALIFY row_number() OVER (PARTITION BY conversation_id ORDER BY version DESC) = 1"
         return f"CREATE VIEW {table} AS SELECT * FROM read_parquet([{listed}])" + (newest if table == "conversations" else "")
-    listed = paths[0] if len(paths) == 1 else "{" + ",".join(paths) + "}"
+    # A table's files lie in one directory.
+    directory, names = os.path.dirname(paths[0]), [os.path.basename(path) for path in paths]
+    listed = f"{directory}/{{{','.join(names)}}}" if len(names) > 1 else paths[0]
     newest = " ORDER BY version DESC LIMIT 1 BY conversation_id"
     return f"CREATE VIEW p.{table} AS SELECT * FROM file('{listed}', Parquet)" + (newest if table == "conversations" else "")
 

@@ -6,7 +6,9 @@
 
 use fastrand::Rng;
 use ingest::event::{Actor, Event, Origin};
-use ingest::id::{AgentId, ChatbotId, ConversationId, EventId, GroupId, MailId, PersonId, TenantId, ThreadId, VisitorId};
+use ingest::id::{
+    AgentId, ChatbotId, ConversationId, EventId, GroupId, MailId, PersonId, TenantId, ThreadId, VisitorId,
+};
 use ingest::payload::{
     AgentAssigned, AgentStatus, AgentStatusChanged, AuthorType, Candidate, ConversationClosed, ConversationQueued,
     ConversationRated, ConversationReopened, ConversationResolved, ConversationStarted, ConversationTagged, MailFailed,
@@ -25,7 +27,7 @@ const DAYS_IN_ALL: i64 = 180;
 const HOUR_MS: i64 = 3_600_000;
 const DAY_MS: i64 = 24 * HOUR_MS;
 /// Events of a conversation, on average; what the dice below come to.
-const EVENTS_A_CONVERSATION: usize = 19;
+const EVENTS_A_CONVERSATION: usize = 22;
 /// Conversations that keep an agent busy for a day.
 const CONVERSATIONS_AN_AGENT_A_DAY: usize = 15;
 /// Chats an agent has at most.
@@ -312,7 +314,9 @@ impl Traffic {
             Step::Start => (Step::Visitor, 1),
             Step::Visitor if talk.seq == 2 && talk.is_new => (Step::Mail, 1),
             Step::Mail => (Step::Mailed, 400),
-            Step::Visitor | Step::Mailed if talk.seq == 2 && self.chance(GREETED_BY_BOT_PERCENT) => (Step::Greeting, 800),
+            Step::Visitor | Step::Mailed if talk.seq == 2 && self.chance(GREETED_BY_BOT_PERCENT) => {
+                (Step::Greeting, 800)
+            }
             Step::Visitor | Step::Mailed if talk.seq == 2 => (Step::Queue, 1),
             Step::Greeting => (Step::Queue, 1),
             Step::Queue if self.chance(8) => (Step::Assign, self.wait(1_500_000.0)),
@@ -448,7 +452,7 @@ fn shifts(rng: &mut Rng, tenants: &[Profile]) -> Vec<(i64, Shift)> {
             }
             // Days off aren't the same for all: somebody is there at weekends too.
             for day in (0..DAYS_IN_ALL).filter(|day| (day + i64::try_from(number).unwrap_or(0)) % 7 < 5) {
-                let mut about = |hour| day * DAY_MS + hour * HOUR_MS + rng.i64(..HOUR_MS);
+                let mut about = |hour| day * DAY_MS + hour * HOUR_MS + rng.i64(0..HOUR_MS);
                 let (from, to) = (about(8), about(17));
                 add(from, AgentStatus::Online);
                 add(to, AgentStatus::Offline);
