@@ -1,18 +1,22 @@
 //! `cargo xtask test`: every test of the repository, with what it needs. Steps print what they do; the first failure
-//! ends the run with its code.
+//! ends the run with its code. `cargo xtask mutants`: the control of the isolation tests ([`mutants`]).
+
+mod mutants;
 
 use anyhow::{Context as _, bail};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
-const HELP: &str = "usage: cargo xtask test [FILTER…]
-  test   format, lints, dependency rules, all tests (with FILTER: only tests whose names match, nothing else)";
+const HELP: &str = "usage: cargo xtask test [FILTER…] | mutants [NAME…]
+  test     format, lints, dependency rules, all tests (with FILTER: only tests whose names match, nothing else)
+  mutants  takes out what keeps tenants apart, in a copy, and counts the isolation tests that notice";
 
 fn main() -> anyhow::Result<()> {
     let mut args = std::env::args().skip(1);
     match args.next().as_deref() {
         Some("test") => test(&args.collect::<Vec<_>>()),
+        Some("mutants") => mutants::run(&root(), &args.collect::<Vec<_>>()),
         _ => bail!("{HELP}"),
     }
 }
