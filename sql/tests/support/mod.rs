@@ -1,6 +1,10 @@
 //! Facts for tests: tenants with tables in memory and in Parquet files, written as NDJSON.
 #![allow(dead_code, reason = "every test file uses its own part")]
 
+pub mod client;
+pub mod corpus;
+pub mod door;
+
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::path::Path;

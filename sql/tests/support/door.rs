@@ -1,0 +1,96 @@
+//! The Postgres wire on a port of this machine, on threads of its own, for a client that waits.
+#![allow(dead_code, reason = "every test file uses its own part")]
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread::JoinHandle;
+
+use sql::Limits;
+use sql::pg::{Access, Admitted, Knock, Readable, Refused, Server, ServerLimits};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use super::client::{Client, Refusal};
+use super::{Facts, caller};
+
+/// Every tenant's token is its name and `-token`, until it ends.
+#[derive(Default)]
+struct Tokens {
+    ended: Mutex<BTreeSet<String>>,
+}
+
+fn token(tenant: &str) -> String {
+    format!("{tenant}-token")
+}
+
+impl Access for Tokens {
+    fn admit(&self, tenant: &str, shown: &str, _: Knock) -> Result<Admitted, Refused> {
+        let ended = self.ended.lock().expect("not poisoned").contains(tenant);
+        if ended || shown != token(tenant) {
+            return Err(Refused::Invalid);
+        }
+        Ok(Admitted { caller: caller(tenant), readable: Readable::All })
+    }
+}
+
+/// A server; stopped when dropped.
+pub struct Door {
+    pub address: String,
+    tokens: Arc<Tokens>,
+    stop: CancellationToken,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Door {
+    /// Listens on 127.0.0.1.
+    pub fn open(facts: Facts, limits: Limits, server_limits: ServerLimits) -> Self {
+        Self::open_at("127.0.0.1:0".parse().expect("an address"), facts, limits, server_limits)
+    }
+
+    /// Listens, without TLS.
+    pub fn open_at(listen: SocketAddr, facts: Facts, limits: Limits, server_limits: ServerLimits) -> Self {
+        let (tokens, stop) = (Arc::new(Tokens::default()), CancellationToken::new());
+        let (send, receive) = mpsc::channel();
+        let (access, stopped) = (Arc::clone(&tokens), stop.clone());
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+            runtime.expect("a runtime").block_on(async move {
+                let listener = TcpListener::bind(listen).await.expect("a port");
+                send.send(listener.local_addr().expect("an address")).expect("it is waited for");
+                let reports = Arc::new(facts.reports_with(limits));
+                Server::new(reports, access, server_limits, None, stopped).serve(listener, |_| {}).await;
+            });
+        });
+        let address = receive.recv().expect("it listens").to_string();
+        Self { address, tokens, stop, thread: Some(thread) }
+    }
+
+    /// A tenant's connection.
+    pub fn enter(&self, tenant: &str) -> Client {
+        self.try_enter(tenant).expect("let in")
+    }
+
+    /// The same, if it is let in.
+    pub fn try_enter(&self, tenant: &str) -> Result<Client, Refusal> {
+        Client::start(&self.address, tenant, &token(tenant))
+    }
+
+    /// A connection that hasn't said anything.
+    pub fn knock(&self) -> Client {
+        Client::connect(&self.address)
+    }
+
+    /// From now on the tenant's token is none.
+    pub fn end_token(&self, tenant: &str) {
+        self.tokens.ended.lock().expect("not poisoned").insert(tenant.to_owned());
+    }
+}
+
+impl Drop for Door {
+    fn drop(&mut self) {
+        self.stop.cancel();
+        // A thread that has panicked has said so.
+        drop(self.thread.take().map(JoinHandle::join));
+    }
+}
