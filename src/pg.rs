@@ -7,7 +7,7 @@ use chat_api::auth::wire::WireAccess;
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use sql::pg::{Server, ServerLimits, TlsAcceptor};
+use sql::pg::{ALPN, Server, ServerLimits, TlsAcceptor};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -49,10 +49,11 @@ fn acceptor(cert: &Path, key: &Path) -> anyhow::Result<TlsAcceptor> {
     let chain = CertificateDer::pem_file_iter(cert).with_context(|| failed(cert))?;
     let chain = chain.collect::<Result<Vec<_>, _>>().with_context(|| failed(cert))?;
     let private = PrivateKeyDer::from_pem_file(key).with_context(|| failed(key))?;
-    let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+    let mut config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
         .with_single_cert(chain, private)
         .with_context(|| format!("{} is not the key of {}", key.display(), cert.display()))?;
+    config.alpn_protocols = vec![ALPN.to_vec()];
     Ok(TlsAcceptor::from(Arc::new(config)))
 }

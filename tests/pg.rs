@@ -1,5 +1,7 @@
 //! The Postgres wire of a real server under real clients: psql, psycopg 3, asyncpg.
 
+#[path = "../sql/tests/support/client.rs"]
+mod client;
 #[path = "../sinks/tests/it/python.rs"]
 mod python;
 mod support;
@@ -43,7 +45,7 @@ fn text(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
 
-fn psql(port: &str, tenant: &Tenant, token: &str, more: &[&str], commands: &[&str]) -> Output {
+fn psql_command(port: &str, tenant: &Tenant, token: &str, more: &[&str], commands: &[&str]) -> Command {
     let mut psql = Command::new("psql");
     for variable in ["PGHOST", "PGPORT", "PGUSER", "PGPASSWORD", "PGDATABASE", "PGSSLMODE", "PGSERVICE"] {
         psql.env_remove(variable);
@@ -53,7 +55,12 @@ fn psql(port: &str, tenant: &Tenant, token: &str, more: &[&str], commands: &[&st
     for command in commands {
         psql.args(["-c", command]);
     }
-    output(&mut psql, "the tests of the Postgres wire need psql (Debian: postgresql-client)")
+    psql
+}
+
+fn psql(port: &str, tenant: &Tenant, token: &str, more: &[&str], commands: &[&str]) -> Output {
+    let needs = "the tests of the Postgres wire need psql (Debian: postgresql-client)";
+    output(&mut psql_command(port, tenant, token, more, commands), needs)
 }
 
 async fn narrow(server: &Server, tenant: &Tenant, body: Value) -> String {
@@ -228,17 +235,22 @@ async fn limits_hold_here_too() {
     assert!(matches!(read, Ok(0)) && started.elapsed() < Duration::from_secs(20), "{read:?}");
 }
 
-#[tokio::test]
-async fn tls_is_spoken_when_there_is_a_certificate() {
-    let dir = tempfile::tempdir().expect("temp dir");
-    let (cert, key) = (dir.path().join("cert.pem"), dir.path().join("key.pem"));
+/// A certificate for this machine and its key, as files.
+fn certificate(dir: &Path) -> (String, String) {
+    let (cert, key) = (dir.join("cert.pem"), dir.join("key.pem"));
     let mut openssl = Command::new("openssl");
     openssl.args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost", "-addext"]);
     openssl.arg("subjectAltName=IP:127.0.0.1").arg("-keyout").arg(&key).arg("-out").arg(&cert);
     let made = output(&mut openssl, "the tests need openssl, to make a certificate");
     assert!(made.status.success(), "{}", text(&made));
     let path = |path: &Path| path.to_str().expect("UTF-8").to_owned();
-    let (cert, key) = (path(&cert), path(&key));
+    (path(&cert), path(&key))
+}
+
+#[tokio::test]
+async fn tls_is_spoken_when_there_is_a_certificate() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let (cert, key) = certificate(dir.path());
     let (server, port) = server(&dir.path().join("data"), &["--pg-tls-cert", &cert, "--pg-tls-key", &key]).await;
     let acme = tenant(&server, "Acme").await;
     let ask = |options: &str| {
@@ -249,4 +261,114 @@ async fn tls_is_spoken_when_there_is_a_certificate() {
     let checked = ask(&format!("sslmode=verify-full sslrootcert={cert}"));
     assert!(text(&checked).contains("TLSv1.3") && text(&checked).ends_with("1\n"), "{}", text(&checked));
     assert!(text(&ask("sslmode=disable")).ends_with("1\n"), "on this machine it needn't be");
+}
+
+/// What runs for longer than any limit.
+fn heavy() -> String {
+    let forty = (0..40).map(|n| format!("SELECT {n} AS n")).collect::<Vec<_>>().join(" UNION ALL ");
+    let seven = ["a", "b", "c", "d", "e", "f", "g"].map(|name| format!("({forty}) {name}")).join(", ");
+    format!("SELECT sum(a.n * b.n + c.n * d.n + e.n * f.n + g.n) FROM {seven}")
+}
+
+/// 72 clients are killed in the middle of a query, and a tenant has 64 places for queries.
+#[tokio::test]
+async fn killed_clients_leave_no_query_behind() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let (server, port) = server(dir.path(), &[]).await;
+    let acme = tenant(&server, "Acme").await;
+    let started = Instant::now();
+    for _ in 0..3 {
+        let spawn = |_| {
+            psql_command(&port, &acme, &acme.report_token, &["-At"], &[&heavy()])
+                .stdin(Stdio::null())
+                .spawn()
+                .expect("psql")
+        };
+        let mut clients: Vec<_> = (0..24).map(spawn).collect();
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+        for client in &mut clients {
+            assert!(client.try_wait().expect("a child").is_none(), "it is still waiting for its answer");
+            client.kill().expect("killed");
+            client.wait().expect("reaped");
+        }
+    }
+    let answer = psql(&port, &acme, &acme.report_token, &["-At"], &["SELECT count(*) FROM messages"]);
+    assert_eq!(text(&answer), "1\n");
+    println!("answered {:?} after the first query, which may take 10 s", started.elapsed());
+}
+
+/// A connection is no better than its token: one that expires, one whose agent has logged out.
+#[tokio::test]
+async fn a_token_that_ends_ends_its_connections() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let (server, port) = server(dir.path(), &[]).await;
+    let acme = tenant(&server, "Acme").await;
+    let address = format!("127.0.0.1:{port}");
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_secs();
+    let path = format!("/v0/tokens/?expiration_time={}", now + 3);
+    let brief = server.post(&path, &acme.token, json!({ "name": "brief", "scopes": [] })).await;
+    let brief = brief["token"].as_str().expect("a token");
+    let enter = |token: &str| client::Client::start(&address, &acme.id, token).expect("let in");
+    let (mut brief, mut agents, mut other) = (enter(brief), enter(&acme.token), enter(&acme.report_token));
+    for client in [&mut brief, &mut agents, &mut other] {
+        assert!(client.simple("SELECT count(*) FROM messages").is_ok());
+    }
+    let (left, _) = server.call(reqwest::Method::POST, "/v1/auth/logout", &acme.token, Some(json!({}))).await;
+    assert!(left.is_success(), "{left}");
+    tokio::time::sleep(Duration::from_millis(3500)).await;
+    for client in [&mut brief, &mut agents] {
+        let refusal = client.simple("SELECT count(*) FROM messages").expect_err("refused");
+        assert_eq!((refusal.code.as_str(), refusal.fatal), ("28000", true), "{}", refusal.message);
+        assert!(matches!(client.message(), Ok(None)), "the connection has ended");
+    }
+    assert!(other.extended("SELECT count(*) FROM messages").is_ok(), "another token stays");
+}
+
+/// `openssl s_client`: what goes in is encrypted, what comes out was.
+struct Tls(std::process::Child);
+
+impl std::io::Read for Tls {
+    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+        self.0.stdout.as_mut().expect("piped").read(into)
+    }
+}
+
+impl std::io::Write for Tls {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.stdin.as_mut().expect("piped").write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.0.stdin.as_mut().expect("piped").flush()
+    }
+}
+
+impl Drop for Tls {
+    fn drop(&mut self) {
+        // It may have ended already.
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+/// `sslnegotiation=direct` of psql 17: TLS from the first byte, which names the protocol.
+#[tokio::test]
+async fn tls_may_come_first() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let (cert, key) = certificate(dir.path());
+    let (server, port) = server(&dir.path().join("data"), &["--pg-tls-cert", &cert, "--pg-tls-key", &key]).await;
+    let acme = tenant(&server, "Acme").await;
+    let direct = |more: &[&str]| {
+        let mut openssl = Command::new("openssl");
+        openssl.args(["s_client", "-quiet", "-connect", &format!("127.0.0.1:{port}"), "-CAfile", &cert]);
+        openssl.args(["-verify_return_error"]).args(more).stdin(Stdio::piped()).stdout(Stdio::piped());
+        client::Client::over(Tls(openssl.stderr(Stdio::null()).spawn().expect("openssl runs")))
+    };
+    let mut client = direct(&["-alpn", "postgresql"]);
+    client.start_up(&acme.id, &acme.report_token).expect("let in");
+    assert_eq!(client.simple("SELECT count(*) FROM messages"), Ok(vec![vec![Some("1".to_owned())]]));
+    // Whoever speaks another protocol, or doesn't say which, is let go.
+    for stranger in [&["-alpn", "http/1.1"][..], &[]] {
+        assert!(matches!(direct(stranger).message(), Ok(None)), "{stranger:?}");
+    }
 }

@@ -42,6 +42,9 @@ use crate::engine::Reports;
 
 pub use tokio_rustls::TlsAcceptor;
 
+/// What a client that begins with TLS calls this protocol; the acceptor's configuration lists it.
+pub const ALPN: &[u8] = b"postgresql";
+
 pub(crate) use job::{Described, Job, Prepared, Types};
 
 /// What connections may use.

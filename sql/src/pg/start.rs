@@ -1,7 +1,7 @@
 //! How a connection starts: encryption, cancelling another, the password. Start at [`start`].
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use bytes::BytesMut;
@@ -12,12 +12,14 @@ use super::connection::Connection;
 use super::error::PgError;
 use super::proto::{Frame, Hello, Out, Transaction};
 use super::session::Session;
-use super::{Knock, Refused, Server};
+use super::{ALPN, Knock, Refused, Server};
 
 /// Bytes of a password message: the longest token and some.
 const PASSWORD_BYTES_MAX: usize = 4_096;
 /// Bytes of names that a client gives.
 const NAME_BYTES_MAX: usize = 128;
+/// The first byte of a TLS handshake. The length of a packet of the protocol never begins so.
+const TLS_HANDSHAKE: u8 = 0x16;
 
 /// A plain or an encrypted stream.
 pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
@@ -56,10 +58,29 @@ async fn refuse(mut stream: Box<dyn Stream>, error: &PgError) -> io::Result<Opti
     Ok(None)
 }
 
+/// Whether a peer must encrypt: everyone but who is on this machine.
+fn needs_tls(peer: IpAddr) -> bool {
+    // A listener for both families sees 127.0.0.1 as an address of the sixth version.
+    !peer.to_canonical().is_loopback()
+}
+
+/// The stream, and whether it is encrypted: a client may begin with TLS, as `sslnegotiation=direct` does. `None` when it
+/// can't. It must name the protocol, so that nobody's browser is taken for a client.
+async fn opened(server: &Server, stream: TcpStream) -> io::Result<Option<(Box<dyn Stream>, bool)>> {
+    let mut first = [0];
+    if stream.peek(&mut first).await? == 0 || first[0] != TLS_HANDSHAKE {
+        return Ok(Some((Box::new(stream), false)));
+    }
+    // Without a certificate there is nothing to say that the client could read.
+    let Some(tls) = &server.tls else { return Ok(None) };
+    let stream = tls.accept(stream).await?;
+    let named = stream.get_ref().1.alpn_protocol() == Some(ALPN);
+    Ok(named.then(|| (Box::new(stream) as Box<dyn Stream>, true)))
+}
+
 async fn greet(server: &Arc<Server>, stream: TcpStream, peer: SocketAddr) -> io::Result<Option<Connection>> {
-    let mut stream: Box<dyn Stream> = Box::new(stream);
+    let Some((mut stream, mut is_secure)) = opened(server, stream).await? else { return Ok(None) };
     let mut input = BytesMut::new();
-    let mut is_secure = false;
     let (minor, parameters) = loop {
         let hello = match Hello::read(&mut input) {
             Ok(Some(hello)) => hello,
@@ -90,7 +111,7 @@ async fn greet(server: &Arc<Server>, stream: TcpStream, peer: SocketAddr) -> io:
             Hello::Ssl | Hello::Gss => stream.write_all(b"N").await?,
         }
     };
-    if !is_secure && !peer.ip().is_loopback() {
+    if !is_secure && needs_tls(peer.ip()) {
         return refuse(stream, &PgError::fatal("28000", "use TLS here: sslmode=require")).await;
     }
     let parameter = |wanted: &str| parameters.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.as_str());
@@ -154,6 +175,22 @@ async fn password(stream: &mut Box<dyn Stream>, input: &mut BytesMut) -> io::Res
             Ok(Some(_)) => return Ok(Err(PgError::fatal("08P01", "a password was asked for"))),
             Ok(None) => more(stream, input).await?,
             Err(error) => return Ok(Err(error)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_this_machine_may_do_without_tls() {
+        let needs = |text: &str| needs_tls(text.parse().expect("an address"));
+        for local in ["127.0.0.1", "127.8.8.8", "::1", "::ffff:127.0.0.1"] {
+            assert!(!needs(local), "{local}");
+        }
+        for remote in ["192.0.2.1", "10.0.0.1", "0.0.0.0", "2001:db8::1", "fe80::1", "::ffff:192.0.2.1", "::"] {
+            assert!(needs(remote), "{remote}");
         }
     }
 }
