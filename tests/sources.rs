@@ -257,7 +257,10 @@ async fn sources_are_made_appended_to_replaced_and_deleted() {
     let described = server.post("/v0/datasources/prices/truncate", &all, Value::Null).await;
     assert_eq!(described["statistics"]["row_count"], 0);
     assert_eq!(sql(&server, &all, "SELECT count(*) AS n FROM prices").await, json!([{ "n": 0 }]));
-    assert_eq!(server.call(Method::DELETE, "/v0/datasources/prices", &all, None).await.0, 200);
+    assert_eq!(
+        server.call(Method::DELETE, "/v0/datasources/prices", &all, None).await,
+        (StatusCode::NO_CONTENT, Value::Null)
+    );
     assert_eq!(refused(&server, &all, "SELECT * FROM prices").await, 404);
     // A new one of the same name has nothing of the old.
     post(&server, "/v0/events?name=prices", &all, r#"{"other":true}"#).await;
@@ -351,7 +354,7 @@ async fn endpoints_are_published_called_and_replaced() {
     assert_eq!(server.call(Method::GET, "/v0/pipes/shops.json", &other, None).await.0, 403);
     assert_eq!(server.call(Method::DELETE, "/v0/pipes/shops", &narrow, None).await.0, 403);
     assert_eq!(server.call(Method::DELETE, "/v0/pipes/usage", &all, None).await.0, 400);
-    assert_eq!(server.call(Method::DELETE, "/v0/pipes/shops", &all, None).await.0, 200);
+    assert_eq!(server.call(Method::DELETE, "/v0/pipes/shops", &all, None).await, (StatusCode::NO_CONTENT, Value::Null));
     assert_eq!(server.call(Method::GET, "/v0/pipes/shops.json", &all, None).await.0, 404);
     server.stop();
 }

@@ -3633,14 +3633,12 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description OK */
-            200: {
+            /** @description No Content */
+            204: {
                 headers: {
                     [name: string]: unknown;
                 };
-                content: {
-                    "application/json": components["schemas"]["DataSource"];
-                };
+                content?: never;
             };
             400: components["responses"]["V0Error400"];
             403: components["responses"]["V0Error403"];
@@ -3863,14 +3861,12 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description OK */
-            200: {
+            /** @description No Content */
+            204: {
                 headers: {
                     [name: string]: unknown;
                 };
-                content: {
-                    "application/json": components["schemas"]["Pipe"];
-                };
+                content?: never;
             };
             400: components["responses"]["V0Error400"];
             403: components["responses"]["V0Error403"];

@@ -46,7 +46,7 @@ pub(super) fn routes() -> Routes {
         .answers::<DataSource>(&[200])
         .also(|operation| operation.refuses(&[404]))
         .delete("/v0/datasources/{name}", delete, WRITERS, "Deletes a data source and its rows.")
-        .answers::<DataSource>(&[200])
+        .statuses(&[204])
         .also(|operation| operation.refuses(&[404]))
         .post("/v0/datasources/{name}/truncate", truncate, WRITERS, "Takes all rows out of a data source.")
         .answers::<DataSource>(&[200])
@@ -386,10 +386,9 @@ async fn owned(app: &App, token: &TokenCaller, name: &str, scope: &str) -> Resul
 async fn delete(State(app): State<Arc<App>>, token: TokenCaller, Path(name): Path<String>) -> Response {
     let outcome = async {
         let own = owned(&app, &token, &name, DATASOURCES_DROP).await?;
-        let was = shown(&app, &token, &own.name)?;
         let kind = CommandKind::DeleteDataSource { name: own.name };
         write::submit(&app, command(token.tenant, token.actor(), None, kind)).await?;
-        Ok(Json(was).into_response())
+        Ok(StatusCode::NO_CONTENT.into_response())
     };
     answer(&token, outcome.await)
 }

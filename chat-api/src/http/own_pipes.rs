@@ -56,7 +56,7 @@ pub(super) fn routes() -> Routes {
         .answers::<Pipe<'static>>(&[200])
         .also(describe_publish)
         .delete("/v0/pipes/{name}", delete, WRITERS, "Deletes an endpoint that the tenant published.")
-        .answers::<Pipe<'static>>(&[200])
+        .statuses(&[204])
         .also(|operation| operation.refuses(&[400, 404]))
 }
 
@@ -259,10 +259,9 @@ async fn delete(State(app): State<Arc<App>>, token: TokenCaller, Path(name): Pat
             return Err(V0Error::bad_request(format!("'{name}' ships and can't be deleted")));
         }
         let found = stored(&app, &token, &name)?.ok_or(QueryError::NoEndpoint(name))?;
-        let own = parse(&found.name, &found.newest().text)?;
-        let kind = CommandKind::DeletePipe { name: found.name.clone() };
+        let kind = CommandKind::DeletePipe { name: found.name };
         write::submit(&app, command(token.tenant, token.actor(), None, kind)).await?;
-        Ok(Json(describe(&app, &found, found.newest(), &own)).into_response())
+        Ok(StatusCode::NO_CONTENT.into_response())
     };
     answer(&token, outcome.await)
 }
