@@ -12,6 +12,7 @@ use support::{Server, Tenant, http_client};
 
 /// verdin doesn't name what it needs.
 const PYPI: &str = "verdin==0.5.3 requests==2.34.2";
+const SDK: &str = "tinybird-python-sdk==0.3.7";
 /// `tb`.
 const TB: &str = "tinybird==5.0.2";
 const NPM: [&str; 3] = ["@tinybirdco/sdk@0.0.84", "@chronark/zod-bird@1.0.0", "zod@4.1.12"];
@@ -224,6 +225,16 @@ async fn the_npm_clients_write_by_changing_the_host() {
     let mut client = Command::new("node");
     client.arg(at).args([&server.base, &writer(&server, &acme).await]);
     assert_eq!(run(&mut client, "the npm clients and the server disagree").trim(), "ok");
+}
+
+#[tokio::test]
+async fn the_python_sdk_appends_by_changing_the_host() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let server = Server::start(dir.path(), &[]);
+    let acme = tenant(&server, "Acme").await;
+    let mut client = Command::new(python::environment(SDK).join("bin/python"));
+    client.arg("-I").arg(script("sdk_appends.py")).args([&server.base, &writer(&server, &acme).await]);
+    assert_eq!(run(&mut client, "tinybird-python-sdk and the server disagree").trim(), "ok");
 }
 
 #[tokio::test]
