@@ -227,6 +227,24 @@ async fn the_npm_clients_write_by_changing_the_host() {
     assert_eq!(run(&mut client, "the npm clients and the server disagree").trim(), "ok");
 }
 
+/// As browsers and proxies show it; of an answer that was kept too.
+#[tokio::test]
+async fn an_answer_says_what_it_took_and_waited_for() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let server = Server::start(dir.path(), &[]);
+    let acme = tenant(&server, "Acme").await;
+    for path in ["/v0/sql?q=SELECT%20count(*)%20FROM%20messages", "/v0/pipes/usage.csv", "/v0/pipes/usage.csv"] {
+        let request = http_client(60).get(format!("{}{path}", server.base)).bearer_auth(&acme.report_token);
+        let answer = request.send().await.expect("an answer");
+        assert_eq!(answer.status(), 200, "{path}");
+        let timing = answer.headers()["server-timing"].to_str().expect("a text");
+        let timing = timing.strip_prefix("fresh;dur=").and_then(|timing| timing.split_once(", query;dur="));
+        let (fresh, query) = timing.expect("two timings");
+        let ms = |text: &str| text.parse::<f64>().expect("milliseconds");
+        assert!(ms(fresh) >= 0.0 && ms(query) > 0.0 && ms(fresh) <= ms(query), "{fresh} {query}");
+    }
+}
+
 #[tokio::test]
 async fn the_python_sdk_appends_by_changing_the_host() {
     let dir = tempfile::tempdir().expect("temp dir");

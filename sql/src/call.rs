@@ -85,6 +85,8 @@ pub struct QueryResult {
     pub rows_before_limit_at_least: usize,
     /// From the call to the last row.
     pub elapsed: Duration,
+    /// Of that, until the tables held every event acknowledged before.
+    pub waited: Duration,
     /// Rows that the scans gave out, after pruning.
     pub rows_read: u64,
     /// Bytes that the scans read.
@@ -104,6 +106,7 @@ impl QueryResult {
             rows: 0,
             rows_before_limit_at_least: 0,
             elapsed: Duration::ZERO,
+            waited: Duration::ZERO,
             rows_read: 0,
             bytes_read: 0,
             bytes: 0,

@@ -340,7 +340,7 @@ impl Inner {
         watch: &Watch,
         started: Instant,
     ) -> Result<(QueryResult, bool), QueryError> {
-        let mut wire = None;
+        let (mut wire, mut waited) = (None, Duration::ZERO);
         let run = !matches!(work, Work::Try(_));
         let mut passed = match work {
             Work::Sql(sql) => gate::read(&sql)?,
@@ -353,7 +353,7 @@ impl Inner {
             }
             Work::Wire(job) => {
                 // First: it looks names up, and the newest event may have made the table.
-                self.tables.wait_fresh().await?;
+                waited += self.fresh().await?;
                 match job.prepare(&self.tables.tables(&caller.tenant))? {
                     Prepared::Plan(passed) => {
                         wire = Some(job);
@@ -376,7 +376,7 @@ impl Inner {
         let format = passed.format.as_deref().map(Format::parse).transpose()?;
         if !passed.tables.is_empty() {
             // First: the newest event may have made the table.
-            self.tables.wait_fresh().await?;
+            waited += self.fresh().await?;
             let known = self.tables.tables(&caller.tenant);
             if let Some(unknown) = passed.tables.iter().find(|t| known.iter().all(|k| &*k.name != t.as_str())) {
                 return Err(QueryError::NoTable(unknown.clone()));
@@ -388,7 +388,7 @@ impl Inner {
         let version = self.tables.version(&caller.tenant).filter(|_| run && wire.is_none());
         let key = version.and_then(|version| Some((Key::of(caller, &passed)?, version)));
         if let Some(answer) = key.as_ref().and_then(|(key, version)| slot.answers.get(key, *version)) {
-            return Ok((QueryResult { format, elapsed: started.elapsed(), ..answer }, true));
+            return Ok((QueryResult { format, waited, elapsed: started.elapsed(), ..answer }, true));
         }
         let catalog = self.catalog(caller, wire.as_ref())?;
         let state = self.session(caller, slot, &catalog)?;
@@ -396,11 +396,18 @@ impl Inner {
         if !run {
             return Ok((QueryResult::empty(plan.schema()), false));
         }
-        let answer = QueryResult { format, ..self.collect(&state, plan, started).await? };
+        let answer = QueryResult { format, waited, ..self.collect(&state, plan, started).await? };
         if let Some((key, version)) = key.filter(|_| steady) {
             slot.answers.put(key, version, &answer);
         }
         Ok((answer, false))
+    }
+
+    /// Waits until the tables hold every event acknowledged before; gives how long that took.
+    async fn fresh(&self) -> Result<Duration, QueryError> {
+        let started = Instant::now();
+        self.tables.wait_fresh().await?;
+        Ok(started.elapsed())
     }
 
     /// The caller's tables; on the Postgres wire with what is known about them.
@@ -477,6 +484,7 @@ impl Inner {
             rows,
             rows_before_limit_at_least,
             elapsed,
+            waited: Duration::ZERO,
             rows_read,
             bytes_read,
             bytes,

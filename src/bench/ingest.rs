@@ -41,7 +41,7 @@ pub async fn run(common: &Common) -> anyhow::Result<()> {
     println!("disk    append and sync of {BATCH_ROWS} rows, {bytes} bytes  {}", show(&baseline));
     let (mut server, base) = start_server(scratch.path()).await?;
     let api = Api::new(&base)?;
-    let token = token(&api).await?;
+    let token = token(&api, &Tenant::create(&api).await?).await?;
     let mut sent = 0;
     for connections in CONNECTIONS {
         let (rows, times, spent) = measure(&api, &token, &batches, connections, time).await?;
@@ -69,7 +69,7 @@ fn show((rows, times, spent): &Measured) -> String {
 }
 
 /// Rows of web events, some 110 bytes each.
-fn batch(number: usize) -> String {
+pub(super) fn batch(number: usize) -> String {
     let mut text = String::new();
     for row in 0..BATCH_ROWS {
         let id = number * BATCH_ROWS + row;
@@ -100,9 +100,8 @@ fn append(dir: &Path, batches: &[Bytes], time: Duration) -> anyhow::Result<Measu
     Ok((times.len() * BATCH_ROWS, times, started.elapsed()))
 }
 
-/// A token of a tenant with a data source for these rows.
-async fn token(api: &Api) -> anyhow::Result<String> {
-    let tenant = Tenant::create(api).await?;
+/// A token of the tenant, who gets a data source for these rows: `views`.
+pub(super) async fn token(api: &Api, tenant: &Tenant) -> anyhow::Result<String> {
     let scopes = json!([
         { "type": "DATASOURCES:CREATE", "resource": "*" },
         { "type": "DATASOURCES:READ", "resource": "*" },
@@ -142,7 +141,8 @@ async fn measure(
     Ok((times.len() * BATCH_ROWS, times, started.elapsed()))
 }
 
-async fn connect(api: &Api) -> anyhow::Result<SendRequest<Full<Bytes>>> {
+/// A connection that is kept open.
+pub(super) async fn connect(api: &Api) -> anyhow::Result<SendRequest<Full<Bytes>>> {
     let stream = TcpStream::connect(api.base().trim_start_matches("http://")).await?;
     stream.set_nodelay(true)?;
     let (connection, driver) = handshake(TokioIo::new(stream)).await?;
@@ -150,7 +150,8 @@ async fn connect(api: &Api) -> anyhow::Result<SendRequest<Full<Bytes>>> {
     Ok(connection)
 }
 
-async fn send(connection: &mut SendRequest<Full<Bytes>>, token: &str, rows: Bytes) -> anyhow::Result<()> {
+/// Sends a batch; it's durable then.
+pub(super) async fn send(connection: &mut SendRequest<Full<Bytes>>, token: &str, rows: Bytes) -> anyhow::Result<()> {
     let request = hyper::Request::post("/v0/events?name=views&wait=true")
         .header("host", "localhost")
         .header("authorization", format!("Bearer {token}"))

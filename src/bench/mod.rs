@@ -2,11 +2,13 @@
 //!
 //! - [`append`]: the log alone. [`send`]: a message from one party to the other's socket. [`disk`]: the baseline.
 //! - [`ingest`]: rows into a tenant's own data source.
+//! - [`freshness`]: how long a query waits for what was acknowledged before it.
 //! - [`inbox`]: lists, filters and searches of a tenant with a million conversations.
 //! - [`reports`]: the shipped endpoints over millions of events of many tenants, beside DuckDB and ClickHouse's engine.
 
 pub mod append;
 pub mod disk;
+pub mod freshness;
 pub mod inbox;
 pub mod ingest;
 pub mod reports;
@@ -32,6 +34,8 @@ enum What {
     Send(Common),
     /// Rows through `/v0/events` in batches of a thousand, by connections at once
     Ingest(Common),
+    /// Queries for what was acknowledged just before them, by load
+    Freshness(Common),
     /// Lists, filters and searches of an inbox with a million conversations
     Inbox(inbox::InboxArgs),
     /// The shipped endpoints over millions of events of many tenants
@@ -113,6 +117,7 @@ pub async fn run(args: BenchArgs) -> anyhow::Result<()> {
         What::Append(common) => tokio::task::spawn_blocking(move || append::run(&common)).await?,
         What::Send(common) => send::run(&common).await,
         What::Ingest(common) => ingest::run(&common).await,
+        What::Freshness(common) => freshness::run(&common).await,
         What::Inbox(args) => inbox::run(&args).await,
         What::Reports(args) => reports::run(&args).await,
     }

@@ -40,11 +40,10 @@ pub async fn run(common: &Common) -> anyhow::Result<()> {
     let api = Api::new(&base)?;
     let tenant = Tenant::create(&api).await?;
     for in_flight in [1, 16, 64, 256] {
-        let (acked, delivered, spent) = measure(&api, &tenant, in_flight, time).await?;
-        #[expect(clippy::cast_precision_loss, reason = "a rate")]
-        let rate = delivered.len() as f64 / spent.as_secs_f64();
-        println!("send  {in_flight:>3} in flight  {rate:>8.0} messages/s  acknowledged {}", Spread::of(acked));
-        println!("{:46}delivered    {}", "", Spread::of(delivered));
+        let sent = Conversations::open(&api, &tenant, in_flight).await?.measure(time).await?;
+        let rate = sent.rate();
+        println!("send  {in_flight:>3} in flight  {rate:>8.0} messages/s  acknowledged {}", Spread::of(sent.acked));
+        println!("{:46}delivered    {}", "", Spread::of(sent.delivered));
     }
     server.start_kill()?;
     server.wait().await?;
@@ -85,16 +84,28 @@ impl Tenant {
     }
 }
 
-/// One conversation's visitor: a connection kept open, and word from the agent's socket.
-struct Visitor {
+/// One conversation's visitor: a connection kept open.
+pub(super) struct Visitor {
     connection: SendRequest<Full<Bytes>>,
     token: String,
-    arrivals: mpsc::UnboundedReceiver<Instant>,
 }
 
 impl Visitor {
-    /// Sends one message and gives the times to its acknowledgement and to the agent's socket.
-    async fn send(&mut self) -> anyhow::Result<(Duration, Duration)> {
+    /// Starts a session; gives its conversation too.
+    pub(super) async fn start(api: &Api, tenant: &Tenant) -> anyhow::Result<(Self, String)> {
+        let session = api.start_session(&tenant.chatbot_key, &json!({})).await?;
+        let text =
+            |key: &str| anyhow::Ok(session[key].as_str().with_context(|| format!("a session has {key}"))?.to_owned());
+        let address = api.base().trim_start_matches("http://");
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        let (connection, driver) = handshake(TokioIo::new(stream)).await?;
+        tokio::spawn(driver);
+        Ok((Self { connection, token: text("sessionToken")? }, text("conversationId")?))
+    }
+
+    /// Sends one message; gives the time to its acknowledgement, and that.
+    pub(super) async fn post(&mut self) -> anyhow::Result<(Duration, Bytes)> {
         let body = json!({ "content": "Hello, I would like to know when my order number 4711 will arrive, please." });
         let request = hyper::Request::post("/v1/widget/events")
             .header("host", "localhost")
@@ -109,74 +120,103 @@ impl Visitor {
         if status != 201 {
             bail!("a message was answered {status}: {}", String::from_utf8_lossy(&body));
         }
-        let acknowledged = started.elapsed();
+        Ok((started.elapsed(), body))
+    }
+}
+
+/// A visitor, and word from the agent's socket.
+struct Followed {
+    visitor: Visitor,
+    arrivals: mpsc::UnboundedReceiver<Instant>,
+}
+
+impl Followed {
+    /// Sends one message and gives the times to its acknowledgement and to the agent's socket.
+    async fn send(&mut self) -> anyhow::Result<(Duration, Duration)> {
+        let started = Instant::now();
+        let (acknowledged, _) = self.visitor.post().await?;
         let arrived = tokio::time::timeout(Duration::from_secs(10), self.arrivals.recv()).await;
         let arrived = arrived.context("a message didn't reach the socket in 10 s")?.context("the socket closed")?;
         Ok((acknowledged, arrived.saturating_duration_since(started)))
     }
 }
 
-type Times = (Vec<Duration>, Vec<Duration>, Duration);
-
-async fn measure(api: &Api, tenant: &Tenant, in_flight: usize, time: Duration) -> anyhow::Result<Times> {
-    let mut visitors = Vec::with_capacity(in_flight);
-    let mut sockets = JoinSet::new();
-    let mut routes = HashMap::new();
-    for number in 0..in_flight {
-        let (arrived, arrivals) = mpsc::unbounded_channel();
-        let (visitor, conversation) = visitor(api, tenant, arrivals).await?;
-        visitors.push(visitor);
-        routes.insert(conversation, arrived);
-        if routes.len() == CONVERSATIONS_A_SOCKET || number + 1 == in_flight {
-            let mut socket = Socket::connect(api.base(), &tenant.agent_token).await?;
-            for conversation in routes.keys() {
-                socket.subscribe(conversation, 0).await?;
-            }
-            sockets.spawn(listen(socket, std::mem::take(&mut routes)));
-        }
-    }
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    let started = Instant::now();
-    let (measured_from, until) = (started + WARM_UP, started + WARM_UP + time);
-    let mut tasks = JoinSet::new();
-    for mut visitor in visitors {
-        tasks.spawn(async move {
-            let (mut acked, mut delivered) = (Vec::new(), Vec::new());
-            while Instant::now() < until {
-                let at = Instant::now();
-                let (ack, delivery) = visitor.send().await?;
-                if at >= measured_from {
-                    acked.push(ack);
-                    delivered.push(delivery);
-                }
-            }
-            anyhow::Ok((acked, delivered))
-        });
-    }
-    let (mut acked, mut delivered) = (Vec::new(), Vec::new());
-    while let Some(outcome) = tasks.join_next().await {
-        let (more_acked, more_delivered) = outcome??;
-        acked.extend(more_acked);
-        delivered.extend(more_delivered);
-    }
-    sockets.abort_all();
-    Ok((acked, delivered, measured_from.elapsed()))
+/// What a measurement of messages gave.
+#[derive(Default)]
+pub(super) struct Sent {
+    /// Times to the acknowledgement.
+    pub(super) acked: Vec<Duration>,
+    /// Times to the agent's socket.
+    pub(super) delivered: Vec<Duration>,
+    spent: Duration,
 }
 
-async fn visitor(
-    api: &Api,
-    tenant: &Tenant,
-    arrivals: mpsc::UnboundedReceiver<Instant>,
-) -> anyhow::Result<(Visitor, String)> {
-    let session = api.start_session(&tenant.chatbot_key, &json!({})).await?;
-    let text =
-        |key: &str| anyhow::Ok(session[key].as_str().with_context(|| format!("a session has {key}"))?.to_owned());
-    let address = api.base().trim_start_matches("http://");
-    let stream = TcpStream::connect(address).await?;
-    stream.set_nodelay(true)?;
-    let (connection, driver) = handshake(TokioIo::new(stream)).await?;
-    tokio::spawn(driver);
-    Ok((Visitor { connection, token: text("sessionToken")?, arrivals }, text("conversationId")?))
+impl Sent {
+    /// Messages a second.
+    pub(super) fn rate(&self) -> f64 {
+        #[expect(clippy::cast_precision_loss, reason = "a rate")]
+        let messages = self.delivered.len() as f64;
+        messages / self.spent.as_secs_f64()
+    }
+}
+
+/// Conversations with a message in flight each, and the agent's sockets that follow them.
+pub(super) struct Conversations {
+    visitors: Vec<Followed>,
+    _sockets: JoinSet<anyhow::Result<()>>,
+}
+
+impl Conversations {
+    pub(super) async fn open(api: &Api, tenant: &Tenant, in_flight: usize) -> anyhow::Result<Self> {
+        let mut visitors = Vec::with_capacity(in_flight);
+        let mut sockets = JoinSet::new();
+        let mut routes = HashMap::new();
+        for number in 0..in_flight {
+            let (arrived, arrivals) = mpsc::unbounded_channel();
+            let (visitor, conversation) = Visitor::start(api, tenant).await?;
+            visitors.push(Followed { visitor, arrivals });
+            routes.insert(conversation, arrived);
+            if routes.len() == CONVERSATIONS_A_SOCKET || number + 1 == in_flight {
+                let mut socket = Socket::connect(api.base(), &tenant.agent_token).await?;
+                for conversation in routes.keys() {
+                    socket.subscribe(conversation, 0).await?;
+                }
+                sockets.spawn(listen(socket, std::mem::take(&mut routes)));
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        Ok(Self { visitors, _sockets: sockets })
+    }
+
+    /// Each visitor sends message after message, to warm up and then for `time`.
+    pub(super) async fn measure(&mut self, time: Duration) -> anyhow::Result<Sent> {
+        let started = Instant::now();
+        let (measured_from, until) = (started + WARM_UP, started + WARM_UP + time);
+        let mut tasks = JoinSet::new();
+        for mut visitor in self.visitors.drain(..) {
+            tasks.spawn(async move {
+                let mut sent = Sent::default();
+                while Instant::now() < until {
+                    let at = Instant::now();
+                    let (acked, delivered) = visitor.send().await?;
+                    if at >= measured_from {
+                        sent.acked.push(acked);
+                        sent.delivered.push(delivered);
+                    }
+                }
+                anyhow::Ok((visitor, sent))
+            });
+        }
+        let mut all = Sent::default();
+        while let Some(outcome) = tasks.join_next().await {
+            let (visitor, sent) = outcome??;
+            self.visitors.push(visitor);
+            all.acked.extend(sent.acked);
+            all.delivered.extend(sent.delivered);
+        }
+        all.spent = measured_from.elapsed();
+        Ok(all)
+    }
 }
 
 async fn listen(mut socket: Socket, routes: HashMap<String, mpsc::UnboundedSender<Instant>>) -> anyhow::Result<()> {

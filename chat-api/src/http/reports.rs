@@ -19,7 +19,7 @@ use crate::auth::wire::engine_caller;
 use crate::core::state::Pipe as Stored;
 use axum::Json;
 use axum::extract::{Path, Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -27,6 +27,7 @@ use serde_json::{Value, json};
 use sql::{EndpointDescription, Format, OwnPipe, Params, QueryError, QueryResult};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 pub(super) fn routes() -> Routes {
     Routes::new("Reports")
@@ -101,11 +102,17 @@ fn statement_query(operation: &mut Operation<'_>) {
     operation.query("q", "The SQL.", json!({ "type": "string" }));
 }
 
+/// What the query took, and of that its wait for the newest events; in milliseconds, as browsers and proxies show it.
+const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
+
 /// In the statement's own format, else in `format`.
 async fn written(app: &App, result: QueryResult, format: Format) -> Result<Response, V0Error> {
     let format = result.format.unwrap_or(format);
+    let ms = |time: Duration| time.as_secs_f64() * 1_000.0;
+    let timing = format!("fresh;dur={:.3}, query;dur={:.3}", ms(result.waited), ms(result.elapsed));
     let bytes = app.reports.encode(result, format).await?;
-    Ok(([(header::CONTENT_TYPE, format.content_type())], bytes).into_response())
+    let content_type = format.content_type().to_owned();
+    Ok(([(header::CONTENT_TYPE, content_type), (SERVER_TIMING, timing)], bytes).into_response())
 }
 
 fn is_form(headers: &HeaderMap) -> bool {
