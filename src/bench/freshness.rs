@@ -40,7 +40,7 @@ pub async fn run(common: &Common) -> anyhow::Result<()> {
     let path = scratch.path().to_owned();
     let baseline = tokio::task::spawn_blocking(move || disk::fdatasync(&path, time)).await??;
     println!("disk       fdatasync of 4 KiB      {baseline}");
-    let (mut server, base) = start_server(&scratch).await?;
+    let (mut server, base) = start_server(scratch.path()).await?;
     let api = Api::new(&base)?;
     let tenant = Tenant::create(&api).await?;
     let token = ingest::token(&api, &tenant).await?;

@@ -21,7 +21,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 /// Rows of a batch.
-const BATCH_ROWS: usize = 1_000;
+pub(super) const BATCH_ROWS: usize = 1_000;
 /// Batches that are made before, and sent again and again.
 const BATCHES: usize = 16;
 /// Connections at once.

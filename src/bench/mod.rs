@@ -2,7 +2,8 @@
 //!
 //! - [`append`]: the log alone. [`send`]: a message from one party to the other's socket. [`disk`]: the baseline.
 //! - [`ingest`]: rows into a tenant's own data source.
-//! - [`freshness`]: how long a query waits for what was acknowledged before it.
+//! - [`freshness`]: how long a query waits for what was acknowledged before it. [`neighbour`]: messages beside a tenant that
+//!   sends heavy SQL.
 //! - [`inbox`]: lists, filters and searches of a tenant with a million conversations.
 //! - [`reports`]: the shipped endpoints over millions of events of many tenants, beside DuckDB and ClickHouse's engine.
 
@@ -11,6 +12,7 @@ pub mod disk;
 pub mod freshness;
 pub mod inbox;
 pub mod ingest;
+pub mod neighbour;
 pub mod reports;
 pub mod send;
 
@@ -36,6 +38,8 @@ enum What {
     Ingest(Common),
     /// Queries for what was acknowledged just before them, by load
     Freshness(Common),
+    /// Messages of one tenant, alone and beside another that sends heavy SQL without pause
+    Neighbour(neighbour::NeighbourArgs),
     /// Lists, filters and searches of an inbox with a million conversations
     Inbox(inbox::InboxArgs),
     /// The shipped endpoints over millions of events of many tenants
@@ -118,6 +122,7 @@ pub async fn run(args: BenchArgs) -> anyhow::Result<()> {
         What::Send(common) => send::run(&common).await,
         What::Ingest(common) => ingest::run(&common).await,
         What::Freshness(common) => freshness::run(&common).await,
+        What::Neighbour(args) => neighbour::run(&args).await,
         What::Inbox(args) => inbox::run(&args).await,
         What::Reports(args) => reports::run(&args).await,
     }
