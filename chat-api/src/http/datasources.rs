@@ -13,11 +13,11 @@ use crate::auth::TokenCaller;
 use crate::auth::scopes::{DATASOURCES_CREATE, DATASOURCES_DROP, DATASOURCES_READ};
 use crate::core::CommandKind;
 use crate::core::state::DataSource as Own;
+use crate::limits::{Buffer, Place};
 use crate::sources::columns;
 use crate::sources::rows::BodyFormat;
 use crate::store::read;
 use axum::Json;
-use axum::body::Bytes;
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
@@ -255,10 +255,10 @@ async fn create(State(app): State<Arc<App>>, token: TokenCaller, request: Reques
             let error = "send the rows as the body, with its Content-Length";
             return Err(V0Error::new(StatusCode::LENGTH_REQUIRED, error));
         }
-        let _place = rows::place(&app, &token, request.headers(), UNPACKED_BYTES_MAX)?;
+        let mut place = app.limiter.intake.place(token.tenant);
         let key = idempotency_key(request.headers())?;
         let packed = rows::packing(request.headers())?;
-        let (asked, bytes, file) = read_request(request).await?;
+        let (asked, bytes, file) = read_request(request, &mut place).await?;
         if asked.get("url").is_some() {
             let error = "rows are not fetched from a 'url'; send them as the body, or as a file in a form";
             return Err(V0Error::bad_request(error));
@@ -280,15 +280,15 @@ async fn create(State(app): State<Arc<App>>, token: TokenCaller, request: Reques
             return Err(V0Error::new(StatusCode::CONFLICT, format!("there is a data source '{name}'")));
         }
         let request_key = key.map(|key| {
-            let body = app.key_file.lookup("request", &[name.as_bytes(), mode.as_bytes(), &bytes].concat());
+            let body = rows::fingerprint(&app, &[name.as_bytes(), mode.as_bytes()], &bytes);
             RequestKey { sender: format!("{}:/v0/datasources", token.sender()), key, body }
         });
-        if bytes.is_empty() && mode == "create" {
+        if bytes.bytes().is_empty() && mode == "create" {
             let columns = columns.ok_or_else(|| V0Error::bad_request("send rows, or a 'schema'"))?;
             return make(&app, &token, &name, columns, request_key).await;
         }
-        let incoming =
-            Incoming { name: name.clone(), bytes, packed, format, columns, replace: mode == "replace", request_key };
+        let (name_of, replace) = (name.clone(), mode == "replace");
+        let incoming = Incoming { name: name_of, bytes, place, packed, format, columns, replace, request_key };
         let done = rows::take_in(&app, &token, incoming).await?;
         Ok(Json(Imported {
             import_id: done.import_id,
@@ -338,22 +338,22 @@ fn content_type(headers: &HeaderMap) -> &str {
 
 /// What is asked, the rows, and how they are written by the name of their part: of the query and the raw body, of a form,
 /// or of a form with a file.
-async fn read_request(request: Request) -> Result<(Asked, Bytes, Option<BodyFormat>), V0Error> {
+async fn read_request(request: Request, place: &mut Place) -> Result<(Asked, Buffer, Option<BodyFormat>), V0Error> {
     let mut asked = Asked(form(request.uri().query().unwrap_or_default()));
     let kind = content_type(request.headers()).to_owned();
     if kind.starts_with("application/x-www-form-urlencoded") {
         let bytes = body(request, FORM_BYTES_MAX).await?;
         asked.0.extend(form(&String::from_utf8_lossy(&bytes)));
-        return Ok((asked, Bytes::new(), None));
+        return Ok((asked, Buffer::new(0), None));
     }
     if !kind.starts_with("multipart/form-data") {
-        return Ok((asked, rows::whole(request, UNPACKED_BYTES_MAX).await?, None));
+        return Ok((asked, rows::whole(request, UNPACKED_BYTES_MAX, place).await?, None));
     }
     let boundary = multer::parse_boundary(&kind).map_err(|error| V0Error::bad_request(error.to_string()))?;
     let max = (UNPACKED_BYTES_MAX + FORM_BYTES_MAX) as u64;
     let limits = Constraints::new().size_limit(SizeLimit::new().whole_stream(max));
     let mut parts = Multipart::with_constraints(request.into_body().into_data_stream(), boundary, limits);
-    let (mut rows, mut format) = (Bytes::new(), None);
+    let (mut rows, mut format, mut words) = (Buffer::new(0), None, 0);
     let broken = |error: multer::Error| match error {
         multer::Error::StreamSizeExceeded { .. } => {
             let error = format!("the form has more than {max} bytes");
@@ -361,14 +361,27 @@ async fn read_request(request: Request) -> Result<(Asked, Bytes, Option<BodyForm
         }
         other => V0Error::bad_request(format!("the form can't be read: {other}")),
     };
-    while let Some(part) = parts.next_field().await.map_err(broken)? {
+    while let Some(mut part) = parts.next_field().await.map_err(broken)? {
         let name = part.name().unwrap_or_default().to_owned();
-        match &*name {
-            "csv" | "ndjson" | "json" | "file" => {
-                format = (name == "ndjson" || name == "json").then_some(BodyFormat::Json);
-                rows = part.bytes().await.map_err(broken)?;
+        let is_rows = matches!(&*name, "csv" | "ndjson" | "json" | "file");
+        let mut bytes = Buffer::new(if is_rows { UNPACKED_BYTES_MAX } else { FORM_BYTES_MAX });
+        if is_rows {
+            rows.clear(place);
+        }
+        while let Some(piece) = part.chunk().await.map_err(broken)? {
+            words += if is_rows { 0 } else { piece.len() };
+            if words > FORM_BYTES_MAX {
+                let error = format!("the form has more than {FORM_BYTES_MAX} bytes beside its file");
+                return Err(V0Error::new(StatusCode::PAYLOAD_TOO_LARGE, error));
             }
-            _ => asked.0.push((name, part.text().await.map_err(broken)?)),
+            bytes.extend(&piece, place)?;
+        }
+        if is_rows {
+            format = (name == "ndjson" || name == "json").then_some(BodyFormat::Json);
+            rows = bytes;
+        } else {
+            asked.0.push((name, String::from_utf8_lossy(bytes.bytes()).into_owned()));
+            bytes.clear(place);
         }
     }
     Ok((asked, rows, format))

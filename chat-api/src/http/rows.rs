@@ -14,14 +14,14 @@ use crate::auth::scopes::{DATASOURCES_APPEND, DATASOURCES_CREATE};
 use crate::core::CommandKind;
 use crate::core::sources::SOURCE_CHANGED;
 use crate::core::state::DataSource;
+use crate::limits::{Buffer, Place};
 use crate::sources::rows::{Body, BodyFormat};
-use crate::sources::{self, Batch, columns};
+use crate::sources::{self, Batch, CheckError, columns};
 use crate::store::read;
 use axum::Json;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
-use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
 use ingest::event::RequestKey;
 use ingest::id::DataSourceId;
@@ -40,8 +40,8 @@ const EVENTS_BYTES_MAX: usize = 10 * 1024 * 1024;
 pub(super) const UNPACKED_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Bytes of a body that are read only to be refused.
 const DISCARDED_BYTES_MAX: usize = 128 * 1024 * 1024;
-/// What a body that doesn't say its length, or is packed, is taken for.
-const UNKNOWN_BYTES: usize = 4 * 1024 * 1024;
+/// Bytes that are unpacked at a time.
+const UNPACK_STEP: usize = 64 * 1024;
 /// Tries when the source was made, replaced or deleted by another request in between.
 const TRIES: usize = 4;
 
@@ -84,15 +84,15 @@ async fn events(State(app): State<Arc<App>>, token: TokenCaller, request: Reques
             let error = "send the rows as the body, with its Content-Length";
             return Err(V0Error::new(StatusCode::LENGTH_REQUIRED, error));
         }
-        let _place = place(&app, &token, request.headers(), EVENTS_BYTES_MAX)?;
+        let mut place = app.limiter.intake.place(token.tenant);
         let request_key = idempotency_key(request.headers())?;
         let packed = packing(request.headers())?;
-        let bytes = whole(request, EVENTS_BYTES_MAX).await?;
-        let fingerprint = || app.key_file.lookup("request", &[name.as_bytes(), b"\n", &bytes].concat());
+        let bytes = whole(request, EVENTS_BYTES_MAX, &mut place).await?;
         let sender = format!("{}:/v0/events", token.sender());
-        let request_key = request_key.map(|key| RequestKey { sender, key, body: fingerprint() });
-        let incoming =
-            Incoming { name, bytes, packed, format: BodyFormat::Json, columns: None, replace: false, request_key };
+        let body = || fingerprint(&app, &[name.as_bytes()], &bytes);
+        let request_key = request_key.map(|key| RequestKey { sender, key, body: body() });
+        let format = BodyFormat::Json;
+        let incoming = Incoming { name, bytes, place, packed, format, columns: None, replace: false, request_key };
         let done = take_in(&app, &token, incoming).await?;
         let ingested = Ingested { successful_rows: done.successful, quarantined_rows: done.quarantined };
         let status = if wait { StatusCode::OK } else { StatusCode::ACCEPTED };
@@ -117,41 +117,38 @@ pub(super) fn source_name(app: &App, name: &str) -> Result<String, V0Error> {
     columns::source_name(name, shipped.iter().map(|table| &*table.name)).map_err(V0Error::bad_request)
 }
 
-/// Room for a request's rows.
-pub(super) fn place<'a>(
-    app: &'a App,
-    token: &TokenCaller,
-    headers: &HeaderMap,
-    max: usize,
-) -> Result<crate::limits::Place<'a>, V0Error> {
-    let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
-    let bytes = match length {
-        Some(length) if packing(headers)? == Packing::None => length.min(max),
-        _ => UNKNOWN_BYTES,
-    };
-    let busy = || V0Error::too_many("too many rows of yours are under way; try again in a second");
-    app.limiter.intake.place(token.tenant, bytes).ok_or_else(busy)
+/// What says whether a request with the same key is the same request.
+pub(super) fn fingerprint(app: &App, words: &[&[u8]], rows: &Buffer) -> String {
+    let rows = ring::digest::digest(&ring::digest::SHA256, rows.bytes());
+    let mut all = words.join(&b"\n"[..]);
+    all.push(b'\n');
+    all.extend_from_slice(rows.as_ref());
+    app.key_file.lookup("request", &all)
 }
 
-/// The whole body. One that is too large is read on for a while and thrown away: who is still sending hears no answer.
-pub(super) async fn whole(request: Request, max: usize) -> Result<Bytes, V0Error> {
+/// The whole body. One that there is no room for is read on for a while and thrown away: who is still sending hears no
+/// answer.
+pub(super) async fn whole(request: Request, max: usize, place: &mut Place) -> Result<Buffer, V0Error> {
     let mut stream = request.into_body().into_data_stream();
-    let (mut bytes, mut seen) = (BytesMut::new(), 0);
+    let (mut bytes, mut seen, mut refused) = (Buffer::new(max), 0, None);
     while let Some(piece) = stream.next().await {
         let piece = piece.map_err(|_| V0Error::bad_request("the body broke off"))?;
         seen += piece.len();
-        if seen <= max {
-            bytes.extend_from_slice(&piece);
-        } else if seen > DISCARDED_BYTES_MAX {
+        if seen > DISCARDED_BYTES_MAX {
             break;
-        } else {
-            bytes.clear();
+        }
+        if refused.is_none() {
+            refused = if seen > max {
+                Some(V0Error::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the body has more than {max} bytes")))
+            } else {
+                bytes.extend(&piece, place).err().map(V0Error::from)
+            };
+            if refused.is_some() {
+                bytes.clear(place);
+            }
         }
     }
-    if seen > max {
-        return Err(V0Error::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the body has more than {max} bytes")));
-    }
-    Ok(bytes.freeze())
+    refused.map_or(Ok(bytes), Err)
 }
 
 /// How a body is packed.
@@ -171,27 +168,36 @@ pub(super) fn packing(headers: &HeaderMap) -> Result<Packing, V0Error> {
     }
 }
 
-fn unpack(bytes: Bytes, packed: Packing) -> Result<Bytes, V0Error> {
+/// The rows themselves; what was packed is given back.
+fn unpack(mut bytes: Buffer, packed: Packing, place: &mut Place) -> Result<Buffer, V0Error> {
     // Some send gzip without saying so; no row begins like this.
-    if packed == Packing::None && !bytes.starts_with(&[0x1f, 0x8b]) {
+    if packed == Packing::None && !bytes.bytes().starts_with(&[0x1f, 0x8b]) {
         return Ok(bytes);
     }
-    let mut out = Vec::new();
-    let mut reader = flate2::read::MultiGzDecoder::new(&*bytes).take(UNPACKED_BYTES_MAX as u64 + 1);
-    match reader.read_to_end(&mut out) {
-        Ok(_) if out.len() <= UNPACKED_BYTES_MAX => Ok(out.into()),
-        Ok(_) => {
-            let error = format!("the body has more than {UNPACKED_BYTES_MAX} bytes once it is unpacked");
-            Err(V0Error::new(StatusCode::PAYLOAD_TOO_LARGE, error))
+    let (mut out, mut step) = (Buffer::new(UNPACKED_BYTES_MAX), vec![0; UNPACK_STEP]);
+    let mut reader = flate2::read::MultiGzDecoder::new(bytes.bytes());
+    loop {
+        let read = reader.read(&mut step);
+        let read = read.map_err(|error| V0Error::bad_request(format!("failed to unpack the body: {error}")))?;
+        if read == 0 {
+            break;
         }
-        Err(error) => Err(V0Error::bad_request(format!("failed to unpack the body: {error}"))),
+        if out.bytes().len() + read > UNPACKED_BYTES_MAX {
+            let error = format!("the body has more than {UNPACKED_BYTES_MAX} bytes once it is unpacked");
+            return Err(V0Error::new(StatusCode::PAYLOAD_TOO_LARGE, error));
+        }
+        out.extend(&step[..read], place)?;
     }
+    bytes.clear(place);
+    Ok(out)
 }
 
 /// Rows on their way in.
 pub(super) struct Incoming {
     pub(super) name: String,
-    pub(super) bytes: Bytes,
+    pub(super) bytes: Buffer,
+    /// What holds them.
+    pub(super) place: Place,
     pub(super) packed: Packing,
     pub(super) format: BodyFormat,
     /// Of the source to be made, if there is none; else they are inferred.
@@ -208,27 +214,42 @@ pub(super) struct TakenIn {
     pub(super) import_id: String,
 }
 
-/// Checks rows against the source that is there, or is made, and logs them.
+/// Checks rows against the source that is there, or is made, and logs them. Their place goes where they are: who stops
+/// waiting for the answer doesn't make them weigh less.
 pub(super) async fn take_in(app: &Arc<App>, token: &TokenCaller, incoming: Incoming) -> Result<TakenIn, V0Error> {
-    let Incoming { name, bytes, packed, format, columns, replace, request_key } = incoming;
+    let Incoming { name, bytes, mut place, packed, format, columns, replace, request_key } = incoming;
     let import_id = Uuid::now_v7().to_string();
-    let bytes = apart(move || unpack(bytes, packed)).await?;
+    let unpacked = apart(move || unpack(bytes, packed, &mut place).map(|bytes| (bytes, place))).await?;
+    let (mut bytes, mut place) = unpacked;
     let mut last = None;
     for _ in 0..TRIES {
         let known = source(app, token, &name)?;
-        let (bytes, columns, id) = (bytes.clone(), columns.clone(), import_id.clone());
-        let create_as = name.clone();
-        let checked = apart(move || check(known, &create_as, columns, &bytes, format, &id)).await?;
+        let (columns, id, create_as, before) = (columns.clone(), import_id.clone(), name.clone(), place.bytes());
+        let check = move || {
+            let checked = check(known, &create_as, columns, (bytes.bytes(), format), &id, &mut place)?;
+            Ok((checked, bytes, place))
+        };
+        let checked;
+        (checked, bytes, place) = apart(check).await?;
         let Checked { source_id, create, batch } = checked;
         let Batch { chunks, successful, quarantined } = batch;
         let create = create.map(Box::new);
         let kind = CommandKind::AppendRows { name: name.clone(), source_id, create, replace, chunks };
-        match app.submit(command(token.tenant, token.actor(), request_key.clone(), kind)).await {
-            Ok(Ok(_)) => return Ok(TakenIn { successful, quarantined, import_id }),
+        let (writer, append) = (Arc::clone(app), command(token.tenant, token.actor(), request_key.clone(), kind));
+        let written = tokio::spawn(async move { (writer.submit(append).await, place) });
+        let outcome;
+        (outcome, place) = written.await.map_err(|error| Problem::internal(&error))?;
+        match outcome {
+            Ok(Ok(_)) => {
+                drop(bytes);
+                return Ok(TakenIn { successful, quarantined, import_id });
+            }
             Ok(Err(rejection)) if rejection.code == SOURCE_CHANGED => last = Some(rejection),
             Ok(Err(rejection)) => return Err(Problem::from(rejection).into()),
             Err(error) => return Err(Problem::from(error).into()),
         }
+        // The checked rows are gone; the body is checked again.
+        place.give_back(place.bytes() - before);
     }
     Err(last
         .map_or_else(|| V0Error::bad_request("the data source changes too often"), |last| Problem::from(last).into()))
@@ -250,9 +271,9 @@ fn check(
     known: Option<DataSource>,
     name: &str,
     columns: Option<Vec<SourceColumn>>,
-    bytes: &[u8],
-    format: BodyFormat,
+    (bytes, format): (&[u8], BodyFormat),
     import_id: &str,
+    place: &mut Place,
 ) -> Result<Checked, V0Error> {
     let body = Body { bytes, format };
     let (source_id, columns, new) = match (known, columns) {
@@ -260,7 +281,12 @@ fn check(
         (None, Some(columns)) => (DataSourceId::fresh(), columns, true),
         (None, None) => (DataSourceId::fresh(), sources::infer(&body).map_err(V0Error::bad_request)?, true),
     };
-    let batch = sources::check(&columns, &body, import_id, Timestamp::now()).map_err(V0Error::bad_request)?;
+    let mut hold = |bytes| place.hold(bytes);
+    let batch =
+        sources::check(&columns, &body, import_id, Timestamp::now(), &mut hold).map_err(|error| match error {
+            CheckError::Unreadable(error) => V0Error::bad_request(error),
+            CheckError::Full(full) => full.into(),
+        })?;
     let create = new.then(|| DataSourceCreated { source_id, name: name.to_owned(), columns });
     Ok(Checked { source_id, create, batch })
 }

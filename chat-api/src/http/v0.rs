@@ -5,7 +5,7 @@ use super::problem::Problem;
 use crate::app::App;
 use crate::auth::tokens::bearer;
 use crate::auth::{AuthError, TokenCaller, caller};
-use crate::limits::Quota;
+use crate::limits::{NoRoom, Quota};
 use axum::Json;
 use axum::body::HttpBody as _;
 use axum::extract::{FromRequestParts, Request};
@@ -66,6 +66,22 @@ impl From<QueryError> for V0Error {
         let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let retry = matches!(error, QueryError::Busy { .. } | QueryError::NotFresh(_));
         Self { retry_after_s: retry.then_some(1), ..Self::new(status, error.to_string()) }
+    }
+}
+
+impl From<NoRoom> for V0Error {
+    fn from(full: NoRoom) -> Self {
+        match full {
+            NoRoom::Request => {
+                let error = "the rows take more memory than one request may have; send fewer at a time";
+                Self::new(StatusCode::PAYLOAD_TOO_LARGE, error)
+            }
+            NoRoom::Tenant => Self::too_many("too many rows of yours are under way; try again in a second"),
+            NoRoom::Server => {
+                let error = "too many rows are under way on this server; try again in a second";
+                Self { retry_after_s: Some(1), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, error) }
+            }
+        }
     }
 }
 

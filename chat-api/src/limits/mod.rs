@@ -8,7 +8,7 @@ pub mod client;
 mod intake;
 
 pub use client::{Cidr, ClientIp};
-pub use intake::{Intake, Place};
+pub use intake::{Buffer, Intake, NoRoom, Place};
 
 use std::collections::HashMap;
 use std::fmt;

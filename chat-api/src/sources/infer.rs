@@ -10,6 +10,7 @@ use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 use serde_json::value::RawValue;
 use std::collections::HashMap;
+use std::ops::ControlFlow;
 
 /// Rows that are looked at.
 const ROWS_MAX: usize = 10_000;
@@ -53,11 +54,15 @@ pub fn infer(body: &Body<'_>) -> Result<Vec<SourceColumn>, String> {
     let mut found = Found::default();
     match body.format {
         BodyFormat::Json => {
-            for value in body.values().into_iter().take(ROWS_MAX) {
+            let (mut rows, mut outcome) = (0, Ok(()));
+            body.values(|value| {
+                rows += 1;
                 if let Ok(row) = serde_json::from_slice(value) {
-                    found.object(&mut Vec::new(), row)?;
+                    outcome = found.object(&mut Vec::new(), row);
                 }
-            }
+                more(rows, &outcome)
+            });
+            outcome?;
         }
         BodyFormat::Csv { delimiter } => csv(body, delimiter, &mut found)?,
     }
@@ -70,12 +75,12 @@ fn csv(body: &Body<'_>, delimiter: u8, found: &mut Found) -> Result<(), String> 
     let mut rows = 0;
     let mut outcome = Ok(());
     body.records(delimiter, |record| {
-        let Ok(record) = record else { return };
+        let Ok(record) = record else { return ControlFlow::Continue(()) };
         let texts: Option<Vec<&str>> = record.iter().map(|field| std::str::from_utf8(field).ok()).collect();
-        let (Some(texts), true) = (texts, rows < ROWS_MAX && outcome.is_ok()) else { return };
+        let Some(texts) = texts else { return ControlFlow::Continue(()) };
         let Some(names) = &names else {
             names = Some(texts.iter().map(|text| text.trim().to_owned()).collect());
-            return;
+            return ControlFlow::Continue(());
         };
         rows += 1;
         for (name, text) in names.iter().zip(texts) {
@@ -84,8 +89,13 @@ fn csv(body: &Body<'_>, delimiter: u8, found: &mut Found) -> Result<(), String> 
                 outcome = Err(error);
             }
         }
+        more(rows, &outcome)
     });
     outcome
+}
+
+fn more(rows: usize, outcome: &Result<(), String>) -> ControlFlow<()> {
+    if rows < ROWS_MAX && outcome.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
 }
 
 #[derive(Default)]

@@ -20,9 +20,12 @@ use ingest::event::EVENT_BYTES_MAX;
 use ingest::payload::{Rows, SourceColumn};
 use ingest::time::Timestamp;
 use rows::{Body, Row};
+use std::ops::ControlFlow;
 
 /// Bytes of the rows of one event; its envelope, with an idempotency key, takes what is left.
 const CHUNK_BYTES_MAX: usize = EVENT_BYTES_MAX - 4 * 1_024;
+/// Bytes that room is asked for at a time.
+const HOLD_STEP: usize = 16 * 1024;
 /// Bytes of one row, as it's sent and as it's logged.
 pub const ROW_BYTES_MAX: usize = 128 * 1024;
 
@@ -50,16 +53,45 @@ impl Fault {
     }
 }
 
-/// Checks every row of a body. `import_id` and `now` go into the quarantine.
+/// Why a body isn't checked to its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CheckError<F> {
+    /// The body as a whole can't be read.
+    Unreadable(String),
+    /// There is no room for what comes of it.
+    Full(F),
+}
+
+/// Checks every row of a body. `import_id` and `now` go into the quarantine. `hold` is asked for room for what is to be
+/// logged, in bytes, before it's made: a short row of many columns, or one for the quarantine, becomes a long one.
 ///
 /// # Errors
-/// When the body as a whole can't be read.
-pub fn check(columns: &[SourceColumn], body: &Body, import_id: &str, now: Timestamp) -> Result<Batch, String> {
+/// [`CheckError`]; `hold`'s error ends it.
+pub fn check<F>(
+    columns: &[SourceColumn],
+    body: &Body,
+    import_id: &str,
+    now: Timestamp,
+    hold: &mut dyn FnMut(usize) -> Result<(), F>,
+) -> Result<Batch, CheckError<F>> {
     let tree = Tree::new(columns);
     let (mut good, mut bad) = (Chunks::new(false), Chunks::new(true));
     let (mut successful, mut quarantined) = (0, 0);
-    let mut text = String::new();
-    body.each(columns, |row| {
+    let (mut text, mut room, mut full) = (String::new(), 0, None);
+    let mut fits = |row: &str| {
+        let bytes = row.len() + 2;
+        if bytes > room {
+            let step = bytes.max(HOLD_STEP);
+            if let Err(error) = hold(step) {
+                full = Some(error);
+                return false;
+            }
+            room += step;
+        }
+        room -= bytes;
+        true
+    };
+    let any = body.each(columns, |row| {
         text.clear();
         let mut faults = match encode(columns, &tree, &row, &mut text) {
             Ok(()) => Vec::new(),
@@ -68,14 +100,23 @@ pub fn check(columns: &[SourceColumn], body: &Body, import_id: &str, now: Timest
         if faults.is_empty() && text.len() > ROW_BYTES_MAX {
             faults.push(Fault::row(format!("the row takes more than {ROW_BYTES_MAX} bytes")));
         }
-        if faults.is_empty() {
-            successful += 1;
-            good.push(&text);
+        let (chunks, count) = if faults.is_empty() {
+            (&mut good, &mut successful)
         } else {
-            quarantined += 1;
-            bad.push(&quarantine::row(columns, &tree, &row, &faults, import_id, now));
+            text = quarantine::row(columns, &tree, &row, &faults, import_id, now);
+            (&mut bad, &mut quarantined)
+        };
+        if !fits(&text) {
+            return ControlFlow::Break(());
         }
-    })?;
+        *count += 1;
+        chunks.push(&text);
+        ControlFlow::Continue(())
+    });
+    if let Some(full) = full {
+        return Err(CheckError::Full(full));
+    }
+    any.map_err(CheckError::Unreadable)?;
     let mut chunks = good.finish();
     chunks.extend(bad.finish());
     Ok(Batch { chunks, successful, quarantined })

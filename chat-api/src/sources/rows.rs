@@ -3,10 +3,11 @@
 use super::columns::Tree;
 use super::{Fault, ROW_BYTES_MAX};
 use ingest::payload::{ColumnType, SourceColumn};
-use serde::de::{DeserializeSeed, Deserializer as _, IgnoredAny, MapAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::fmt;
+use std::ops::ControlFlow;
 
 /// How a body's rows are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,49 +42,49 @@ pub(crate) enum Row<'a> {
 }
 
 impl<'a> Body<'a> {
-    /// Calls `each` with every row, in order; for CSV `columns` says what the fields are when there is no line of names.
+    /// Calls `each` with every row, in order, until it breaks; for CSV `columns` says what the fields are when there is no line of names.
     ///
     /// # Errors
     /// When there are no rows at all.
-    pub(crate) fn each(&self, columns: &[SourceColumn], mut each: impl FnMut(Row<'_>)) -> Result<(), String> {
+    pub(crate) fn each(
+        &self,
+        columns: &[SourceColumn],
+        mut each: impl FnMut(Row<'_>) -> ControlFlow<()>,
+    ) -> Result<(), String> {
+        let mut any = false;
         match self.format {
-            BodyFormat::Json => {
-                let values = json_values(self.bytes);
-                if values.is_empty() {
-                    return Err("the body has no rows".to_owned());
-                }
-                values.into_iter().for_each(|value| each(Row::Json(value)));
-                Ok(())
-            }
+            BodyFormat::Json => self.values(|value| {
+                any = true;
+                each(Row::Json(value))
+            }),
             BodyFormat::Csv { delimiter } => {
-                let mut any = false;
                 let mut header: Option<Vec<usize>> = None;
                 self.records(delimiter, |record| {
+                    any = true;
                     let record = match record {
                         Ok(record) => record,
-                        Err(error) => {
-                            any = true;
-                            return each(Row::Broken(error));
-                        }
+                        Err(error) => return each(Row::Broken(error)),
                     };
                     if header.is_none() {
                         if let Some(places) = names(record, columns) {
-                            any = true;
                             header = Some(places);
-                            return;
+                            return ControlFlow::Continue(());
                         }
                         header = Some((0..columns.len()).collect());
                     }
-                    any = true;
-                    each(Row::Fields(record, header.as_deref().unwrap_or_default()));
+                    each(Row::Fields(record, header.as_deref().unwrap_or_default()))
                 });
-                if any { Ok(()) } else { Err("the body has no rows".to_owned()) }
             }
         }
+        if any { Ok(()) } else { Err("the body has no rows".to_owned()) }
     }
 
-    /// The records of a CSV.
-    pub(super) fn records(&self, delimiter: u8, mut each: impl FnMut(Result<&csv::ByteRecord, String>)) {
+    /// The records of a CSV, until `each` breaks.
+    pub(super) fn records(
+        &self,
+        delimiter: u8,
+        mut each: impl FnMut(Result<&csv::ByteRecord, String>) -> ControlFlow<()>,
+    ) {
         let mut reader = csv::ReaderBuilder::new()
             .has_headers(false)
             .flexible(true)
@@ -91,17 +92,57 @@ impl<'a> Body<'a> {
             .from_reader(self.bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(self.bytes));
         let mut record = csv::ByteRecord::new();
         loop {
-            match reader.read_byte_record(&mut record) {
+            let flow = match reader.read_byte_record(&mut record) {
                 Ok(false) => return,
                 Ok(true) => each(Ok(&record)),
                 Err(error) => each(Err(error.to_string())),
+            };
+            if flow.is_break() {
+                return;
             }
         }
     }
 
-    /// The values of a JSON body.
-    pub(super) fn values(&self) -> Vec<&'a [u8]> {
-        json_values(self.bytes)
+    /// The values of a JSON body, until `each` breaks. They aren't listed before: there may be one every second byte.
+    pub(super) fn values(&self, mut each: impl FnMut(&'a [u8]) -> ControlFlow<()>) {
+        let bytes = self.bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(self.bytes).trim_ascii();
+        let lines = || bytes.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii).filter(|line| !line.is_empty());
+        let is_json =
+            |text: &[u8]| std::str::from_utf8(text).is_ok() && serde_json::from_slice::<IgnoredAny>(text).is_ok();
+        match bytes.first() {
+            Some(b'[') if is_json(bytes) => {
+                let mut array = serde_json::Deserializer::from_slice(bytes);
+                // It has been read to its end already; what fails is that `each` breaks off.
+                let _ = array.deserialize_seq(Items(each));
+            }
+            // One object over several lines.
+            Some(b'{') if !lines().next().is_some_and(is_json) && is_json(bytes) => {
+                let _ = each(bytes);
+            }
+            _ => {
+                let _ = lines().try_for_each(each);
+            }
+        }
+    }
+}
+
+/// Calls itself with the text of every item of an array.
+struct Items<F>(F);
+
+impl<'de, F: FnMut(&'de [u8]) -> ControlFlow<()>> Visitor<'de> for Items<F> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut items: A) -> Result<(), A::Error> {
+        while let Some(item) = items.next_element::<&RawValue>()? {
+            if (self.0)(item.get().as_bytes()).is_break() {
+                break;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -113,21 +154,6 @@ fn names(record: &csv::ByteRecord, columns: &[SourceColumn]) -> Option<Vec<usize
     };
     let places: Vec<usize> = record.iter().map(place).collect::<Option<_>>()?;
     (!places.is_empty()).then_some(places)
-}
-
-fn json_values(bytes: &[u8]) -> Vec<&[u8]> {
-    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes).trim_ascii();
-    let lines = || bytes.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii).filter(|line| !line.is_empty());
-    let is_json = |text: &[u8]| serde_json::from_slice::<IgnoredAny>(text).is_ok();
-    match bytes.first() {
-        Some(b'[') => match serde_json::from_slice::<Vec<&RawValue>>(bytes) {
-            Ok(values) => values.into_iter().map(|value| value.get().as_bytes()).collect(),
-            Err(_) => lines().collect(),
-        },
-        // One object over several lines.
-        Some(b'{') if !lines().next().is_some_and(is_json) && is_json(bytes) => vec![bytes],
-        _ => lines().collect(),
-    }
 }
 
 /// A column's value as JSON; `None` when the row lacks it.

@@ -5,11 +5,20 @@ use super::rows::{Body, BodyFormat};
 use super::*;
 use expect_test::{Expect, expect};
 use serde_json::Value;
+use std::convert::Infallible;
 
 const CSV: BodyFormat = BodyFormat::Csv { delimiter: b',' };
 
 fn batch(columns: &[SourceColumn], bytes: &[u8], format: BodyFormat) -> Batch {
-    check(columns, &Body { bytes, format }, "import", Timestamp(1_700_000_000_123)).expect("rows")
+    let mut held = 0;
+    let mut hold = |bytes| {
+        held += bytes;
+        Ok::<_, Infallible>(())
+    };
+    let body = Body { bytes, format };
+    let batch = check(columns, &body, "import", Timestamp(1_700_000_000_123), &mut hold).expect("rows");
+    assert!(held >= batch.chunks.iter().map(|chunk| chunk.rows.json().len()).sum(), "all of it is asked for");
+    batch
 }
 
 /// The logged rows, and of those in quarantine the columns, the reasons and the values.
@@ -126,13 +135,13 @@ fn bodies_are_lines_an_array_or_one_object() {
         shown("a Int64, b Int64 `json:$.o.b`", b"{\n \"a\":1,\n \"o\": {\"b\":2}\n}", BodyFormat::Json),
         "[1,2]\n"
     );
-    let empty = check(
-        &schema("a Int64").expect("a schema"),
-        &Body { bytes: b" \n ", format: BodyFormat::Json },
-        "",
-        Timestamp(0),
-    );
-    assert_eq!(empty.map(|batch| batch.successful), Err("the body has no rows".to_owned()));
+    let columns = schema("a Int64").expect("a schema");
+    for (body, format) in [(" \n ", BodyFormat::Json), ("[ ]", BodyFormat::Json), ("", CSV)] {
+        let mut hold = |_| Ok::<_, Infallible>(());
+        let empty = check(&columns, &Body { bytes: body.as_bytes(), format }, "", Timestamp(0), &mut hold)
+            .expect_err("no rows");
+        assert_eq!(empty, CheckError::Unreadable("the body has no rows".to_owned()), "{body}");
+    }
 }
 
 #[test]
@@ -163,9 +172,33 @@ fn chunks_fit_into_events() {
     assert!(batch.chunks.len() < 14, "{}", batch.chunks.len());
     // Control characters are six times as long once they are escaped.
     let csv = format!("s\n\"{}\"\n", "\u{1}".repeat(120_000));
-    let batch = super::check(&columns, &Body { bytes: csv.as_bytes(), format: CSV }, "", Timestamp(0)).expect("rows");
+    let batch = self::batch(&columns, csv.as_bytes(), CSV);
     assert_eq!((batch.successful, batch.quarantined), (0, 1));
     assert!(batch.chunks.iter().all(|chunk| chunk.rows.json().len() <= CHUNK_BYTES_MAX));
+}
+
+/// Short rows become long ones: of many columns, or in the quarantine. It ends where there is no more room.
+#[test]
+fn what_comes_of_rows_is_bounded() {
+    let wide: Vec<_> = (0..500).map(|n| format!("c{n} Nullable(Int64)")).collect();
+    let (wide, narrow) = (schema(&wide.join(",")).expect("a schema"), schema("a Int64").expect("a schema"));
+    let array = format!("[{}{{}}]", "{},".repeat(99_999));
+    for (columns, body, format) in [
+        (&wide, "{}\n".repeat(100_000), BodyFormat::Json),
+        (&wide, array, BodyFormat::Json),
+        (&narrow, "x\n".repeat(100_000), BodyFormat::Json),
+        (&narrow, "x\n".repeat(100_000), CSV),
+    ] {
+        let mut left: usize = 1024 * 1024;
+        let mut hold = |bytes| {
+            left = left.checked_sub(bytes).ok_or("full")?;
+            Ok(())
+        };
+        let body = Body { bytes: body.as_bytes(), format };
+        let outcome = check(columns, &body, "import", Timestamp(0), &mut hold);
+        assert_eq!(outcome.map(|batch| batch.successful).expect_err("no room"), CheckError::Full("full"));
+        assert!(left < HOLD_STEP, "it was used before: {left}");
+    }
 }
 
 fn inferred(bytes: &[u8], format: BodyFormat) -> String {
