@@ -1,11 +1,13 @@
 //! `to_local_time`, faster: the engine's own function looks the zone's offset up for every row. Rows of a batch lie close
-//! together and share it. What isn't a column of milliseconds in a named zone is the engine's to answer.
+//! together and share it. What isn't a column in a named zone is the engine's to answer.
 
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, PrimitiveArray};
 use arrow::compute;
-use arrow::datatypes::{DataType, TimeUnit, TimestampMillisecondType};
+use arrow::datatypes::{
+    ArrowTimestampType, DataType, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType,
+};
 use chrono_tz::Tz;
 use datafusion::error::Result as DfResult;
 use datafusion::functions::datetime::to_local_time as engine;
@@ -42,26 +44,37 @@ impl ScalarUDFImpl for ToLocalTime {
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
         if let [ColumnarValue::Array(times)] = args.args.as_slice()
-            && let DataType::Timestamp(TimeUnit::Millisecond, Some(zone)) = times.data_type()
+            && let DataType::Timestamp(unit, Some(zone)) = times.data_type()
             && let Some(zone) = zone::parse_zone(zone)
-            && let Some(local) = local(times.as_primitive(), zone)
         {
-            return Ok(ColumnarValue::Array(local));
+            let local = match unit {
+                TimeUnit::Nanosecond => local::<TimestampNanosecondType>(times.as_primitive(), zone, 1_000_000),
+                TimeUnit::Microsecond => local::<TimestampMicrosecondType>(times.as_primitive(), zone, 1_000),
+                TimeUnit::Millisecond => local::<TimestampMillisecondType>(times.as_primitive(), zone, 1),
+                TimeUnit::Second => None,
+            };
+            if let Some(local) = local {
+                return Ok(ColumnarValue::Array(local));
+            }
         }
         self.engine.invoke_with_args(args)
     }
 }
 
-/// Each instant as the zone's wall clock shows it; `None` where rows lie too far apart for the few that they are.
-fn local(times: &PrimitiveArray<TimestampMillisecondType>, zone: Tz) -> Option<ArrayRef> {
-    let (first, last) = (compute::min(times)?, compute::max(times)?);
+/// Each instant, of so many units a millisecond, as the zone's wall clock shows it; `None` where rows lie too far apart for
+/// the few that they are.
+fn local<T: ArrowTimestampType>(times: &PrimitiveArray<T>, zone: Tz, a_ms: i64) -> Option<ArrayRef> {
+    let (first, last) = (compute::min(times)?.div_euclid(a_ms), compute::max(times)?.div_euclid(a_ms));
     let rows = i64::try_from(times.len()).ok()?;
     if last.checked_sub(first)? / LOOKUP_MS > rows / ROWS_A_LOOKUP {
         return None;
     }
-    let stretches = zone::steady(zone, first, last.checked_add(1)?);
-    let shifted: PrimitiveArray<TimestampMillisecondType> = match stretches.as_slice() {
-        [(_, _, offset_ms)] => times.unary(|at| at.wrapping_add(*offset_ms)),
+    let mut stretches = zone::steady(zone, first, last.checked_add(1)?);
+    for (start, _, offset) in &mut stretches {
+        (*start, *offset) = (start.checked_mul(a_ms)?, offset.checked_mul(a_ms)?);
+    }
+    let shifted: PrimitiveArray<T> = match stretches.as_slice() {
+        [(_, _, offset)] => times.unary(|at| at.wrapping_add(*offset)),
         stretches => times.unary(|at| {
             // What a null hides may lie outside.
             let next = stretches.partition_point(|(start, _, _)| *start <= at);
@@ -110,8 +123,21 @@ mod tests {
                     there.then_some(at)
                 })
                 .collect();
-            let times: ArrayRef = Arc::new(times.with_timezone(zone));
-            prop_assert_eq!(&call(&fast(), Arc::clone(&times)), &call(&engine(), times));
+            for unit in [TimeUnit::Second, TimeUnit::Millisecond, TimeUnit::Microsecond, TimeUnit::Nanosecond] {
+                let zoned = DataType::Timestamp(unit, Some(zone.into()));
+                let times = compute::cast(&times.clone().with_timezone(zone), &zoned).expect("fewer or more digits");
+                prop_assert_eq!(&call(&fast(), Arc::clone(&times)), &call(&engine(), times));
+            }
+        }
+
+        /// What reports ask for isn't left to the engine: a month of a batch's rows, as `AT TIME ZONE` makes them.
+        #[test]
+        fn a_month_is_answered_here(rows in 1_000_i64..4_096) {
+            let month: PrimitiveArray<TimestampNanosecondType> =
+                (0..rows).map(|row| Some(1_743_000_000_000_000_000 + row * (2_592_000_000_000_000 / rows))).collect();
+            let local = local(&month, Tz::Europe__Berlin, 1_000_000);
+            let whole: ArrayRef = Arc::new(month.with_timezone("Europe/Berlin"));
+            prop_assert_eq!(local, Some(call(&engine(), whole)));
         }
     }
 }

@@ -186,13 +186,15 @@ async fn only_the_newest_version() {
     .assert_eq(&run(&reports, "acme", "SELECT conversation_id FROM conversations ORDER BY 1 LIMIT 2").await);
 }
 
-/// What all versions have alike is asked before they are compared: of the rest of the files nothing is read.
+/// What all versions have alike, and the least of what never falls, is asked before they are compared: of the rest of the
+/// files nothing is read, and no older version shows instead of a newer one.
 #[tokio::test]
 async fn a_period_of_versions_reads_its_own() {
     let dir = tempfile::tempdir().expect("a directory");
     let version = |id: i64, version: i64, status: &str| {
-        let started = format!("2024-05-{:02}T{:02}:{:02}:00Z", 1 + id / 1_440, id / 60 % 24, id % 60);
-        json!({"conversation_id": format!("c{id}"), "version": version, "status": status, "started_at": started})
+        let at = |day: i64| format!("2024-05-{:02}T{:02}:{:02}:00Z", day + id / 1_440, id / 60 % 24, id % 60);
+        let updated = at(if version == 1 { 1 } else { 11 });
+        json!({"conversation_id": format!("c{id}"), "version": version, "status": status, "started_at": at(1), "updated_at": updated})
     };
     let old: Vec<Value> = (0..20_000).map(|i| version(i, 1, "pending")).collect();
     let newer: Vec<Value> = (0..20_000).filter(|i| i % 2 == 0).map(|i| version(i, 5, "active")).collect();
@@ -211,6 +213,28 @@ async fn a_period_of_versions_reads_its_own() {
         "pending" | 300
     "#]]
     .assert_eq(&support::show(answer));
+
+    let counted = async |condition: &str| {
+        let sql = format!("SELECT status, count(*) AS n FROM conversations WHERE {condition} GROUP BY 1 ORDER BY 1");
+        let answer = reports.query(&caller("acme"), &sql).await;
+        let read = answer.as_ref().map(|answer| answer.rows_read).unwrap_or_default();
+        (read, support::show(answer))
+    };
+    let (read, answer) = counted("updated_at >= '2024-05-20T00:00:00Z'").await;
+    assert!(read < 6_000, "{read} rows of 30,000 were read");
+    expect![[r#"
+        status String | n Int64
+        "active" | 3520
+    "#]]
+    .assert_eq(&answer);
+    // Half of those that began then were changed later: their first versions don't show.
+    let (read, answer) = counted("updated_at < '2024-05-03T00:00:00Z'").await;
+    assert_eq!(read, 30_000);
+    expect![[r#"
+        status String | n Int64
+        "pending" | 1440
+    "#]]
+    .assert_eq(&answer);
 }
 
 /// Many versions of few rows: old ones are dropped on the way, and the memory of the tenant suffices.

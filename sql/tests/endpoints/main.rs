@@ -20,7 +20,10 @@ pub(crate) fn facts() -> Facts {
                "occurred_at": at, "author_type": kind, "author_id": by, "group_id": group, "reply_seconds": reply,
                "first_response_seconds": first})
         };
-    let conversation = |id: &str, version: i64, status: &str, tags: serde_json::Value, at: &str| json!({"conversation_id": id, "version": version, "status": status, "tags": tags, "started_at": at});
+    let conversation = |id: &str, version: i64, status: &str, tags: serde_json::Value, at: &str| {
+        let updated = if version == 1 { at } else { "2024-05-21T09:00:00Z" };
+        json!({"conversation_id": id, "version": version, "status": status, "tags": tags, "started_at": at, "updated_at": updated})
+    };
     Facts::default()
         .add(
             "acme",
@@ -437,8 +440,8 @@ async fn descriptions() {
         .collect();
     expect![[r#"
         granularity String Some("total") Some("One row, or one a bucket") ["total", "day", "hour", "minute"]
-        time_zone String None Some("IANA name, the tenant zone by default") []
         date_from DateTime None Some("First instant, the last 30 days by default") []
+        time_zone String None Some("IANA name, the tenant zone by default") []
         date_to DateTime None Some("Instant after the last") []"#]]
     .assert_eq(&parameters.join("\n"));
 }

@@ -320,7 +320,7 @@ async fn sla() {
 async fn bot_outcomes() {
     let ended = |id: &str, at: &str, agent: i64, bot: i64, reason: Option<&str>| {
         json!({"conversation_id": id, "version": 9,
-        "resolved_at": at, "messages_agent": agent, "messages_bot": bot, "resolve_reason": reason, "tags": ["vip"]})
+        "resolved_at": at, "updated_at": at, "messages_agent": agent, "messages_bot": bot, "resolve_reason": reason, "tags": ["vip"]})
     };
     let r = Facts::default()
         .add(
