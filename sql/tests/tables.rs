@@ -417,6 +417,6 @@ async fn report_threads_are_niced() {
     assert!(!stats.is_empty());
     for stat in stats {
         let nice = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(NICE));
-        assert_eq!(nice.map(str::parse), Some(Ok(9)), "{stat}");
+        assert_eq!(nice.map(str::parse), Some(Ok(19)), "{stat}");
     }
 }
