@@ -84,8 +84,8 @@ async fn the_log_gives_the_same_state_again() {
     let answer = server.call(Call::get("/v0/pipes/p.json").token(&acme.token)).await.expect(200);
     assert_eq!(answer["data"], json!([{ "n": 29 }]));
     same();
-    server.call(Call::delete("/v0/pipes/p").token(&acme.token)).await.expect(200);
-    server.call(Call::delete("/v0/datasources/a").token(&acme.token)).await.expect(200);
+    server.call(Call::delete("/v0/pipes/p").token(&acme.token)).await.expect(204);
+    server.call(Call::delete("/v0/datasources/a").token(&acme.token)).await.expect(204);
     same();
     let audit = server.call(Call::get("/v1/audit?limit=200").token(&acme.token)).await.expect(200).to_string();
     for line in ["data_source.created", "data_source.replaced", "data_source.deleted", "pipe.published", "pipe.deleted"]
