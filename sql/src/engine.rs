@@ -318,9 +318,8 @@ impl Drop for Reports {
     }
 }
 
-/// Writers and sockets go first: nice 19. At nice 10 a tenant's heavy SQL made another's slowest messages three times as slow
-/// on two cores (`parlance bench neighbour`). Not the system's idle class: where all cores are busy that one gets nothing.
-/// Best effort: a report at normal priority is still a report.
+/// Writers and sockets go first: nice 19. Not the system's idle class, which disturbs messages less (docs/BENCHMARKS.md): where
+/// all cores are busy it gets next to nothing. Best effort: a report at normal priority is still a report.
 fn lower_priority() {
     use thread_priority::{ThreadPriority, set_current_thread_priority};
     if let Err(e) = set_current_thread_priority(ThreadPriority::Min) {
