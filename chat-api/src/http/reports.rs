@@ -141,7 +141,9 @@ async fn statement(request: Request) -> Result<String, V0Error> {
     let is_form = is_form(request.headers());
     let bytes = body(request, JSON_BYTES_MAX).await?;
     let body = text(&bytes)?;
-    let found = if is_form { first(form(body), "q") } else { Some(body.to_owned()) };
+    // `curl -d SQL` says that it is a form, which holds no space, and sends the SQL as it is.
+    let raw = || (!is_form || body.contains(char::is_whitespace)).then(|| body.to_owned());
+    let found = first(form(body), "q").filter(|_| is_form).or_else(raw);
     found.filter(given).ok_or_else(|| V0Error::bad_request("send the SQL as 'q', or as the body"))
 }
 

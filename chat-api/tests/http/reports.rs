@@ -23,6 +23,11 @@ async fn sql_is_sent_in_any_place() {
             .header("content-type", "application/x-www-form-urlencoded")
             .raw("q=SELECT+1+AS+one")
             .token(&token),
+        // As `curl -d` sends it.
+        Call::new(Method::POST, "/v0/sql")
+            .header("content-type", "application/x-www-form-urlencoded")
+            .raw("SELECT 1 AS one FORMAT JSON")
+            .token(&token),
     ];
     for call in calls {
         let answer = server.call(call).await.expect(200);
@@ -54,6 +59,12 @@ async fn sql_is_sent_in_any_place() {
         (Call::delete("/v0/sql"), 405),
         (Call::new(Method::POST, "/v0/sql"), 411),
         (Call::new(Method::POST, "/v0/sql").raw(long), 413),
+        (
+            Call::new(Method::POST, "/v0/sql")
+                .header("content-type", "application/x-www-form-urlencoded")
+                .raw("sql=SELECT+1"),
+            400,
+        ),
         (Call::new(Method::POST, "/v0/sql").raw([0xff, 0xfe]), 400),
         (Call::post("/v0/pipes/usage.json", json!({ "granularity": { "a": 1 } })), 400),
         (Call::post("/v0/pipes/usage.json", json!({ "granularity": "week" })), 400),
