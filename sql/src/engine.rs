@@ -1,8 +1,7 @@
 //! The engine: a caller's SQL or an endpoint's call in, a bounded result out.
-//! Everything runs on the engine's own low-priority threads with large stacks; the caller's thread only waits, and a
-//! caller that stops waiting stops its query. Start at [`Reports::query`].
+//! Everything runs on the engine's own low-priority threads with large stacks ([`Lanes`]); the caller's thread only waits, and
+//! a caller that stops waiting stops its query. Start at [`Reports::query`].
 
-use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,8 +13,6 @@ use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::sql::parser::Statement;
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
-use tokio::runtime::{Builder, Runtime};
-use tokio_util::task::AbortOnDropHandle;
 
 use crate::answers::{self, Key};
 use crate::call::{Caller, Limits, Params, QueryResult, RowFilters};
@@ -25,17 +22,13 @@ use crate::error::{QueryError, from_datafusion};
 use crate::format::{self, Format};
 use crate::gate::{self, Passed};
 use crate::hours::Clock;
+use crate::lanes::{Lane, Lanes, QUICK_BYTES_MAX, QUICK_MAX};
 use crate::observed::{self, Observed, WithObserved};
 use crate::own::OwnPipe;
 use crate::pg::{Described, Job, Prepared, Types};
-use crate::tenants::{Slot, Tenants};
+use crate::tenants::{Seat, Slot, Tenants};
 use crate::watch::{self, Watch};
 use crate::{measure, names, session, template};
-
-/// Parsing and planning are recursive; [`gate::OPERATORS_MAX`] operators need well under a tenth of this.
-const STACK_BYTES: usize = 16 * 1024 * 1024;
-/// What the caller's side waits on top of the limit: the engine's own timer answers first unless its thread is stuck.
-const GRACE: Duration = Duration::from_millis(200);
 
 /// Why the engine did not start.
 #[derive(Debug, thiserror::Error)]
@@ -51,7 +44,7 @@ pub enum StartError {
 /// The report engine of an installation. Dropping it stops its threads.
 pub struct Reports {
     inner: Arc<Inner>,
-    runtime: Option<Runtime>,
+    lanes: Lanes,
 }
 
 struct Inner {
@@ -60,6 +53,15 @@ struct Inner {
     endpoints: Endpoints,
     tenants: Tenants,
     observed: Arc<Observed>,
+}
+
+/// A call that may have to be run twice.
+#[derive(Clone)]
+struct Call {
+    caller: Arc<Caller>,
+    work: Arc<Work>,
+    slot: Arc<Slot>,
+    started: Instant,
 }
 
 /// What to run: read on the engine's threads, since reading is recursive too.
@@ -98,17 +100,11 @@ impl Reports {
     /// # Errors  See [`StartError`].
     pub fn new(tables: Arc<dyn TenantTables>, limits: Limits) -> Result<Self, StartError> {
         let endpoints = Endpoints::shipped()?;
-        let runtime = Builder::new_multi_thread()
-            .worker_threads(limits.threads.max(1))
-            .thread_stack_size(STACK_BYTES)
-            .thread_name("reports")
-            .on_thread_start(lower_priority)
-            .enable_all()
-            .build()?;
+        let lanes = Lanes::start(limits.threads.max(1))?;
         let observed = Arc::new(Observed::default());
         let tables = Arc::new(WithObserved { tables, observed: Arc::clone(&observed) });
         let inner = Arc::new(Inner { tables, tenants: Tenants::new(limits.clone()), limits, endpoints, observed });
-        Ok(Self { inner, runtime: Some(runtime) })
+        Ok(Self { inner, lanes })
     }
 
     /// Runs one SELECT over the caller's tables. Dropping the future stops it.
@@ -154,7 +150,8 @@ impl Reports {
     /// # Errors  What is wrong with it.
     pub async fn try_own(&self, caller: &Caller, pipe: Arc<OwnPipe>) -> Result<Vec<String>, QueryError> {
         let (probe, asker) = (Arc::clone(&pipe), caller.clone());
-        let tables = self.spawn(async move { Ok(probe.statement(&asker, &probe.sample())?.tables) }).await;
+        let tables =
+            self.lanes.spawn(Lane::Quick, async move { Ok(probe.statement(&asker, &probe.sample())?.tables) }).await;
         match tables {
             // It refuses the values it was tried with; what it reads with others is seen when it's called.
             Err(QueryError::Refused { .. }) => Ok(Vec::new()),
@@ -178,9 +175,8 @@ impl Reports {
         let (inner, caller) = (Arc::clone(&self.inner), caller.clone());
         let slot = inner.tenants.slot(&caller.tenant)?;
         let place = slot.place()?;
-        let described = self.spawn(async move {
-            let (_place, turns) = (place, Arc::clone(&slot));
-            let _turn = turns.turn().await?;
+        let described = self.lanes.spawn(slot.lane(), async move {
+            let _seat = Arc::clone(&slot).seat(place).await?;
             inner.tables.wait_fresh().await?;
             let tables = inner.tables.tables(&caller.tenant);
             let plan = move |job: Job, statement: Statement| -> BoxFuture<'static, Result<LogicalPlan, QueryError>> {
@@ -202,7 +198,7 @@ impl Reports {
     /// # Errors  As [`Reports::query`] for a statement that may not run at all.
     pub async fn tables_named(&self, sql: &str) -> Result<Vec<String>, QueryError> {
         let sql = sql.to_owned();
-        self.spawn(async move { gate::read(&sql).map(|passed| passed.tables) }).await
+        self.lanes.spawn(Lane::Quick, async move { gate::read(&sql).map(|passed| passed.tables) }).await
     }
 
     /// Whether a row filter can be read, and fits its table if there is one of that name.
@@ -211,23 +207,25 @@ impl Reports {
         let inner = Arc::clone(&self.inner);
         let (condition, tenant) = (condition.to_owned(), Arc::<str>::from(tenant));
         let filters = RowFilters::from([(table.to_owned(), vec![condition.clone()])]);
-        self.spawn(async move {
-            gate::condition(&condition)?;
-            inner.tables.wait_fresh().await?;
-            let slot = inner.tenants.slot(&tenant)?;
-            let catalog = CallCatalog::new(&inner.tables, &tenant);
-            let clock = Clock::new(&inner.tables, &tenant, "UTC");
-            let state = session::state(&catalog, Arc::clone(&slot.runtime), 1, DateTime::UNIX_EPOCH, clock);
-            catalog.open(&state, &filters)
-        })
-        .await
+        self.lanes
+            .spawn(Lane::Quick, async move {
+                gate::condition(&condition)?;
+                inner.tables.wait_fresh().await?;
+                let slot = inner.tenants.slot(&tenant)?;
+                let catalog = CallCatalog::new(&inner.tables, &tenant);
+                let clock = Clock::new(&inner.tables, &tenant, "UTC");
+                let state = session::state(&catalog, Arc::clone(&slot.runtime), 1, DateTime::UNIX_EPOCH, clock);
+                catalog.open(&state, &filters)
+            })
+            .await
     }
 
     /// The answer's bytes, made on the engine's threads. `ResultTooLarge` when they pass [`Limits::result_bytes`].
     /// # Errors  See [`QueryError`].
     pub async fn encode(&self, result: QueryResult, format: Format) -> Result<Vec<u8>, QueryError> {
         let bytes_max = self.inner.limits.result_bytes;
-        self.spawn(async move { format::encode(&result, format, bytes_max) }).await
+        let lane = if result.bytes <= QUICK_BYTES_MAX { Lane::Quick } else { Lane::Long };
+        self.lanes.spawn(lane, async move { format::encode(&result, format, bytes_max) }).await
     }
 
     /// [`Reports::encode`] as JSON.
@@ -271,79 +269,49 @@ impl Reports {
     /// The answer, and whether it was remembered.
     async fn attempt(&self, caller: Caller, work: Work, started: Instant) -> Result<(QueryResult, bool), QueryError> {
         let limit = self.inner.limits.time;
-        let timed_out = move || QueryError::TimedOut { seconds: limit.as_secs() };
-        let inner = Arc::clone(&self.inner);
-        let slot = inner.tenants.slot(&caller.tenant)?;
-        // Taken on the caller's side, so that a full queue is refused at once; moved into the task, so that it is
+        let slot = self.inner.tenants.slot(&caller.tenant)?;
+        // Taken on the caller's side, so that a full queue is refused at once; moved into the tasks, so that it is
         // given back only when the work has really stopped.
         let place = slot.place()?;
+        let call = Call { caller: Arc::new(caller), work: Arc::new(work), slot, started };
+        let run = async {
+            let seat = Arc::new(Arc::clone(&call.slot).seat(place).await?);
+            if call.slot.lane() == Lane::Quick {
+                let quick = self.run_in(Lane::Quick, &call, Arc::clone(&seat));
+                if let Ok(outcome) = tokio::time::timeout(QUICK_MAX, quick).await {
+                    return outcome;
+                }
+            }
+            self.run_in(Lane::Long, &call, seat).await
+        };
+        tokio::time::timeout(limit, run).await.unwrap_or(Err(QueryError::TimedOut { seconds: limit.as_secs() }))
+    }
+
+    /// Runs a call; dropping the future stops it.
+    async fn run_in(&self, lane: Lane, call: &Call, seat: Arc<Seat>) -> Result<(QueryResult, bool), QueryError> {
+        let (inner, call) = (Arc::clone(&self.inner), call.clone());
         let watch = Watch::default();
         let _waiting = watch.waiting();
-        let task = self.spawn(async move {
-            let run = async {
-                let _turn = slot.turn().await?;
-                inner.work(&caller, work, &slot, &watch, started).await
-            };
-            let result = tokio::time::timeout(limit, run).await;
-            drop(place);
-            result.unwrap_or_else(|_| Err(timed_out()))
-        });
-        tokio::time::timeout(limit + GRACE, task).await.unwrap_or_else(|_| Err(timed_out()))
-    }
-
-    /// Runs on the engine's threads; dropping the returned future aborts it at its next pause.
-    async fn spawn<T: Send + 'static>(
-        &self,
-        work: impl Future<Output = Result<T, QueryError>> + Send + 'static,
-    ) -> Result<T, QueryError> {
-        let stopping = || QueryError::NotFresh("the server is stopping".to_owned());
-        let runtime = self.runtime.as_ref().ok_or_else(stopping)?;
-        match AbortOnDropHandle::new(runtime.spawn(work)).await {
-            Ok(result) => result,
-            Err(e) if e.is_cancelled() => Err(stopping()),
-            Err(e) => {
-                tracing::error!(error = %e, "a report panicked");
-                Err(QueryError::Internal)
-            }
-        }
-    }
-}
-
-impl Drop for Reports {
-    /// May run inside another runtime, where waiting is not allowed.
-    fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
-        }
-    }
-}
-
-/// Writers and sockets go first: nice 19. Not the system's idle class, which disturbs messages less (docs/BENCHMARKS.md): where
-/// all cores are busy it gets next to nothing. Best effort: a report at normal priority is still a report.
-fn lower_priority() {
-    use thread_priority::{ThreadPriority, set_current_thread_priority};
-    if let Err(e) = set_current_thread_priority(ThreadPriority::Min) {
-        tracing::debug!(error = ?e, "report threads keep their priority");
+        let work = async move {
+            let _seat = seat;
+            inner.work(&call, &watch).await
+        };
+        self.lanes.spawn(lane, work).await
     }
 }
 
 impl Inner {
-    async fn work(
-        &self,
-        caller: &Caller,
-        work: Work,
-        slot: &Slot,
-        watch: &Watch,
-        started: Instant,
-    ) -> Result<(QueryResult, bool), QueryError> {
+    async fn work(&self, call: &Call, watch: &Watch) -> Result<(QueryResult, bool), QueryError> {
+        let Call { caller, work, slot, started } = call;
+        let work = work.as_ref();
         let (mut wire, mut waited) = (None, Duration::ZERO);
         let run = !matches!(work, Work::Try(_));
         let mut passed = match work {
-            Work::Sql(sql) => gate::read(&sql)?,
+            Work::Sql(sql) => gate::read(sql)?,
             Work::Own { pipe, params, over } => {
-                let passed = pipe.statement(caller, &params)?;
+                let passed = pipe.statement(caller, params)?;
                 match over {
-                    Some(sql) => passed.under(&sql)?,
+                    Some(sql) => passed.under(sql)?,
                     None => passed,
                 }
             }
@@ -362,9 +330,9 @@ impl Inner {
             }
             Work::Try(pipe) => pipe.statement(caller, &pipe.sample())?,
             Work::Endpoint { name, params, over } => {
-                let passed = self.read_endpoint(caller, &name, &params)?;
+                let passed = self.read_endpoint(caller, name, params)?;
                 match over {
-                    Some(sql) => passed.under(&sql)?,
+                    Some(sql) => passed.under(sql)?,
                     None => passed,
                 }
             }
@@ -386,13 +354,13 @@ impl Inner {
         if let Some(answer) = key.as_ref().and_then(|(key, version)| slot.answers.get(key, *version)) {
             return Ok((QueryResult { format, waited, elapsed: started.elapsed(), ..answer }, true));
         }
-        let catalog = self.catalog(caller, wire.as_ref())?;
+        let catalog = self.catalog(caller, wire)?;
         let state = self.session(caller, slot, &catalog)?;
         let (plan, steady) = self.plan(&state, passed, watch).await.map_err(|e| self.error(&e))?;
         if !run {
             return Ok((QueryResult::empty(plan.schema()), false));
         }
-        let answer = QueryResult { format, waited, ..self.collect(&state, plan, started).await? };
+        let answer = QueryResult { format, waited, ..self.collect(&state, plan, *started).await? };
         if let Some((key, version)) = key.filter(|_| steady) {
             slot.answers.put(key, version, &answer);
         }

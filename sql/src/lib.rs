@@ -28,6 +28,7 @@ mod format;
 mod functions;
 mod gate;
 mod hours;
+mod lanes;
 mod local;
 mod measure;
 mod names;

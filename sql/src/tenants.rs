@@ -3,14 +3,16 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use datafusion::execution::cache::cache_manager::FileMetadataCache;
 use datafusion::execution::runtime_env::RuntimeEnv;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::answers::Answers;
 use crate::call::Limits;
 use crate::error::QueryError;
+use crate::lanes::{Allowance, Lane};
 use crate::session;
 
 /// Above this many, idle slots are dropped.
@@ -20,7 +22,8 @@ const IDLE_MAX: usize = 256;
 pub(crate) struct Slot {
     places: Arc<Semaphore>,
     places_max: usize,
-    turns: Semaphore,
+    turns: Arc<Semaphore>,
+    allowance: Allowance,
     pub(crate) runtime: Arc<RuntimeEnv>,
     pub(crate) answers: Answers,
 }
@@ -33,8 +36,29 @@ impl Slot {
     }
 
     /// Waits for a turn to run.
-    pub(crate) async fn turn(&self) -> Result<SemaphorePermit<'_>, QueryError> {
-        self.turns.acquire().await.map_err(|_| QueryError::Internal)
+    pub(crate) async fn seat(self: Arc<Self>, place: OwnedSemaphorePermit) -> Result<Seat, QueryError> {
+        let turn = Arc::clone(&self.turns).acquire_owned().await.map_err(|_| QueryError::Internal)?;
+        Ok(Seat { slot: self, since: Instant::now(), _turn: turn, _place: place })
+    }
+
+    /// Where the tenant's next query starts.
+    pub(crate) fn lane(&self) -> Lane {
+        self.allowance.lane(Instant::now())
+    }
+}
+
+/// A query that runs: it has its turn, and the tenant's allowance pays for it.
+pub(crate) struct Seat {
+    slot: Arc<Slot>,
+    since: Instant,
+    _turn: OwnedSemaphorePermit,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let now = Instant::now();
+        self.slot.allowance.take(now.saturating_duration_since(self.since), now);
     }
 }
 
@@ -81,7 +105,8 @@ impl Tenants {
         let slot = Arc::new(Slot {
             places: Arc::new(Semaphore::new(places_max)),
             places_max,
-            turns: Semaphore::new(l.running_per_tenant),
+            turns: Arc::new(Semaphore::new(l.running_per_tenant)),
+            allowance: Allowance::full(Instant::now()),
             runtime,
             answers: Answers::new(l.kept_bytes_per_tenant),
         });

@@ -401,22 +401,50 @@ async fn measure() {
     println!("as JSON: {} bytes in {:?}", result.to_json().expect("JSON").len(), started.elapsed());
 }
 
-/// The writer and the sockets go first.
+/// A thread of this process as `/proc` shows it.
+#[cfg(target_os = "linux")]
+struct Thread {
+    name: String,
+    nice: i64,
+    policy: i64,
+    ticks: i64,
+}
+
+#[cfg(target_os = "linux")]
+fn threads() -> Vec<Thread> {
+    let read = |stat: String| {
+        let (name, rest) = stat.split_once('(')?.1.rsplit_once(')')?;
+        // Fields are counted from 1, and the third follows the name.
+        let field = |number: usize| rest.split_whitespace().nth(number - 3)?.parse::<i64>().ok();
+        let ticks = field(14)? + field(15)?;
+        Some(Thread { name: name.to_owned(), nice: field(19)?, policy: field(41)?, ticks })
+    };
+    std::fs::read_dir("/proc/self/task")
+        .expect("threads")
+        .filter_map(|task| read(std::fs::read_to_string(task.ok()?.path().join("stat")).ok()?))
+        .collect()
+}
+
+/// The writer and the sockets go first, and short reports before long ones.
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn report_threads_are_niced() {
-    /// Field 19 of `/proc/…/stat`, counted after the name in parentheses.
-    const NICE: usize = 16;
-    let reports = Facts::default().reports();
-    reports.query(&caller("acme"), "SELECT 1").await.expect("runs");
-    let stats: Vec<String> = std::fs::read_dir("/proc/self/task")
-        .expect("threads")
-        .filter_map(|t| std::fs::read_to_string(t.ok()?.path().join("stat")).ok())
-        .filter(|stat| stat.contains("(reports)"))
-        .collect();
-    assert!(!stats.is_empty());
-    for stat in stats {
-        let nice = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(NICE));
-        assert_eq!(nice.map(str::parse), Some(Ok(19)), "{stat}");
-    }
+async fn long_reports_run_in_the_idle_class() {
+    const SCHED_OTHER: i64 = 0;
+    const SCHED_IDLE: i64 = 5;
+    let lines: Vec<Value> = (0..3_000).map(|i| json!({"event_id": format!("e{i}"), "seq": i})).collect();
+    let limits = Limits { time: Duration::from_secs(3), ..Limits::default() };
+    let reports = Facts::default().add("acme", "messages", &lines).reports_with(limits);
+    let long_ticks = || threads().iter().filter(|t| t.name == "long-reports").map(|t| t.ticks).sum::<i64>();
+    reports.query(&caller("acme"), "SELECT count(*) FROM messages").await.expect("runs");
+    let threads = threads();
+    let of = |name: &str| threads.iter().filter(|t| t.name == name).map(|t| (t.policy, t.nice)).collect::<Vec<_>>();
+    assert!(!of("reports").is_empty() && of("reports").iter().all(|t| *t == (SCHED_OTHER, 19)), "{:?}", of("reports"));
+    assert!(!of("long-reports").is_empty());
+    assert!(of("long-reports").iter().all(|(policy, _)| *policy == SCHED_IDLE), "{:?}", of("long-reports"));
+    assert_eq!(long_ticks(), 0);
+
+    let endless = "SELECT count(*) AS n FROM messages a, messages b, messages c WHERE a.seq * b.seq * c.seq > 7";
+    let stopped = reports.query(&caller("acme"), endless).await;
+    assert!(matches!(stopped, Err(QueryError::TimedOut { .. })), "{stopped:?}");
+    assert!(long_ticks() > 0);
 }
