@@ -174,6 +174,16 @@ impl CallCatalog {
         Arc::new(OneCatalog(Arc::new(OneSchema(Arc::clone(self)))))
     }
 
+    /// Rows of some tables together, each counted once. Takes their snapshots.
+    /// # Errors  A snapshot's.
+    pub(crate) async fn rows(&self, tables: &[String]) -> DfResult<u64> {
+        let mut rows = 0;
+        for table in tables.iter().filter_map(|name| self.tables.get(name.as_str())) {
+            rows += table.rows().await?;
+        }
+        Ok(rows)
+    }
+
     /// Binds the caller's filters and opens the tables.
     /// # Errors  A filter that does not fit its table.
     pub(crate) fn open(&self, state: &SessionState, filters: &RowFilters) -> Result<(), QueryError> {

@@ -191,6 +191,9 @@ impl Endpoint {
         values.insert("time_zone".to_owned(), vec![zone.name().to_owned()]);
         if self.template.declared.iter().any(|d| d.name == "date_from") {
             let (from, to) = period(caller, &values, zone)?;
+            let whole = [from, to].iter().all(|at| at.timestamp_millis() % 60_000 == 0);
+            // For an endpoint that may read sums of minutes; a caller can't say otherwise.
+            values.insert("whole_minutes".to_owned(), vec![if whole { "yes" } else { "no" }.to_owned()]);
             values.insert("date_from".to_owned(), vec![zone::instant_text(from)]);
             values.insert("date_to".to_owned(), vec![zone::instant_text(to)]);
         }

@@ -30,6 +30,9 @@ use crate::tenants::{Seat, Slot, Tenants};
 use crate::watch::{self, Watch};
 use crate::{measure, names, session, template};
 
+/// Rows of all tables of a query up to which it runs in one part, before anything is pruned.
+const FEW_ROWS: u64 = 250_000;
+
 /// Why the engine did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -182,7 +185,7 @@ impl Reports {
             let plan = move |job: Job, statement: Statement| -> BoxFuture<'static, Result<LogicalPlan, QueryError>> {
                 let (inner, slot, caller) = (Arc::clone(&inner), Arc::clone(&slot), caller.clone());
                 Box::pin(async move {
-                    let state = inner.session(&caller, &slot, &inner.catalog(&caller, Some(&job))?)?;
+                    let state = inner.session(&caller, &slot, &inner.catalog(&caller, Some(&job))?, 1)?;
                     let plan = state.statement_to_plan(statement).await.map_err(|e| inner.error(&e))?;
                     gate::verify(&plan).map_err(|e| inner.error(&e))?;
                     Ok(plan)
@@ -294,14 +297,14 @@ impl Reports {
         let _waiting = watch.waiting();
         let work = async move {
             let _seat = seat;
-            inner.work(&call, &watch).await
+            inner.work(&call, lane, &watch).await
         };
         self.lanes.spawn(lane, work).await
     }
 }
 
 impl Inner {
-    async fn work(&self, call: &Call, watch: &Watch) -> Result<(QueryResult, bool), QueryError> {
+    async fn work(&self, call: &Call, lane: Lane, watch: &Watch) -> Result<(QueryResult, bool), QueryError> {
         let Call { caller, work, slot, started } = call;
         let work = work.as_ref();
         let (mut wire, mut waited) = (None, Duration::ZERO);
@@ -355,7 +358,8 @@ impl Inner {
             return Ok((QueryResult { format, waited, elapsed: started.elapsed(), ..answer }, true));
         }
         let catalog = self.catalog(caller, wire)?;
-        let state = self.session(caller, slot, &catalog)?;
+        let partitions = self.partitions(&catalog, &passed.tables, lane).await?;
+        let state = self.session(caller, slot, &catalog, partitions)?;
         let (plan, steady) = self.plan(&state, passed, watch).await.map_err(|e| self.error(&e))?;
         if !run {
             return Ok((QueryResult::empty(plan.schema()), false));
@@ -382,11 +386,23 @@ impl Inner {
         Ok(CallCatalog::with(&self.tables, &tenant, extra.unwrap_or_default()))
     }
 
-    fn session(&self, caller: &Caller, slot: &Slot, catalog: &Arc<CallCatalog>) -> Result<SessionState, QueryError> {
+    /// Into how many parts a query is cut: few rows are done before a second thread has begun.
+    async fn partitions(&self, catalog: &CallCatalog, tables: &[String], lane: Lane) -> Result<usize, QueryError> {
+        let few = lane == Lane::Quick && catalog.rows(tables).await.map_err(|e| self.error(&e))? <= FEW_ROWS;
+        Ok(if few { 1 } else { self.limits.threads.max(1) })
+    }
+
+    fn session(
+        &self,
+        caller: &Caller,
+        slot: &Slot,
+        catalog: &Arc<CallCatalog>,
+        partitions: usize,
+    ) -> Result<SessionState, QueryError> {
         let now = DateTime::from_timestamp_millis(caller.now_ms).ok_or(QueryError::Internal)?;
         let tenant: Arc<str> = Arc::from(caller.tenant.as_str());
         let clock = Clock::new(&self.tables, &tenant, &caller.time_zone);
-        let state = session::state(catalog, Arc::clone(&slot.runtime), self.limits.threads.max(1), now, clock);
+        let state = session::state(catalog, Arc::clone(&slot.runtime), partitions, now, clock);
         catalog.open(&state, &caller.filters)?;
         Ok(state)
     }

@@ -1,6 +1,6 @@
 //! One tenant's table as the engine scans it: Parquet files and in-memory batches, one union.
-//! Filters prune row groups and pages by statistics and are always checked again above the scan (`Inexact`), so
-//! pruning can only save work. Start at [`TenantTable`].
+//! Filters prune row groups and pages by statistics and Bloom filters and are always checked again above the scan (`Inexact`),
+//! so pruning can only save work. Who looks for one thing reads its rows alone ([`is_lookup`]). Start at [`TenantTable`].
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -39,6 +39,13 @@ pub(crate) struct TenantTable {
 impl TenantTable {
     pub(crate) fn new(def: TableDef, tenant: Arc<str>, source: Arc<dyn TenantTables>) -> Self {
         Self { def, tenant, source, snapshot: OnceCell::new() }
+    }
+
+    /// Before anything is pruned, and older versions among them.
+    pub(crate) async fn rows(&self) -> DfResult<u64> {
+        let snapshot = self.snapshot().await?;
+        let flushed: u64 = snapshot.files.iter().map(|file| file.rows).sum();
+        Ok(flushed + snapshot.batches.iter().map(|batch| batch.num_rows() as u64).sum::<u64>())
     }
 
     /// Taken once, on a thread that may block.
@@ -136,6 +143,23 @@ fn only_columns(filter: &Expr, names: &[&str]) -> bool {
     !columns.is_empty() && columns.iter().all(|c| names.contains(&c.name.as_str()))
 }
 
+/// Whether one thing is looked for, `column = text`, besides nothing but comparisons with constants. Then these are asked while
+/// the file is decoded, of their own columns first; what can fail, or tell of rows by failing, isn't.
+fn is_lookup(filters: &[Expr]) -> bool {
+    let compares = |filter: &Expr| match filter {
+        Expr::BinaryExpr(BinaryExpr { left, op, right }) => {
+            use Operator::{Eq, Gt, GtEq, Lt, LtEq, NotEq};
+            let text = matches!(&**right, Expr::Literal(value, _) if value.try_as_str().flatten().is_some());
+            let plain = matches!(op, Eq | NotEq | Lt | LtEq | Gt | GtEq)
+                && matches!((&**left, &**right), (Expr::Column(_), Expr::Literal(..)));
+            plain.then_some(text && *op == Eq)
+        }
+        _ => None,
+    };
+    let all: Option<Vec<bool>> = filters.iter().map(compares).collect();
+    all.is_some_and(|equal| equal.contains(&true))
+}
+
 /// `column >= constant` of one of the columns, either way round. Where the newest version of a row has less, all have.
 fn is_least(filter: &Expr, names: &[&str]) -> bool {
     let Expr::BinaryExpr(BinaryExpr { left, op, right }) = filter else { return false };
@@ -184,6 +208,9 @@ fn parquet(
         .with_table_parquet_options(TableParquetOptions::default())
         .with_parquet_file_reader_factory(Arc::new(CachedParquetFileReaderFactory::new(store, footers)))
         .with_enable_page_index(true);
+    if is_lookup(filters) {
+        source = source.with_pushdown_filters(true);
+    }
     if let Some(filter) = conjunction(filters.to_vec()) {
         let schema = DFSchema::try_from(Arc::clone(&snapshot.schema))?;
         source = source.with_predicate(state.create_physical_expr(filter, &schema)?);

@@ -209,10 +209,17 @@ pub(crate) fn base_properties() -> WriterPropertiesBuilder {
         .set_statistics_enabled(EnabledStatistics::Page)
 }
 
+/// Columns by which one thing is looked for: a filter a row group says where it can't be.
+const LOOKED_UP: [&str; 2] = ["conversation_id", "event_id"];
+
 fn properties(table: Table) -> WriterProperties {
     let mut properties = base_properties();
+    let schema = table.schema();
+    for column in LOOKED_UP.into_iter().filter(|column| schema.column_with_name(column).is_some()) {
+        properties = properties.set_column_bloom_filter_enabled(ColumnPath::from(column), true);
+    }
     // An event's id never repeats: a dictionary of them is work without gain.
-    if table.schema().column_with_name("event_id").is_some() {
+    if schema.column_with_name("event_id").is_some() {
         properties = properties.set_column_dictionary_enabled(ColumnPath::from("event_id"), false);
     }
     properties.build()

@@ -1,6 +1,6 @@
 //! The endpoints about the work itself, over a small fixture of two agents' days.
 
-use crate::support::Facts;
+use crate::support::{Facts, caller, params};
 use crate::{check, facts};
 use expect_test::expect;
 use serde_json::{Value, json};
@@ -253,10 +253,41 @@ async fn assignment_quality() {
     "#]]).await;
 }
 
+/// The same facts with `usage_minute` as the usage job makes it of them.
+async fn with_minutes(facts: impl Fn() -> Facts) -> Facts {
+    let sql = "SELECT date_trunc('minute', at) AS minute, metric, count(*) AS value FROM ( \
+                 SELECT started_at AS at, 'conversations' AS metric FROM conversations \
+                 UNION ALL SELECT occurred_at, 'messages_' || author_type FROM messages) each GROUP BY 1, 2";
+    let made = facts().reports().query(&caller("acme"), sql).await.expect("runs");
+    let made: serde_json::Value = serde_json::from_slice(&made.to_json().expect("JSON")).expect("valid JSON");
+    let mut lines = made["data"].as_array().expect("rows").clone();
+    lines.iter_mut().for_each(|line| line["minute"] = format!("{}Z", line["minute"].as_str().expect("a time")).into());
+    facts().add("acme", "usage_minute", &lines)
+}
+
+/// Sums of minutes answer for whole minutes; a period that cuts one is counted.
+#[tokio::test]
+async fn a_period_that_cuts_minutes() {
+    let at = |second: u32| format!("2024-05-20T10:{:02}:{:02}Z", second / 60, second % 60);
+    let message = |second: u32| json!({"event_id": at(second), "seq": second, "occurred_at": at(second), "author_type": "visitor"});
+    let lines: Vec<_> = (0..600).step_by(7).map(message).collect();
+    let r = with_minutes(|| Facts::default().add("acme", "messages", &lines)).await.reports();
+    for (from, to) in [(0, 600), (1, 599), (61, 119), (30, 90), (59, 60), (60, 61), (120, 180), (119, 181), (100, 100)]
+    {
+        let period = format!("date_from={}&date_to={}", at(from), at(to));
+        let answer = r.endpoint(&caller("acme"), "busiest_hours", &params(&period)).await.expect("runs");
+        // Ten minutes' sums, or all facts; what is in memory counts as read whole.
+        assert_eq!(answer.rows_read, if from % 60 + to % 60 == 0 { 10 } else { lines.len() as u64 }, "{period}");
+        let answer: serde_json::Value = serde_json::from_slice(&answer.to_json().expect("JSON")).expect("valid JSON");
+        let expected = (0..600).step_by(7).filter(|second| (from..to).contains(second)).count();
+        assert_eq!(answer["data"][0]["messages_visitor"].as_u64().unwrap_or(0), expected as u64, "{period}");
+    }
+}
+
 /// The hours of the week in the zone; on the night of the change an hour is missing.
 #[tokio::test]
 async fn busiest_hours() {
-    let r = facts().reports();
+    let r = with_minutes(facts).await.reports();
     check(&r, "acme", "busiest_hours", expect![[r#"
         weekday Nullable(Int64) | hour Nullable(Int64) | conversations Int64 | messages_visitor Int64 | messages_agent Int64
         1 | 23 | 1 | 1 | 1
@@ -269,9 +300,10 @@ async fn busiest_hours() {
         1 | 22 | 0 | 1 | 1
     "#]]).await;
     let began = |at: &str| json!({"conversation_id": at, "version": 1, "started_at": at});
-    let r = Facts::default()
-        .add("acme", "conversations", &[began("2024-03-31T00:59:59Z"), began("2024-03-31T01:00:00Z")])
-        .reports();
+    let change = || {
+        Facts::default().add("acme", "conversations", &[began("2024-03-31T00:59:59Z"), began("2024-03-31T01:00:00Z")])
+    };
+    let r = with_minutes(change).await.reports();
     check(&r, "acme", "busiest_hours?date_from=2024-03-31&date_to=2024-04-01", expect![[r#"
         weekday Nullable(Int64) | hour Nullable(Int64) | conversations Int64 | messages_visitor Int64 | messages_agent Int64
         7 | 1 | 1 | 0 | 0
