@@ -177,6 +177,9 @@ fn read_template(node: &Node) -> Result<Template, String> {
     template::parse(&node.sql).map_err(|e| format!("the SQL's {e}"))
 }
 
+/// Whether a period cuts no minute, `yes` or `no`; templates may ask for it.
+const WHOLE_MINUTES: &str = "whole_minutes";
+
 impl Endpoint {
     /// The SQL of one call.
     /// # Errors  `Parameter` for a bad value, `Refused` for the endpoint's own errors.
@@ -191,9 +194,11 @@ impl Endpoint {
         values.insert("time_zone".to_owned(), vec![zone.name().to_owned()]);
         if self.template.declared.iter().any(|d| d.name == "date_from") {
             let (from, to) = period(caller, &values, zone)?;
-            let whole = [from, to].iter().all(|at| at.timestamp_millis() % 60_000 == 0);
-            // For an endpoint that may read sums of minutes; a caller can't say otherwise.
-            values.insert("whole_minutes".to_owned(), vec![if whole { "yes" } else { "no" }.to_owned()]);
+            // For an endpoint that may read sums of minutes: a caller can't say otherwise. A tenant's own may mean something else by it.
+            if self.template.declared.iter().all(|d| d.name != WHOLE_MINUTES) {
+                let whole = [from, to].iter().all(|at| at.timestamp_millis() % 60_000 == 0);
+                values.insert(WHOLE_MINUTES.to_owned(), vec![if whole { "yes" } else { "no" }.to_owned()]);
+            }
             values.insert("date_from".to_owned(), vec![zone::instant_text(from)]);
             values.insert("date_to".to_owned(), vec![zone::instant_text(to)]);
         }

@@ -22,12 +22,12 @@ use crate::error::{QueryError, from_datafusion};
 use crate::format::{self, Format};
 use crate::gate::{self, Passed};
 use crate::hours::Clock;
-use crate::lanes::{Lane, Lanes, QUICK_BYTES_MAX, QUICK_MAX};
+use crate::lanes::{Lane, Lanes, QUICK_BYTES_MAX};
 use crate::observed::{self, Observed, WithObserved};
 use crate::own::OwnPipe;
 use crate::pg::{Described, Job, Prepared, Types};
 use crate::tenants::{Seat, Slot, Tenants};
-use crate::watch::{self, Watch};
+use crate::watch::{self, Waiting, Watch};
 use crate::{measure, names, session, template};
 
 /// Rows of all tables of a query up to which it runs in one part, before anything is pruned.
@@ -280,26 +280,32 @@ impl Reports {
         let run = async {
             let seat = Arc::new(Arc::clone(&call.slot).seat(place).await?);
             if call.slot.lane() == Lane::Quick {
-                let quick = self.run_in(Lane::Quick, &call, Arc::clone(&seat));
-                if let Ok(outcome) = tokio::time::timeout(QUICK_MAX, quick).await {
+                let (waiting, work) = self.task(Lane::Quick, &call, Arc::clone(&seat));
+                if let Some(outcome) = self.lanes.quickly(waiting, work).await {
                     return outcome;
                 }
             }
-            self.run_in(Lane::Long, &call, seat).await
+            let (_waiting, work) = self.task(Lane::Long, &call, seat);
+            self.lanes.spawn(Lane::Long, work).await
         };
         tokio::time::timeout(limit, run).await.unwrap_or(Err(QueryError::TimedOut { seconds: limit.as_secs() }))
     }
 
-    /// Runs a call; dropping the future stops it.
-    async fn run_in(&self, lane: Lane, call: &Call, seat: Arc<Seat>) -> Result<(QueryResult, bool), QueryError> {
+    /// A call as a task, and what the caller's side holds as long as it waits for it.
+    fn task(
+        &self,
+        lane: Lane,
+        call: &Call,
+        seat: Arc<Seat>,
+    ) -> (Waiting, impl Future<Output = Result<(QueryResult, bool), QueryError>> + Send + 'static) {
         let (inner, call) = (Arc::clone(&self.inner), call.clone());
         let watch = Watch::default();
-        let _waiting = watch.waiting();
+        let waiting = watch.waiting();
         let work = async move {
             let _seat = seat;
             inner.work(&call, lane, &watch).await
         };
-        self.lanes.spawn(lane, work).await
+        (waiting, work)
     }
 }
 

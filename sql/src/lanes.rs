@@ -14,12 +14,13 @@ use thread_priority::{
     set_thread_priority_and_policy, thread_native_id,
 };
 use tokio::runtime::{Builder, Runtime};
+use tokio::task::JoinError;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::error::QueryError;
 
 /// What a query has in the quick lane.
-pub(crate) const QUICK_MAX: Duration = Duration::from_millis(500);
+const QUICK_MAX: Duration = Duration::from_millis(500);
 /// Of a result whose text is made there: some tens of milliseconds.
 pub(crate) const QUICK_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Parsing and planning are recursive; [`gate::OPERATORS_MAX`](crate::gate::OPERATORS_MAX) operators need well under a
@@ -60,18 +61,53 @@ impl Lanes {
         lane: Lane,
         work: impl Future<Output = Result<T, QueryError>> + Send + 'static,
     ) -> Result<T, QueryError> {
-        let stopping = || QueryError::NotFresh("the server is stopping".to_owned());
+        outcome(self.start_in(lane, work)?.await)
+    }
+
+    /// Runs in the quick lane. `None` when it wasn't done within [`QUICK_MAX`]: by then it has stopped, and what it held is
+    /// free. `waiting` is dropped at once when the time is up.
+    pub(crate) async fn quickly<T: Send + 'static>(
+        &self,
+        waiting: impl Sized,
+        work: impl Future<Output = Result<T, QueryError>> + Send + 'static,
+    ) -> Option<Result<T, QueryError>> {
+        let mut task = match self.start_in(Lane::Quick, work) {
+            Ok(task) => task,
+            Err(stopping) => return Some(Err(stopping)),
+        };
+        if let Ok(joined) = tokio::time::timeout(QUICK_MAX, &mut task).await {
+            return Some(outcome(joined));
+        }
+        drop(waiting);
+        task.abort();
+        // It may have been done in this very moment; what it failed with may come from being stopped.
+        task.await.ok().filter(Result::is_ok)
+    }
+
+    fn start_in<T: Send + 'static>(
+        &self,
+        lane: Lane,
+        work: impl Future<Output = Result<T, QueryError>> + Send + 'static,
+    ) -> Result<AbortOnDropHandle<Result<T, QueryError>>, QueryError> {
         let runtime = match lane {
             Lane::Quick => &self.quick,
             Lane::Long => &self.long,
         };
-        match AbortOnDropHandle::new(runtime.as_ref().ok_or_else(stopping)?.spawn(work)).await {
-            Ok(result) => result,
-            Err(e) if e.is_cancelled() => Err(stopping()),
-            Err(e) => {
-                tracing::error!(error = %e, "a report panicked");
-                Err(QueryError::Internal)
-            }
+        Ok(AbortOnDropHandle::new(runtime.as_ref().ok_or_else(stopping)?.spawn(work)))
+    }
+}
+
+fn stopping() -> QueryError {
+    QueryError::NotFresh("the server is stopping".to_owned())
+}
+
+fn outcome<T>(joined: Result<Result<T, QueryError>, JoinError>) -> Result<T, QueryError> {
+    match joined {
+        Ok(result) => result,
+        Err(e) if e.is_cancelled() => Err(stopping()),
+        Err(e) => {
+            tracing::error!(error = %e, "a report panicked");
+            Err(QueryError::Internal)
         }
     }
 }

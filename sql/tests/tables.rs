@@ -371,34 +371,26 @@ async fn json_is_tinybirds() {
     expect![[r#"{"meta":[{"name":"event_id","type":"String"},{"name":"seq","type":"Int64"},{"name":"group_id","type":"Nullable(String)"},{"name":"occurred_at","type":"DateTime64(3, 'UTC')"},{"name":"day","type":"Date"},{"name":"f","type":"Float64"},{"name":"nan","type":"Float64"},{"name":"b","type":"Bool"},{"name":"nothing","type":"Nullable(Nothing)"},{"name":"t","type":"DateTime"},{"name":"d","type":"Decimal(5, 2)"},{"name":"n","type":"Int64"},{"name":"now","type":"DateTime64(9)"}],"data":[{"event_id":"e\"1\n","seq":9007199254740993,"group_id":null,"occurred_at":"2024-05-01 00:00:00.000","day":"2024-05-01","f":1.5,"nan":null,"b":true,"nothing":null,"t":"1970-01-01 00:00:00","d":1.25,"n":1,"now":"2024-06-01 12:00:00.000000000"}],"rows":1,"rows_before_limit_at_least":1,"statistics":{"elapsed":0,"rows_read":1,"bytes_read":116}}"#]].assert_eq(&json.replace(&elapsed, "\"elapsed\":0"));
 }
 
-/// Rows of a real size: day buckets and percentiles over 300,000 messages in files.
+/// Who looks for one thing reads its rows, not those that lie beside them.
 #[tokio::test]
-#[ignore = "a measurement: run with --ignored --nocapture"]
-async fn measure() {
+async fn a_lookup_decodes_its_rows_alone() {
     let dir = tempfile::tempdir().expect("a directory");
-    let mut facts = Facts::default();
-    for block in 0..10 {
-        let batch = rows("messages", &messages(block * 30_000, (block + 1) * 30_000));
-        facts = facts.add_file("acme", "messages", file(dir.path(), &format!("{block}.parquet"), &batch));
-    }
+    let lines: Vec<Value> = (0..5_000)
+        .map(|i| json!({"event_id": format!("e{i}"), "seq": i, "conversation_id": format!("c{}", i % 100)}))
+        .collect();
+    let facts = Facts::default().add_file("acme", "messages", file(dir.path(), "m.parquet", &rows("messages", &lines)));
     let reports = facts.reports();
-    for call in ["usage?granularity=day", "reply_time?by=agent", "reply_time", "usage"] {
-        let (name, query) = call.split_once('?').unwrap_or((call, ""));
-        for _ in 0..3 {
-            let started = Instant::now();
-            let params = support::params(&format!("date_from=2024-05-01&{query}"));
-            let result = reports.endpoint(&caller("acme"), name, &params).await.expect("runs");
-            println!("{call}: {:?}, {} rows read, {} bytes", started.elapsed(), result.rows_read, result.bytes_read);
-        }
+    for (condition, found, read) in [
+        ("conversation_id = 'c7'", 50, 50),
+        ("conversation_id = 'c7' AND seq >= 2500", 25, 25),
+        ("conversation_id = 'nobody'", 0, 0),
+        // What may fail is asked above the scan, of all rows.
+        ("conversation_id = 'c7' AND length(event_id) / seq < 1", 50, 5_000),
+    ] {
+        let sql = format!("SELECT event_id, author_id FROM messages WHERE {condition}");
+        let result = reports.query(&caller("acme"), &sql).await.map(|result| (result.rows, result.rows_read));
+        assert_eq!(result.expect(condition), (found, read), "{condition}");
     }
-    let started = Instant::now();
-    reports.query(&caller("acme"), "SELECT 1").await.expect("runs");
-    println!("SELECT 1: {:?}", started.elapsed());
-    let started = Instant::now();
-    let result = reports.query(&caller("acme"), "SELECT * FROM messages LIMIT 100000").await.expect("runs");
-    println!("100,000 rows: {:?}, {} bytes", started.elapsed(), result.bytes);
-    let started = Instant::now();
-    println!("as JSON: {} bytes in {:?}", result.to_json().expect("JSON").len(), started.elapsed());
 }
 
 /// A thread of this process as `/proc` shows it.

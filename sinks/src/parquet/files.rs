@@ -320,6 +320,30 @@ mod tests {
         assert_eq!(read[0].column_by_name("resolution_seconds").map(|column| column.null_count()), Some(0));
     }
 
+    /// One conversation is found without reading the others.
+    #[test]
+    fn what_is_looked_up_has_its_filter() {
+        for table in [Table::Events, Table::Messages] {
+            let dir = tempfile::tempdir().expect("temp dir");
+            let path = dir.path().join("one.parquet");
+            let schema = table.schema();
+            let columns = schema.fields().iter().map(|field| filler(field.data_type())).collect();
+            let row = RecordBatch::try_new(schema.clone(), columns).expect("a row");
+            write_rows(&path, &schema, properties(table), std::iter::once(Ok(row))).expect("written");
+            let reader = ParquetRecordBatchReaderBuilder::try_new(File::open(&path).expect("a file")).expect("Parquet");
+            let with_filter: Vec<&str> = reader
+                .metadata()
+                .row_group(0)
+                .columns()
+                .iter()
+                .filter(|column| column.bloom_filter_offset().is_some())
+                .map(|column| column.column_descr().name())
+                .collect();
+            assert_eq!(with_filter.len(), LOOKED_UP.len(), "{with_filter:?}");
+            assert!(LOOKED_UP.iter().all(|column| with_filter.contains(column)), "{with_filter:?}");
+        }
+    }
+
     fn filler(data_type: &arrow::datatypes::DataType) -> arrow::array::ArrayRef {
         let text: arrow::array::ArrayRef = Arc::new(arrow::array::StringArray::from(vec!["1"]));
         match data_type {

@@ -1,8 +1,9 @@
 //! Every endpoint over small fixtures: facts in, rows out.
 //!
 //! Here those that count messages, resolves and ratings, and what all endpoints share; [`work`] has those about the work
-//! itself: queue, assignments, agents' time, promises, mails, single conversations.
+//! itself: queue, assignments, agents' time, promises, mails; [`conversations`] those about single conversations.
 
+mod conversations;
 #[path = "../support/mod.rs"]
 mod support;
 mod work;
