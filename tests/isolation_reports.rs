@@ -4,7 +4,7 @@
 //! `cargo xtask mutants` takes the tenant's filter out of a copy of the product, runs these tests, and counts those that say
 //! [`LEAK`]. A test here fails with those words for nothing else.
 
-#[path = "../sql/tests/support/client.rs"]
+#[path = "../sql/tests/it/support/client.rs"]
 mod client;
 mod support;
 

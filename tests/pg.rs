@@ -1,6 +1,6 @@
 //! The Postgres wire of a real server under real clients: psql, psycopg 3, asyncpg.
 
-#[path = "../sql/tests/support/client.rs"]
+#[path = "../sql/tests/it/support/client.rs"]
 mod client;
 #[path = "../sinks/tests/it/python.rs"]
 mod python;

@@ -1,11 +1,9 @@
 //! Results on the wire: every format, SQL over an endpoint's result, and the rows a token may see.
 
-mod support;
-
+use crate::support::{self, Facts, caller, params, show};
 use expect_test::expect;
 use serde_json::{Value, json};
 use sql::{Format, Limits, QueryError, QueryResult, Reports, RowFilters};
-use support::{Facts, caller, params, show};
 
 const VALUES: &str = r#"SELECT 1 AS i, 'a "q" , it''s	tab
 nl\bs' AS s, CAST(NULL AS BIGINT) AS n, CAST('2024-05-01' AS DATE) AS d,

@@ -1,20 +1,18 @@
 //! The hostile corpus through the Postgres wire, as simple queries and as prepared statements, and hostile bytes: each is
 //! refused with its own SQLSTATE, and the server goes on serving this client and others.
 
-mod support;
-
 use std::fmt::Write as _;
 use std::io::{Read as _, Write as _};
 use std::time::{Duration, Instant};
 
+use crate::support::client::{Client, Refusal, Rows, message};
+use crate::support::corpus::{ENDLESS, LARGE_TEXTS, SPILLS, STATEMENTS, WAYS_AROUND, doubling, sizes};
+use crate::support::door::Door;
+use crate::support::{self, Facts};
 use expect_test::expect;
 use serde_json::json;
 use sql::Limits;
 use sql::pg::ServerLimits;
-use support::Facts;
-use support::client::{Client, Refusal, Rows, message};
-use support::corpus::{ENDLESS, LARGE_TEXTS, SPILLS, STATEMENTS, WAYS_AROUND, doubling, sizes};
-use support::door::Door;
 
 /// `acme` has so many messages, and its neighbour three.
 fn facts(rows: usize) -> Facts {

@@ -1,6 +1,6 @@
 //! The endpoints about single conversations: a list of them, and the events of one.
 
-use crate::check;
+use super::check;
 use crate::support::Facts;
 use expect_test::expect;
 use serde_json::{Value, json};

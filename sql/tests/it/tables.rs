@@ -1,14 +1,12 @@
 //! Tables as a caller sees them: its own, whole, newest, and within bounds.
 
-mod support;
-
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::support::{self, Facts, NOW_MS, caller, file, messages, rows, run, show};
 use expect_test::expect;
 use serde_json::{Value, json};
 use sql::{Limits, QueryError, Reports};
-use support::{Facts, NOW_MS, caller, file, messages, rows, run, show};
 
 /// Nothing of one tenant shows to another, under any spelling, in both kinds of storage.
 #[tokio::test]

@@ -1,5 +1,4 @@
 //! Facts for tests: tenants with tables in memory and in Parquet files, written as NDJSON.
-#![allow(dead_code, reason = "every test file uses its own part")]
 
 pub mod client;
 pub mod corpus;
@@ -182,11 +181,6 @@ pub struct Facts {
 impl Facts {
     pub fn add(mut self, tenant: &str, table: &'static str, lines: &[serde_json::Value]) -> Self {
         let batch = rows(table, lines);
-        self.tables.entry((tenant.to_owned(), table)).or_default().1.push(batch);
-        self
-    }
-
-    pub fn add_batch(mut self, tenant: &str, table: &'static str, batch: RecordBatch) -> Self {
         self.tables.entry((tenant.to_owned(), table)).or_default().1.push(batch);
         self
     }

@@ -4,8 +4,7 @@
 //! Compared is the SQL, however literals are quoted, escaped, cast or listed. What differs on purpose is in
 //! [`DIFFERENT`], with the reason.
 
-#[path = "../../sinks/tests/it/python.rs"]
-mod python;
+use crate::python;
 
 use serde::Deserialize;
 use std::path::Path;
@@ -52,7 +51,7 @@ struct Example {
 }
 
 fn examples() -> Vec<Example> {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/doctests.py");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/doctests.py");
     let python = python::environment(PYPI).join("bin/python");
     let output = Command::new(python).arg("-I").arg(script).output().expect("python runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

@@ -4,14 +4,12 @@
 //! itself: queue, assignments, agents' time, promises, mails; [`conversations`] those about single conversations.
 
 mod conversations;
-#[path = "../support/mod.rs"]
-mod support;
 mod work;
 
+use crate::support::{Facts, caller, params, show};
 use expect_test::{Expect, expect};
 use serde_json::json;
 use sql::Reports;
-use support::{Facts, caller, params, show};
 
 /// One conversation answered and resolved twice, one that waits; Berlin is two hours ahead of UTC.
 pub(crate) fn facts() -> Facts {

@@ -1,7 +1,7 @@
 //! The endpoints about the work itself, over a small fixture of two agents' days.
 
+use super::{check, facts};
 use crate::support::{Facts, caller, params};
-use crate::{check, facts};
 use expect_test::expect;
 use serde_json::{Value, json};
 use sql::Opening;

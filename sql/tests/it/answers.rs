@@ -1,12 +1,10 @@
 //! Answers that are kept while they are true, and what became of each call.
 
-mod support;
-
+use crate::support::{self, Facts, caller, messages, params, run};
 use expect_test::expect;
 use sql::{Limits, Reports, RowFilters};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use support::{Facts, caller, messages, params, run};
 
 /// An engine over two tenants' messages whose answers are kept, and the version of the first.
 fn engine() -> (Arc<Facts>, Arc<AtomicU64>, Reports) {

@@ -1,14 +1,12 @@
 //! Connections of the Postgres wire that end before their time, and what becomes of what they ran.
 
-mod support;
-
 use std::time::{Duration, Instant};
 
+use crate::support::client::{Client, message};
+use crate::support::door::Door;
+use crate::support::{Facts, messages};
 use sql::Limits;
 use sql::pg::ServerLimits;
-use support::client::{Client, message};
-use support::door::Door;
-use support::{Facts, messages};
 
 /// Far more work than any limit's time.
 const HEAVY: &str = "SELECT count(*) FROM messages a, messages b, messages c WHERE a.seq + b.seq + c.seq = -1";

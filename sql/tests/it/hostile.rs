@@ -1,14 +1,12 @@
 //! SQL that must not run, or must stop.
 
-mod support;
-
 use std::time::{Duration, Instant};
 
+use crate::support::corpus::{ENDLESS, LARGE_TEXTS, SPILLS, STATEMENTS, WAYS_AROUND, doubling, sizes};
+use crate::support::{self, Facts, caller, show};
 use expect_test::expect;
 use serde_json::json;
 use sql::{Limits, QueryError, Reports};
-use support::corpus::{ENDLESS, LARGE_TEXTS, SPILLS, STATEMENTS, WAYS_AROUND, doubling, sizes};
-use support::{Facts, caller, show};
 
 fn facts(rows: usize) -> Facts {
     let lines: Vec<_> = (0..rows).map(|i| json!({"event_id": format!("e{i}"), "seq": i, "author_id": "v"})).collect();

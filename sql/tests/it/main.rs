@@ -1,0 +1,13 @@
+//! The reports' engine from the outside: facts in, answers out, and what it refuses.
+
+mod answers;
+mod doctests;
+mod endpoints;
+mod hostile;
+mod hostile_pg;
+mod pg;
+#[path = "../../../sinks/tests/it/python.rs"]
+mod python;
+mod support;
+mod tables;
+mod wire;
