@@ -1,7 +1,7 @@
 //! Answers that are still true. A dashboard asks the same again and again; as long as nothing of the tenant has changed,
 //! the answer is the same. What an answer is kept under is everything that it follows from: the statement with its
 //! values, the rows that the caller may see, the time zone, and the version of the tenant's rows
-//! ([`TenantTables::version`]). What asks for the time or for chance is never kept ([`is_steady`]). Start at [`Answers`].
+//! ([`TenantTables::version`]). What asks for the time or for chance is never kept ([`Optimized`](crate::plans::Optimized)). Start at [`Answers`].
 //!
 //! [`TenantTables::version`]: crate::TenantTables::version
 
@@ -9,9 +9,6 @@ use std::fmt::Write as _;
 use std::num::NonZeroUsize;
 use std::sync::{Mutex, PoisonError};
 
-use datafusion::common::tree_node::{TreeNode as _, TreeNodeRecursion};
-use datafusion::error::Result as DfResult;
-use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
 use lru::LruCache;
 
 use crate::call::{Caller, QueryResult};
@@ -33,23 +30,10 @@ impl Key {
         write!(text, "\n{:?}\n{}", caller.filters, caller.time_zone).ok()?;
         Some(Self(text))
     }
-}
 
-/// Whether the same rows give the same answer, whenever it is asked: nothing in the plan, as it is before constants are
-/// computed, asks for the time or for chance.
-/// # Errors  The plan can't be walked.
-pub(crate) fn is_steady(plan: &LogicalPlan) -> DfResult<bool> {
-    let mut steady = true;
-    plan.apply_with_subqueries(|node| {
-        node.apply_expressions(|expr| {
-            let changes = expr.exists(|part| {
-                Ok(matches!(part, Expr::ScalarFunction(call) if call.func.signature().volatility != Volatility::Immutable))
-            })?;
-            steady &= !changes;
-            Ok(if changes { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
-        })
-    })?;
-    Ok(steady)
+    pub(crate) fn text(&self) -> &str {
+        &self.0
+    }
 }
 
 /// The answers of one tenant, the last used ones.

@@ -33,6 +33,8 @@ pub struct Limits {
     pub result_bytes: usize,
     /// Bytes of answers that are kept for a tenant that asks the same again; 0 keeps none.
     pub kept_bytes_per_tenant: usize,
+    /// Bytes of plans that are kept for all tenants together, about; 0 keeps none.
+    pub kept_plan_bytes: usize,
 }
 
 impl Default for Limits {
@@ -49,6 +51,7 @@ impl Default for Limits {
             result_rows: 100_000,
             result_bytes: 64 * 1024 * 1024,
             kept_bytes_per_tenant: 4 * 1024 * 1024,
+            kept_plan_bytes: 32 * 1024 * 1024,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The port through which the engine sees facts, and the catalog of one call.
 //! [`TenantTables`] is implemented by the owner of the facts, and says what tables a tenant has; [`CallCatalog`] holds the caller's tables and no
-//! others, and takes a table's snapshot only when a statement names it.
+//! others, and takes a table's snapshot only when a statement names it. A plan holds [`NamedTable`]s.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -9,14 +9,15 @@ use std::sync::{Arc, OnceLock};
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
-use datafusion::catalog::{CatalogProvider, CatalogProviderList, SchemaProvider, TableProvider};
+use datafusion::catalog::{CatalogProvider, CatalogProviderList, SchemaProvider, Session, TableProvider};
 use datafusion::error::{DataFusionError, Result as DfResult};
 use datafusion::execution::session_state::SessionState;
-use datafusion::logical_expr::Expr;
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
+use datafusion::physical_plan::ExecutionPlan;
 
 use crate::call::RowFilters;
 use crate::error::QueryError;
-use crate::filter::{self, FilteredTable};
+use crate::filter;
 use crate::hours::Opening;
 use crate::scan::TenantTable;
 
@@ -184,6 +185,11 @@ impl CallCatalog {
         Ok(rows)
     }
 
+    /// Those tables of the call, in its order.
+    pub(crate) fn defs(&self, tables: &[String]) -> Vec<TableDef> {
+        tables.iter().filter_map(|name| self.tables.get(name.as_str())).map(|table| table.def().clone()).collect()
+    }
+
     /// Binds the caller's filters and opens the tables.
     /// # Errors  A filter that does not fit its table.
     pub(crate) fn open(&self, state: &SessionState, filters: &RowFilters) -> Result<(), QueryError> {
@@ -191,10 +197,32 @@ impl CallCatalog {
         for (name, conditions) in filters {
             // A filter of a table that is not there hides nothing that is.
             if let Some(table) = self.tables.get(name.as_str()) {
-                bound.insert(name.clone(), filter::bind(state, &table.schema(), conditions)?);
+                bound.insert(name.clone(), filter::bind(state, &table.def().schema, conditions)?);
             }
         }
         self.filters.set(bound).map_err(|_| QueryError::Internal)
+    }
+
+    fn filters(&self) -> DfResult<&HashMap<String, Expr>> {
+        let closed =
+            || DataFusionError::Internal("a table was named before the caller's filters were bound".to_owned());
+        self.filters.get().ok_or_else(closed)
+    }
+
+    /// Those columns of the rows that the caller may see.
+    async fn scan(
+        &self,
+        name: &str,
+        state: &dyn Session,
+        wanted: &[usize],
+        filters: &[Expr],
+    ) -> DfResult<Arc<dyn ExecutionPlan>> {
+        let gone = || DataFusionError::Internal(format!("there is no table {name} in this call"));
+        let table = self.tables.get(name).ok_or_else(gone)?;
+        match self.filters()?.get(name) {
+            None => table.scan(state, wanted, filters).await,
+            Some(predicate) => filter::scan(table, predicate, state, wanted).await,
+        }
     }
 }
 
@@ -214,17 +242,50 @@ impl SchemaProvider for CallCatalog {
 
     async fn table(&self, name: &str) -> DfResult<Option<Arc<dyn TableProvider>>, DataFusionError> {
         let Some(table) = self.tables.get(name) else { return Ok(None) };
-        let closed =
-            || DataFusionError::Internal("a table was named before the caller's filters were bound".to_owned());
-        let filters = self.filters.get().ok_or_else(closed)?;
-        Ok(Some(match filters.get(name) {
-            None => Arc::clone(table) as Arc<dyn TableProvider>,
-            Some(predicate) => Arc::new(FilteredTable::new(Arc::clone(table), predicate.clone())),
-        }))
+        let filtered = self.filters()?.contains_key(name);
+        Ok(Some(Arc::new(NamedTable { def: table.def().clone(), filtered })))
     }
 
     fn table_exist(&self, name: &str) -> bool {
         self.tables.contains_key(name)
+    }
+}
+
+/// A table as a plan holds it: a name and its columns. Its rows are those of the call that runs the plan.
+#[derive(Debug)]
+pub(crate) struct NamedTable {
+    def: TableDef,
+    /// The caller sees not all of its rows, and nothing of the SQL is asked of those it doesn't see.
+    filtered: bool,
+}
+
+#[async_trait]
+impl TableProvider for NamedTable {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.def.schema)
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> DfResult<Vec<TableProviderFilterPushDown>> {
+        use TableProviderFilterPushDown::{Inexact, Unsupported};
+        Ok(vec![if self.filtered { Unsupported } else { Inexact }; filters.len()])
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        _limit: Option<usize>,
+    ) -> DfResult<Arc<dyn ExecutionPlan>> {
+        let outside = || DataFusionError::Internal("a plan was run outside a call".to_owned());
+        let call = state.config().get_extension::<CallCatalog>().ok_or_else(outside)?;
+        let all = || (0..self.def.schema.fields().len()).collect();
+        let wanted = projection.cloned().unwrap_or_else(all);
+        call.scan(&self.def.name, state, &wanted, filters).await
     }
 }
 

@@ -14,7 +14,7 @@ use datafusion::sql::parser::Statement;
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 
-use crate::answers::{self, Key};
+use crate::answers::Key;
 use crate::call::{Caller, Limits, Params, QueryResult, RowFilters};
 use crate::catalog::{CallCatalog, TableDef, TenantTables};
 use crate::endpoints::{EndpointDescription, Endpoints, LoadError};
@@ -26,8 +26,9 @@ use crate::lanes::{Lane, Lanes, QUICK_BYTES_MAX};
 use crate::observed::{self, Observed, WithObserved};
 use crate::own::OwnPipe;
 use crate::pg::{Described, Job, Prepared, Types};
+use crate::plans::{self, Optimized, Plans};
 use crate::tenants::{Seat, Slot, Tenants};
-use crate::watch::{self, Waiting, Watch};
+use crate::watch::{Waiting, Watch};
 use crate::{measure, names, session, template};
 
 /// Rows of all tables of a query up to which it runs in one part, before anything is pruned.
@@ -56,6 +57,7 @@ struct Inner {
     endpoints: Endpoints,
     tenants: Tenants,
     observed: Arc<Observed>,
+    plans: Plans,
 }
 
 /// A call that may have to be run twice.
@@ -106,7 +108,9 @@ impl Reports {
         let lanes = Lanes::start(limits.threads.max(1))?;
         let observed = Arc::new(Observed::default());
         let tables = Arc::new(WithObserved { tables, observed: Arc::clone(&observed) });
-        let inner = Arc::new(Inner { tables, tenants: Tenants::new(limits.clone()), limits, endpoints, observed });
+        let plans = Plans::new(limits.kept_plan_bytes);
+        let inner =
+            Arc::new(Inner { tables, tenants: Tenants::new(limits.clone()), limits, endpoints, observed, plans });
         Ok(Self { inner, lanes })
     }
 
@@ -358,20 +362,23 @@ impl Inner {
             names::keep(&mut passed.statement, named.map(|k| &k.schema));
         }
         // After the wait: whatever was acknowledged before the call has its part in the version.
-        let version = self.tables.version(&caller.tenant).filter(|_| run && wire.is_none());
-        let key = version.and_then(|version| Some((Key::of(caller, &passed)?, version)));
-        if let Some(answer) = key.as_ref().and_then(|(key, version)| slot.answers.get(key, *version)) {
+        let version = self.tables.version(&caller.tenant);
+        let key = if run && wire.is_none() { Key::of(caller, &passed) } else { None };
+        let answer = key.as_ref().zip(version).and_then(|(key, version)| slot.answers.get(key, version));
+        if let Some(answer) = answer {
             return Ok((QueryResult { format, waited, elapsed: started.elapsed(), ..answer }, true));
         }
         let catalog = self.catalog(caller, wire)?;
         let partitions = self.partitions(&catalog, &passed.tables, lane).await?;
         let state = self.session(caller, slot, &catalog, partitions)?;
-        let (plan, steady) = self.plan(&state, passed, watch).await.map_err(|e| self.error(&e))?;
+        let optimized = self.optimized((caller, key.as_ref()), &catalog, &state, passed).await;
+        let Optimized { plan, steady, .. } = optimized.map_err(|e| self.error(&e))?;
+        let plan = plans::physical(&state, &plan, watch).await.map_err(|e| self.error(&e))?;
         if !run {
             return Ok((QueryResult::empty(plan.schema()), false));
         }
         let answer = QueryResult { format, waited, ..self.collect(&state, plan, *started).await? };
-        if let Some((key, version)) = key.filter(|_| steady) {
+        if let Some((key, version)) = key.zip(version).filter(|_| steady) {
             slot.answers.put(key, version, &answer);
         }
         Ok((answer, false))
@@ -421,20 +428,22 @@ impl Inner {
         gate::check(statement)
     }
 
-    /// The plan, and whether its answer may be kept.
-    async fn plan(
+    /// The statement's plan, kept or new.
+    async fn optimized(
         &self,
+        (caller, key): (&Caller, Option<&Key>),
+        catalog: &CallCatalog,
         state: &SessionState,
         passed: Passed,
-        watch: &Watch,
-    ) -> Result<(Arc<dyn ExecutionPlan>, bool), DataFusionError> {
-        let logical = state.statement_to_plan(passed.statement).await?;
-        gate::verify(&logical)?;
-        let steady = answers::is_steady(&logical)?;
-        let logical = watch.conditions(state.optimize(&logical)?)?;
-        let physical = state.query_planner().create_physical_plan(&logical, state).await?;
-        measure::constants(&physical)?;
-        Ok((watch::cooperative(physical)?, steady))
+    ) -> Result<Optimized, DataFusionError> {
+        let Some(key) = key else { return plans::optimized(state, passed.statement).await };
+        let tables = catalog.defs(&passed.tables);
+        if let Some(plan) = self.plans.get(&caller.tenant, key, &tables) {
+            return Ok(plan);
+        }
+        let plan = plans::optimized(state, passed.statement).await?;
+        self.plans.put(&caller.tenant, key, tables, &plan)?;
+        Ok(plan)
     }
 
     async fn collect(

@@ -1,22 +1,21 @@
 //! The rows of a table that a token may see. A filter is a condition of its own in the plan, bound to the table's
 //! columns, and nothing of the caller's SQL is computed on rows that it hides: a cast that fails, a division by zero
 //! would tell what is in them. Nor does it choose what is read, or the counts of what was read would tell.
-//! Start at [`FilteredTable`].
+//! Start at [`bind`] and [`scan`].
 
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arrow::datatypes::{DataType, Schema, SchemaRef};
-use async_trait::async_trait;
-use datafusion::catalog::{Session, TableProvider};
+use datafusion::catalog::Session;
 use datafusion::common::DFSchema;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::error::{DataFusionError, Result as DfResult};
 use datafusion::execution::session_state::SessionState;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::logical_expr::Expr;
 use datafusion::logical_expr::utils::conjunction;
-use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
 use datafusion::physical_plan::filter::FilterExec;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
@@ -50,54 +49,25 @@ pub(crate) fn bind(state: &SessionState, schema: &SchemaRef, conditions: &[Strin
     conjunction(bound).ok_or(QueryError::Internal)
 }
 
-/// A table of which only the rows that meet a condition are there.
-#[derive(Debug)]
-pub(crate) struct FilteredTable {
-    table: Arc<TenantTable>,
-    predicate: Expr,
-}
-
-impl FilteredTable {
-    pub(crate) fn new(table: Arc<TenantTable>, predicate: Expr) -> Self {
-        Self { table, predicate }
-    }
-}
-
-#[async_trait]
-impl TableProvider for FilteredTable {
-    fn schema(&self) -> SchemaRef {
-        self.table.schema()
-    }
-
-    fn table_type(&self) -> TableType {
-        TableType::Base
-    }
-
-    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> DfResult<Vec<TableProviderFilterPushDown>> {
-        Ok(vec![TableProviderFilterPushDown::Unsupported; filters.len()])
-    }
-
-    async fn scan(
-        &self,
-        state: &dyn Session,
-        projection: Option<&Vec<usize>>,
-        _filters: &[Expr],
-        _limit: Option<usize>,
-    ) -> DfResult<Arc<dyn ExecutionPlan>> {
-        let schema = self.schema();
-        let wanted = projection.cloned().unwrap_or_else(|| (0..schema.fields().len()).collect());
-        let mut columns = wanted.clone();
-        for column in self.predicate.column_refs() {
-            let index = schema.index_of(&column.name)?;
-            if !columns.contains(&index) {
-                columns.push(index);
-            }
+/// Those columns of a table, of the rows that meet a condition.
+/// # Errors  As the table's own scan.
+pub(crate) async fn scan(
+    table: &TenantTable,
+    predicate: &Expr,
+    state: &dyn Session,
+    wanted: &[usize],
+) -> DfResult<Arc<dyn ExecutionPlan>> {
+    let mut columns = wanted.to_vec();
+    for column in predicate.column_refs() {
+        let index = table.def().schema.index_of(&column.name)?;
+        if !columns.contains(&index) {
+            columns.push(index);
         }
-        let input = self.table.scan(state, Some(&columns), std::slice::from_ref(&self.predicate), None).await?;
-        let predicate = state.create_physical_expr(self.predicate.clone(), &DFSchema::try_from(input.schema())?)?;
-        let filtered = Arc::new(FilterExec::try_new(predicate, input)?);
-        Ok(Arc::new(CurtainExec::new(filtered, wanted.len(), Arc::default())))
     }
+    let input = table.scan(state, &columns, std::slice::from_ref(predicate)).await?;
+    let physical = state.create_physical_expr(predicate.clone(), &DFSchema::try_from(input.schema())?)?;
+    let filtered = Arc::new(FilterExec::try_new(physical, input)?);
+    Ok(Arc::new(CurtainExec::new(filtered, wanted.len(), Arc::default())))
 }
 
 /// Gives out the first `width` columns of its input, and lets nothing through in the other direction: conditions,

@@ -113,6 +113,11 @@ const PLAIN: &[&str] = &[
     "regexp_match",
 ];
 
+/// Whether the function is the same for every call.
+pub(crate) fn is_shared(function: &ScalarUDF) -> bool {
+    PLAIN.contains(&function.name()) || function.name() == "to_local_time"
+}
+
 /// The scalar functions of one call; those that can make text longer share `budget`, business hours are the tenant's,
 /// `to_local_time` is replaced by a faster one.
 pub(crate) fn scalar(budget: &Arc<Budget>, clock: Clock) -> Vec<Arc<ScalarUDF>> {

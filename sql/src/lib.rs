@@ -7,7 +7,7 @@
 //! - `endpoints` (`endpoints/*.pipe`), `datafile`, `template`, `zone`: a call's parameters to SQL with bound values.
 //! - `own`: endpoints that tenants publish.
 //! - `filter`: the rows that a token may see. `format`, `cell`: the answer as JSON, CSV, TSV, Parquet or Arrow.
-//! - `answers`: answers that are still true. `observed`: what became of each call, as tables.
+//! - `answers`, `plans`: answers that are still true, plans that are still good. `observed`: what became of each call, as tables.
 //! - [`pg`]: the same over the Postgres wire.
 //! - `error`: every way to fail, with its HTTP status.
 //!
@@ -38,6 +38,7 @@ mod once;
 mod own;
 mod percentile;
 pub mod pg;
+mod plans;
 mod scan;
 mod session;
 mod template;

@@ -2,12 +2,9 @@
 //! Filters prune row groups and pages by statistics and Bloom filters and are always checked again above the scan (`Inexact`),
 //! so pruning can only save work. Who looks for one thing reads its rows alone ([`is_lookup`]). Start at [`TenantTable`].
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
-use async_trait::async_trait;
-use datafusion::catalog::{Session, TableProvider};
+use datafusion::catalog::Session;
 use datafusion::common::DFSchema;
 use datafusion::config::TableParquetOptions;
 use datafusion::datasource::listing::PartitionedFile;
@@ -18,7 +15,7 @@ use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, Pa
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::error::{DataFusionError, Result as DfResult};
 use datafusion::logical_expr::utils::conjunction;
-use datafusion::logical_expr::{BinaryExpr, Expr, Operator, TableProviderFilterPushDown, TableType};
+use datafusion::logical_expr::{BinaryExpr, Expr, Operator};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::physical_plan::empty::EmptyExec;
@@ -39,6 +36,25 @@ pub(crate) struct TenantTable {
 impl TenantTable {
     pub(crate) fn new(def: TableDef, tenant: Arc<str>, source: Arc<dyn TenantTables>) -> Self {
         Self { def, tenant, source, snapshot: OnceCell::new() }
+    }
+
+    pub(crate) fn def(&self) -> &TableDef {
+        &self.def
+    }
+
+    /// Those columns of the rows, about those that meet the filters.
+    /// # Errors  The snapshot's.
+    pub(crate) async fn scan(
+        &self,
+        state: &dyn Session,
+        wanted: &[usize],
+        filters: &[Expr],
+    ) -> DfResult<Arc<dyn ExecutionPlan>> {
+        let snapshot = self.snapshot().await?;
+        match snapshot.newest_by {
+            None => union(state, snapshot, wanted, filters),
+            Some(newest_by) => newest(state, snapshot, wanted, filters, newest_by),
+        }
     }
 
     /// Before anything is pruned, and older versions among them.
@@ -65,49 +81,6 @@ impl TenantTable {
             Ok(Arc::new(snapshot))
         };
         self.snapshot.get_or_try_init(take).await
-    }
-}
-
-impl std::fmt::Debug for TenantTable {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("TenantTable").field(&self.def.name).finish()
-    }
-}
-
-#[async_trait]
-impl TableProvider for TenantTable {
-    fn schema(&self) -> SchemaRef {
-        Arc::clone(&self.def.schema)
-    }
-
-    fn table_type(&self) -> TableType {
-        TableType::Base
-    }
-
-    fn get_logical_plan(&self) -> Option<Cow<'_, datafusion::logical_expr::LogicalPlan>> {
-        None
-    }
-
-    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> DfResult<Vec<TableProviderFilterPushDown>> {
-        Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
-    }
-
-    async fn scan(
-        &self,
-        state: &dyn Session,
-        projection: Option<&Vec<usize>>,
-        filters: &[Expr],
-        _limit: Option<usize>,
-    ) -> DfResult<Arc<dyn ExecutionPlan>> {
-        let snapshot = self.snapshot().await?;
-        let wanted: Vec<usize> = match projection {
-            Some(p) => p.clone(),
-            None => (0..snapshot.schema.fields().len()).collect(),
-        };
-        match snapshot.newest_by {
-            None => union(state, snapshot, &wanted, filters),
-            Some(newest_by) => newest(state, snapshot, &wanted, filters, newest_by),
-        }
     }
 }
 

@@ -59,7 +59,8 @@ pub(crate) fn state(
         .with_batch_size(BATCH_ROWS)
         .with_information_schema(false)
         .with_create_default_catalog_and_schema(false)
-        .with_default_catalog_and_schema(CATALOG, SCHEMA);
+        .with_default_catalog_and_schema(CATALOG, SCHEMA)
+        .with_extension(Arc::clone(catalog));
     let options = config.options_mut();
     options.execution.enable_recursive_ctes = false;
     options.sql_parser.collect_spans = true;

@@ -5,12 +5,13 @@
 //! join's condition, which may reject pair after pair without giving anything out, asks whether anybody still
 //! waits ([`Watch::conditions`]).
 
+use std::borrow::Cow;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use arrow::datatypes::{DataType, FieldRef};
-use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
 use datafusion::error::{DataFusionError, Result as DfResult};
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::{
@@ -45,17 +46,25 @@ impl Watch {
     }
 
     /// Wraps the conditions of all joins. To be called after the optimizer: it could not see through the wrapping.
-    pub(crate) fn conditions(&self, plan: LogicalPlan) -> DfResult<LogicalPlan> {
+    pub(crate) fn conditions<'p>(&self, plan: &'p LogicalPlan) -> DfResult<Cow<'p, LogicalPlan>> {
+        let mut asked = false;
+        plan.apply_with_subqueries(|node| {
+            asked |= matches!(node, LogicalPlan::Join(join) if join.filter.is_some());
+            Ok(if asked { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+        })?;
+        if !asked {
+            return Ok(Cow::Borrowed(plan));
+        }
         let asks = Arc::new(ScalarUDF::new_from_impl(StillWaiting::new(self.clone())));
-        plan.transform_up_with_subqueries(|node| match node {
+        let wrapped = plan.clone().transform_up_with_subqueries(|node| match node {
             LogicalPlan::Join(mut join) if join.filter.is_some() => {
                 let call = |filter| Expr::ScalarFunction(ScalarFunction::new_udf(Arc::clone(&asks), vec![filter]));
                 join.filter = join.filter.take().map(call);
                 Ok(Transformed::yes(LogicalPlan::Join(join)))
             }
             other => Ok(Transformed::no(other)),
-        })
-        .data()
+        });
+        Ok(Cow::Owned(wrapped.data()?))
     }
 }
 

@@ -208,6 +208,8 @@ fn size(dir: &Path) -> anyhow::Result<u64> {
 /// What one call took.
 struct Took {
     cold: Duration,
+    /// Where no plan is kept, the median.
+    anew: Duration,
     p50: Duration,
     p95: Duration,
     /// Of an answer that was kept, the median; an endpoint whose answer changes by itself is computed.
@@ -219,17 +221,17 @@ struct Took {
 async fn measure(args: &ReportsArgs, engine: &Engine, tenants: &[Measured]) -> anyhow::Result<Vec<Line>> {
     let (mut slow, mut lines) = (Vec::new(), Vec::new());
     for tenant in tenants {
-        let reports = keeping(engine, 0)?;
+        let reports = keeping(engine, Keep::Plans)?;
         let conversation = some_conversation(&reports, tenant).await?;
         let mut took = HashMap::new();
         println!("\nreports  {} tenant: {}", tenant.name, sizes(&reports, tenant).await?);
-        println!("reports  {:<44} {:>9} {:>9} {:>9} {:>9}", "", "cold ms", "p50 ms", "p95 ms", "kept ms");
+        println!("reports  {:<44} {:>8} {:>8} {:>8} {:>8} {:>8}", "ms", "cold", "anew", "p50", "p95", "kept");
         for (endpoint, params) in CALLS.into_iter().filter(|(endpoint, _)| endpoint.contains(&args.only)) {
             let name = format!("{endpoint} {params}").trim_end().to_owned();
             let call = Call { caller: caller(tenant), endpoint, params: parsed(params, &conversation) };
             let one = time(args, engine, &reports, &call).await.with_context(|| format!("failed to call {name}"))?;
-            let [cold, p50, p95, kept] = [one.cold, one.p50, one.p95, one.kept].map(ms);
-            println!("reports  {name:<44} {cold:>9.2} {p50:>9.2} {p95:>9.2} {kept:>9.2}");
+            let [cold, anew, p50, p95, kept] = [one.cold, one.anew, one.p50, one.p95, one.kept].map(ms);
+            println!("reports  {name:<44} {cold:>8.2} {anew:>8.2} {p50:>8.2} {p95:>8.2} {kept:>8.2}");
             lines.push(Line { call: format!("{name} ({})", tenant.name), p50: one.p50 });
             if one.p95 > GOAL {
                 slow.push(format!("{name} ({})", tenant.name));
@@ -250,9 +252,24 @@ async fn measure(args: &ReportsArgs, engine: &Engine, tenants: &[Measured]) -> a
     Ok(lines)
 }
 
-/// Reports that keep answers of so many bytes a tenant: none, where what is measured is answering.
-fn keeping(engine: &Engine, kept_bytes_per_tenant: usize) -> anyhow::Result<Reports> {
-    engine.reports_within(sql::Limits { kept_bytes_per_tenant, ..sql::Limits::default() })
+/// What is kept of a call for the next.
+#[derive(PartialEq)]
+enum Keep {
+    Nothing,
+    /// Answers aren't, where what is measured is answering.
+    Plans,
+    Answers,
+}
+
+fn keeping(engine: &Engine, keep: Keep) -> anyhow::Result<Reports> {
+    let mut limits = sql::Limits::default();
+    if keep != Keep::Answers {
+        limits.kept_bytes_per_tenant = 0;
+    }
+    if keep == Keep::Nothing {
+        limits.kept_plan_bytes = 0;
+    }
+    engine.reports_within(limits)
 }
 
 struct Call {
@@ -263,16 +280,24 @@ struct Call {
 
 /// Cold is the first call of a fresh engine: no footer was read yet. The files are in the system's cache.
 async fn time(args: &ReportsArgs, engine: &Engine, reports: &Reports, call: &Call) -> anyhow::Result<Took> {
-    let fresh = keeping(engine, 0)?;
+    let fresh = keeping(engine, Keep::Nothing)?;
     let at = Instant::now();
     let first = fresh.endpoint(&call.caller, call.endpoint, &call.params).await?;
     let cold = at.elapsed();
-    let times = repeat(reports, call, Duration::from_secs(args.common.seconds.min(2))).await?;
-    let remembering = keeping(engine, sql::Limits::default().kept_bytes_per_tenant)?;
-    let kept = repeat(&remembering, call, Duration::ZERO).await?;
+    let time = Duration::from_secs(args.common.seconds.min(2));
+    let anew = repeat(&fresh, call, time).await?;
+    let times = repeat(reports, call, time).await?;
+    let kept = repeat(&keeping(engine, Keep::Answers)?, call, Duration::ZERO).await?;
     let (middle, late) = (times.len() / 2, times.len() * 95 / 100);
     let answer = peers::answer(&first)?;
-    Ok(Took { cold, p50: times[middle], p95: times[late], kept: kept[kept.len() / 2], answer })
+    Ok(Took {
+        cold,
+        anew: anew[anew.len() / 2],
+        p50: times[middle],
+        p95: times[late],
+        kept: kept[kept.len() / 2],
+        answer,
+    })
 }
 
 /// What the call takes from its second time on, sorted; at least 20 times.

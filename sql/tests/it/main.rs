@@ -6,6 +6,7 @@ mod endpoints;
 mod hostile;
 mod hostile_pg;
 mod pg;
+mod plans;
 #[path = "../../../sinks/tests/it/python.rs"]
 mod python;
 mod support;
