@@ -221,7 +221,8 @@ impl Reports {
                 let slot = inner.tenants.slot(&tenant)?;
                 let catalog = CallCatalog::new(&inner.tables, &tenant);
                 let clock = Clock::new(&inner.tables, &tenant, "UTC");
-                let state = session::state(&catalog, Arc::clone(&slot.runtime), 1, DateTime::UNIX_EPOCH, clock);
+                let state = session::state(&slot.session, &catalog, 1, DateTime::UNIX_EPOCH, clock)
+                    .map_err(|e| inner.error(&e))?;
                 catalog.open(&state, &filters)
             })
             .await
@@ -415,7 +416,7 @@ impl Inner {
         let now = DateTime::from_timestamp_millis(caller.now_ms).ok_or(QueryError::Internal)?;
         let tenant: Arc<str> = Arc::from(caller.tenant.as_str());
         let clock = Clock::new(&self.tables, &tenant, &caller.time_zone);
-        let state = session::state(catalog, Arc::clone(&slot.runtime), partitions, now, clock);
+        let state = session::state(&slot.session, catalog, partitions, now, clock).map_err(|e| self.error(&e))?;
         catalog.open(&state, &caller.filters)?;
         Ok(state)
     }

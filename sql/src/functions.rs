@@ -118,21 +118,19 @@ pub(crate) fn is_shared(function: &ScalarUDF) -> bool {
     PLAIN.contains(&function.name()) || function.name() == "to_local_time"
 }
 
-/// The scalar functions of one call; those that can make text longer share `budget`, business hours are the tenant's,
-/// `to_local_time` is replaced by a faster one.
-pub(crate) fn scalar(budget: &Arc<Budget>, clock: Clock) -> Vec<Arc<ScalarUDF>> {
-    let mut functions: Vec<_> = SessionStateDefaults::default_scalar_functions()
-        .into_iter()
-        .filter_map(|function| {
-            if PLAIN.contains(&function.name()) {
-                return Some(function);
-            }
-            text::bounded(function, budget).map(Arc::new)
-        })
-        .collect();
+/// The scalar functions that are the same for every call; `to_local_time` is replaced by a faster one.
+pub(crate) fn shared() -> Vec<Arc<ScalarUDF>> {
+    let mut functions = SessionStateDefaults::default_scalar_functions();
+    functions.retain(|function| PLAIN.contains(&function.name()));
     functions.push(Arc::new(local::fast()));
-    functions.push(Arc::new(clock.function()));
     functions
+}
+
+/// The scalar functions of one call: those that can make text longer share `budget`, business hours are the tenant's.
+pub(crate) fn own(budget: &Arc<Budget>, clock: Clock) -> Vec<Arc<ScalarUDF>> {
+    let functions = SessionStateDefaults::default_scalar_functions();
+    let bounded = functions.into_iter().filter_map(|function| text::bounded(function, budget));
+    bounded.chain([clock.function()]).map(Arc::new).collect()
 }
 
 /// The aggregates, `percentile_cont` replaced by an exact one, and `covered_ms`.

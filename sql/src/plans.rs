@@ -191,7 +191,8 @@ mod tests {
         let catalog = CallCatalog::new(&source, &tenant);
         let runtime = session::runtime(1 << 20, 1 << 20, None, None).expect("pools");
         let clock = Clock::new(&source, &tenant, "UTC");
-        let state = session::state(&catalog, runtime, 1, DateTime::UNIX_EPOCH, clock);
+        let state =
+            session::state(&session::template(runtime), &catalog, 1, DateTime::UNIX_EPOCH, clock).expect("a session");
         catalog.open(&state, &RowFilters::new()).expect("no filters");
         let passed = gate::read(sql).expect("a statement");
         let caller =

@@ -1,4 +1,4 @@
-//! The engine's session of one call: the caller's catalog, the listed functions, the tenant's memory and disk.
+//! The engine's session of one call ([`state`]): the caller's catalog, the listed functions, the tenant's memory and disk.
 //! Nothing is shared between calls but the tenant's pools and the cache of Parquet footers.
 
 use std::path::PathBuf;
@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use datafusion::error::Result as DfResult;
+use datafusion::execution::FunctionRegistry as _;
 use datafusion::execution::SessionStateDefaults;
 use datafusion::execution::cache::cache_manager::{CacheManagerConfig, FileMetadataCache};
 use datafusion::execution::context::ExecutionProps;
@@ -46,35 +47,48 @@ pub(crate) fn runtime(
         .build_arc()
 }
 
-/// The session of one call.
-pub(crate) fn state(
-    catalog: &Arc<CallCatalog>,
-    runtime: Arc<RuntimeEnv>,
-    partitions: usize,
-    now: DateTime<Utc>,
-    clock: Clock,
-) -> SessionState {
+/// What the sessions of a tenant's calls have alike.
+pub(crate) fn template(runtime: Arc<RuntimeEnv>) -> SessionState {
     let mut config = SessionConfig::new()
-        .with_target_partitions(partitions)
         .with_batch_size(BATCH_ROWS)
         .with_information_schema(false)
         .with_create_default_catalog_and_schema(false)
-        .with_default_catalog_and_schema(CATALOG, SCHEMA)
-        .with_extension(Arc::clone(catalog));
+        .with_default_catalog_and_schema(CATALOG, SCHEMA);
     let options = config.options_mut();
     options.execution.enable_recursive_ctes = false;
     options.sql_parser.collect_spans = true;
     // A physical plan shows where the files are.
     options.explain.logical_plan_only = true;
-    let budget = Arc::new(Budget::default());
     SessionStateBuilder::new()
         .with_config(config)
         .with_runtime_env(runtime)
-        .with_catalog_list(catalog.list())
-        .with_scalar_functions(functions::scalar(&budget, clock))
+        .with_scalar_functions(functions::shared())
         .with_aggregate_functions(functions::aggregate())
         .with_window_functions(SessionStateDefaults::default_window_functions())
-        .with_expr_planners(functions::planners(&budget))
-        .with_execution_props(ExecutionProps::new().with_query_execution_start_time(now))
+        .with_expr_planners(Vec::new())
         .build()
+}
+
+/// The session of one call.
+/// # Errors  A function that cannot be registered.
+pub(crate) fn state(
+    template: &SessionState,
+    catalog: &Arc<CallCatalog>,
+    partitions: usize,
+    now: DateTime<Utc>,
+    clock: Clock,
+) -> DfResult<SessionState> {
+    let mut state = template.clone();
+    state.config_mut().options_mut().execution.target_partitions = partitions;
+    state.config_mut().set_extension(Arc::clone(catalog));
+    state.register_catalog_list(catalog.list());
+    *state.execution_props_mut() = ExecutionProps::new().with_query_execution_start_time(now);
+    let budget = Arc::new(Budget::default());
+    for function in functions::own(&budget, clock) {
+        state.register_udf(function)?;
+    }
+    for planner in functions::planners(&budget) {
+        state.register_expr_planner(planner)?;
+    }
+    Ok(state)
 }

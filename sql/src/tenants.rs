@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use datafusion::execution::cache::cache_manager::FileMetadataCache;
-use datafusion::execution::runtime_env::RuntimeEnv;
+use datafusion::execution::session_state::SessionState;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::answers::Answers;
@@ -24,7 +24,8 @@ pub(crate) struct Slot {
     places_max: usize,
     turns: Arc<Semaphore>,
     allowance: Allowance,
-    pub(crate) runtime: Arc<RuntimeEnv>,
+    /// What the sessions of its calls have alike, its memory and disk among it.
+    pub(crate) session: SessionState,
     pub(crate) answers: Answers,
 }
 
@@ -107,7 +108,7 @@ impl Tenants {
             places_max,
             turns: Arc::new(Semaphore::new(l.running_per_tenant)),
             allowance: Allowance::full(Instant::now()),
-            runtime,
+            session: session::template(runtime),
             answers: Answers::new(l.kept_bytes_per_tenant),
         });
         state.slots.insert(tenant.to_owned(), Arc::clone(&slot));
