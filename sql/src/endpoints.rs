@@ -177,8 +177,10 @@ fn read_template(node: &Node) -> Result<Template, String> {
     template::parse(&node.sql).map_err(|e| format!("the SQL's {e}"))
 }
 
-/// Whether a period cuts no minute, `yes` or `no`; templates may ask for it.
+/// Whether a period cuts no minute, `yes` or `no`; templates may ask for it, to read sums of minutes.
 const WHOLE_MINUTES: &str = "whole_minutes";
+/// Whether a period has ended, `yes` or `no`; templates may ask for it, since what doesn't ask for the time can be kept.
+const ENDED: &str = "ended";
 
 impl Endpoint {
     /// The SQL of one call.
@@ -194,10 +196,12 @@ impl Endpoint {
         values.insert("time_zone".to_owned(), vec![zone.name().to_owned()]);
         if self.template.declared.iter().any(|d| d.name == "date_from") {
             let (from, to) = period(caller, &values, zone)?;
-            // For an endpoint that may read sums of minutes: a caller can't say otherwise. A tenant's own may mean something else by it.
-            if self.template.declared.iter().all(|d| d.name != WHOLE_MINUTES) {
-                let whole = [from, to].iter().all(|at| at.timestamp_millis() % 60_000 == 0);
-                values.insert(WHOLE_MINUTES.to_owned(), vec![if whole { "yes" } else { "no" }.to_owned()]);
+            let whole = [from, to].iter().all(|at| at.timestamp_millis() % 60_000 == 0);
+            for (name, is) in [(WHOLE_MINUTES, whole), (ENDED, to.timestamp_millis() <= caller.now_ms)] {
+                // A caller can't say otherwise; a tenant's own endpoint may mean something else by it.
+                if self.template.declared.iter().all(|d| d.name != name) {
+                    values.insert(name.to_owned(), vec![if is { "yes" } else { "no" }.to_owned()]);
+                }
             }
             values.insert("date_from".to_owned(), vec![zone::instant_text(from)]);
             values.insert("date_to".to_owned(), vec![zone::instant_text(to)]);

@@ -50,6 +50,27 @@ async fn an_endpoint_is_kept_by_its_values() {
     assert_eq!(computed(&facts), 4, "business hours are those of the zone");
 }
 
+/// What is still going on counts up to now; a period that is over asks for no time.
+#[tokio::test]
+async fn a_period_that_has_ended_is_kept() {
+    let (facts, _, reports) = engine();
+    for (period, kept) in [
+        ("date_from=2024-05-21&date_to=2024-05-22", true),
+        ("date_from=2024-05-21&date_to=2024-06-01 14:00:00", true),
+        ("date_from=2024-05-21&date_to=2024-06-01 14:00:01&ended=yes", false),
+        ("", false),
+    ] {
+        let mut read = Vec::new();
+        for _ in 0..2 {
+            let before = computed(&facts);
+            let answer = reports.endpoint(&caller("acme"), "agent_performance", &params(period)).await;
+            assert!(answer.is_ok(), "{answer:?}");
+            read.push(computed(&facts) > before);
+        }
+        assert_eq!(read, [true, !kept], "{period}");
+    }
+}
+
 /// Another tenant's answer, or one with other rows hidden, is never given.
 #[tokio::test]
 async fn an_answer_is_its_tenants_and_its_filters() {

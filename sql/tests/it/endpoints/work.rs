@@ -220,6 +220,9 @@ async fn agent_performance() {
             json!({"occurred_at": "2024-05-21T12:31:00Z", "agent_id": "ben", "score": 5}),
             json!({"occurred_at": "2024-05-21T12:32:00Z", "agent_id": "ben", "score": 2}),
         ])
+        .add("acme", "presence", &[
+            json!({"event_id": "carl", "agent_id": "carl", "status": "online", "occurred_at": "2024-06-01T10:00:00Z"}),
+        ])
         // Still there at the end of the period: it counts up to then.
         .add("acme", "conversations", &[
             json!({"conversation_id": "c5", "version": 3, "agent_id": "ben", "active_since": "2024-05-21T13:00:00Z"}),
@@ -231,6 +234,12 @@ async fn agent_performance() {
         agent_id Nullable(String) | assigned Int64 | resolved Int64 | resolution_rate Nullable(Float64) | messages Int64 | first_responses Int64 | first_response_avg_s Nullable(Float64) | first_response_p50_s Nullable(Float64) | replies Int64 | reply_avg_s Nullable(Float64) | reply_p50_s Nullable(Float64) | resolution_avg_s Nullable(Float64) | handle_avg_s Nullable(Float64) | ratings Int64 | rating_avg Nullable(Float64) | csat Nullable(Float64) | online_s Float64 | busy_s Float64 | active_s Float64 | occupancy Nullable(Float64) | concurrency Nullable(Float64)
         "anna" | 3 | 0 | 0 | 3 | 1 | 60 | 60 | 2 | 40 | 40 | null | null | 0 | null | null | 14400 | 7200 | 9000 | 0.5 | 1.25
         "ben" | 2 | 2 | 1 | 0 | 0 | null | null | 0 | null | null | 4530 | 3600 | 2 | 3.5 | 0.5 | 50400 | 36000 | 36000 | 0.03571428571428571 | 1
+    "#]]).await;
+    // It is noon UTC, 14:00 of Berlin's first of June: who is still there counts up to now.
+    check(&r, "acme", "agent_performance?date_from=2024-06-01&date_to=2024-06-02", expect![[r#"
+        agent_id Nullable(String) | assigned Int64 | resolved Int64 | resolution_rate Nullable(Float64) | messages Int64 | first_responses Int64 | first_response_avg_s Nullable(Float64) | first_response_p50_s Nullable(Float64) | replies Int64 | reply_avg_s Nullable(Float64) | reply_p50_s Nullable(Float64) | resolution_avg_s Nullable(Float64) | handle_avg_s Nullable(Float64) | ratings Int64 | rating_avg Nullable(Float64) | csat Nullable(Float64) | online_s Float64 | busy_s Float64 | active_s Float64 | occupancy Nullable(Float64) | concurrency Nullable(Float64)
+        "ben" | 0 | 0 | null | 0 | 0 | null | null | 0 | null | null | null | null | 0 | null | null | 50400 | 50400 | 50400 | 1 | 1
+        "carl" | 0 | 0 | null | 0 | 0 | null | null | 0 | null | null | null | null | 0 | null | null | 7200 | 0 | 0 | 0 | null
     "#]]).await;
 }
 
