@@ -304,7 +304,7 @@ impl Reports {
         seat: Arc<Seat>,
     ) -> (Waiting, impl Future<Output = Result<(QueryResult, bool), QueryError>> + Send + 'static) {
         let (inner, call) = (Arc::clone(&self.inner), call.clone());
-        let watch = Watch::default();
+        let watch = Watch::new(lane);
         let waiting = watch.waiting();
         let work = async move {
             let _seat = seat;

@@ -1,9 +1,10 @@
 //! Two lanes of threads, so that short queries don't wait behind long ones, and nobody's messages behind either.
 //!
 //! A query starts in the quick lane, at nice 19. What isn't done there within [`QUICK_MAX`] is stopped and starts anew in the
-//! long lane, in the system's idle class: any other thread preempts it at once. There, too, starts at once what a tenant sends
-//! that has used up its [`Allowance`]. Not everything runs in the idle class, since beside other programs that
-//! keep all cores busy it gets a three-hundredth of a core (docs/BENCHMARKS.md). Start at [`Lanes::spawn`].
+//! long lane, in the system's idle class: any other thread preempts it at once, but for the turn that it has now and then, which it
+//! gives back ([`give_way`](crate::give_way)). There, too, starts at once what a tenant sends that has used up its
+//! [`Allowance`]. Not everything runs in the idle class, since beside other programs that
+//! keep all cores busy it gets a three-hundredth of a core at most (docs/BENCHMARKS.md). Start at [`Lanes::spawn`].
 
 use std::future::Future;
 use std::sync::{Mutex, PoisonError};

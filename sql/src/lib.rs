@@ -3,7 +3,7 @@
 //! - [`catalog`]: the port ([`TenantTables`]) through which facts come in, and the catalog of one call.
 //! - `scan`, `newest`: one table as a union of Parquet files and rows in memory; rows that are versions.
 //! - `gate`, `expand`: what SQL may pass, and the limits on its text. `names`: columns in their own case. `functions`, `text`, `percentile`, `covered`: what it may call. `hours`: business hours. `local`: wall clocks.
-//! - `call`: who asks, what comes back. `engine` ([`Reports`]), `session`, `tenants`, `measure`, `watch`, `once`: running it within the limits of its tenant.
+//! - `call`: who asks, what comes back. `engine` ([`Reports`]), `session`, `tenants`, `measure`, `watch`, `once`, `give_way`: running it within the limits of its tenant.
 //! - `endpoints` (`endpoints/*.pipe`), `datafile`, `template`, `zone`: a call's parameters to SQL with bound values.
 //! - `own`: endpoints that tenants publish.
 //! - `filter`: the rows that a token may see. `format`, `cell`: the answer as JSON, CSV, TSV, Parquet or Arrow.
@@ -27,6 +27,7 @@ mod filter;
 mod format;
 mod functions;
 mod gate;
+mod give_way;
 mod hours;
 mod lanes;
 mod local;

@@ -20,7 +20,7 @@ use lru::LruCache;
 
 use crate::answers::Key;
 use crate::catalog::TableDef;
-use crate::watch::{self, Watch};
+use crate::watch::Watch;
 use crate::{functions, gate, measure};
 
 /// Plans of all tenants together, however small.
@@ -69,7 +69,7 @@ pub(crate) async fn physical(
     let plan = watch.conditions(plan)?;
     let physical = state.query_planner().create_physical_plan(&plan, state).await?;
     measure::constants(&physical)?;
-    watch::cooperative(physical)
+    watch.pauses(physical)
 }
 
 /// The plans of all tenants, the last used ones.
