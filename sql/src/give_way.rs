@@ -1,7 +1,7 @@
 //! What runs in the system's idle class still gets its turn: a three-hundredth of a core, in slices that end only at the
 //! clock's tick, milliseconds later. A message that waits for a core at that moment waits for the tick. A thread that
-//! yields gives that turn back, so long queries yield after each batch of each node ([`GiveWayExec`]); it costs a
-//! microsecond. The quick lane's don't: beside programs that keep all cores busy they would get nowhere.
+//! yields gives that turn back, so long queries yield after each batch of each node ([`GiveWayExec`]). The quick
+//! lane's don't: beside programs that keep all cores busy they took twice as long with it (docs/BENCHMARKS.md).
 
 use std::fmt;
 use std::sync::Arc;
