@@ -289,6 +289,7 @@ impl Reports {
                 if let Some(outcome) = self.lanes.quickly(waiting, work).await {
                     return outcome;
                 }
+                seat.pay();
             }
             let (_waiting, work) = self.task(Lane::Long, &call, seat);
             self.lanes.spawn(Lane::Long, work).await
@@ -373,13 +374,13 @@ impl Inner {
         let partitions = self.partitions(&catalog, &passed.tables, lane).await?;
         let state = self.session(caller, slot, &catalog, partitions)?;
         let optimized = self.optimized((caller, key.as_ref()), &catalog, &state, passed).await;
-        let Optimized { plan, steady, .. } = optimized.map_err(|e| self.error(&e))?;
-        let plan = plans::physical(&state, &plan, watch).await.map_err(|e| self.error(&e))?;
+        let optimized = optimized.map_err(|e| self.error(&e))?;
+        let plan = plans::physical(&state, &optimized, watch).await.map_err(|e| self.error(&e))?;
         if !run {
             return Ok((QueryResult::empty(plan.schema()), false));
         }
         let answer = QueryResult { format, waited, ..self.collect(&state, plan, *started).await? };
-        if let Some((key, version)) = key.zip(version).filter(|_| steady) {
+        if let Some((key, version)) = key.zip(version).filter(|_| optimized.steady) {
             slot.answers.put(key, version, &answer);
         }
         Ok((answer, false))

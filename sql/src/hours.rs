@@ -2,23 +2,30 @@
 //! outside its holidays.
 //!
 //! Opening hours are wall-clock stretches of weekdays, so the real time they cover is cut at every clock change: an hour
-//! that happens twice counts twice, one that is skipped doesn't count. [`Calendar`] is pure; [`Clock`] is the function.
+//! that happens twice counts twice, one that is skipped doesn't count. [`Calendar`] is pure; [`Clock`] is the function of one
+//! call. A plan that other calls may run holds a function without hours ([`unbound`]); each call puts in its own ([`bound`]).
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use arrow::array::{AsArray, Float64Array};
-use arrow::datatypes::{DataType, TimeUnit, TimestampMillisecondType};
+use arrow::datatypes::{DataType, Field, FieldRef, TimeUnit, TimestampMillisecondType};
 use chrono::{DateTime, Datelike, NaiveDate};
 use chrono_tz::Tz;
+use datafusion::common::tree_node::{Transformed, TransformedResult as _, TreeNode as _};
 use datafusion::error::{DataFusionError, Result as DfResult};
+use datafusion::execution::FunctionRegistry as _;
+use datafusion::execution::session_state::SessionState;
+use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::{
-    ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TypeSignature, Volatility,
+    ColumnarValue, Expr, LogicalPlan, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
+    TypeSignature, Volatility,
 };
 
 use crate::catalog::{TablesError, TenantTables};
 use crate::zone;
 
+const NAME: &str = "business_seconds";
 const MINUTE_MS: i64 = 60_000;
 const DAY_MS: i64 = 24 * 60 * MINUTE_MS;
 /// 1900-01-01 and 2200-01-01: the instants that parameters can name, too.
@@ -145,12 +152,10 @@ impl Clock {
         }))
     }
 
-    /// `business_seconds(start, end)`.
+    /// `business_seconds(start, end)`. The hours are part of the function: each call has its own, and an answer is kept under
+    /// the tenant's version, which changes with its settings.
     pub(crate) fn function(self) -> ScalarUDF {
-        // The hours are part of the function: each call has its own, and an answer is kept under the tenant's version, which
-        // changes with its settings.
-        let signature = Signature::new(TypeSignature::UserDefined, Volatility::Immutable);
-        ScalarUDF::new_from_impl(BusinessSeconds { clock: self, signature })
+        function(Some(self))
     }
 
     /// A calendar that covers the span.
@@ -174,9 +179,55 @@ impl Clock {
     }
 }
 
+fn function(clock: Option<Clock>) -> ScalarUDF {
+    let signature = Signature::new(TypeSignature::UserDefined, Volatility::Immutable);
+    ScalarUDF::new_from_impl(BusinessSeconds { clock, signature })
+}
+
+/// Whether it is `business_seconds`, of whatever call.
+pub(crate) fn is_hours(function: &ScalarUDF) -> bool {
+    function.inner().is::<BusinessSeconds>()
+}
+
+/// The plan without any call's hours, for a plan that others may run: nothing can be computed from them before
+/// [`bound`].
+/// # Errors  The plan can't be walked.
+pub(crate) fn unbound(plan: LogicalPlan) -> DfResult<LogicalPlan> {
+    with(plan, &Arc::new(function(None)))
+}
+
+/// The plan with the hours of a call, whose session has them.
+/// # Errors  The session has none.
+pub(crate) fn bound(plan: LogicalPlan, state: &SessionState) -> DfResult<LogicalPlan> {
+    with(plan, &state.udf(NAME)?)
+}
+
+/// The plan, each call of the function one of `function`.
+fn with(plan: LogicalPlan, function: &Arc<ScalarUDF>) -> DfResult<LogicalPlan> {
+    plan.transform_up_with_subqueries(|node| {
+        node.map_expressions(|expr| {
+            expr.transform_up(|part| match part {
+                Expr::ScalarFunction(call) if is_hours(&call.func) => {
+                    let func = Arc::clone(function);
+                    Ok(Transformed::yes(Expr::ScalarFunction(ScalarFunction { func, ..call })))
+                }
+                other => Ok(Transformed::no(other)),
+            })
+        })
+    })
+    .data()
+}
+
 struct BusinessSeconds {
-    clock: Clock,
+    /// `None` in a plan that is no call's.
+    clock: Option<Clock>,
     signature: Signature,
+}
+
+impl BusinessSeconds {
+    fn of(&self) -> Option<*const Inner> {
+        self.clock.as_ref().map(|clock| Arc::as_ptr(&clock.0))
+    }
 }
 
 impl std::fmt::Debug for BusinessSeconds {
@@ -185,10 +236,10 @@ impl std::fmt::Debug for BusinessSeconds {
     }
 }
 
-// A call has one clock, and a plan never leaves its call.
+// A call has one clock.
 impl PartialEq for BusinessSeconds {
     fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.clock.0, &other.clock.0)
+        self.of() == other.of()
     }
 }
 
@@ -196,7 +247,7 @@ impl Eq for BusinessSeconds {}
 
 impl std::hash::Hash for BusinessSeconds {
     fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        Arc::as_ptr(&self.clock.0).hash(state);
+        self.of().hash(state);
     }
 }
 
@@ -206,7 +257,7 @@ fn instant() -> DataType {
 
 impl ScalarUDFImpl for BusinessSeconds {
     fn name(&self) -> &'static str {
-        "business_seconds"
+        NAME
     }
 
     fn signature(&self) -> &Signature {
@@ -226,6 +277,11 @@ impl ScalarUDFImpl for BusinessSeconds {
         Ok(DataType::Float64)
     }
 
+    fn return_field_from_args(&self, args: ReturnFieldArgs) -> DfResult<FieldRef> {
+        let nullable = args.arg_fields.iter().any(|field| field.is_nullable());
+        Ok(Arc::new(Field::new(NAME, DataType::Float64, nullable)))
+    }
+
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
         let arrays = ColumnarValue::values_to_arrays(&args.args)?;
         let (starts, ends) = (
@@ -240,7 +296,9 @@ impl ScalarUDFImpl for BusinessSeconds {
         if !RANGE_MS.contains(&first) || !RANGE_MS.contains(&last) {
             return Err(DataFusionError::Execution("business_seconds takes instants from 1900 to 2199".to_owned()));
         }
-        let calendar = self.clock.covering(first, last).map_err(|e| DataFusionError::External(Box::new(e)))?;
+        let unbound = || DataFusionError::Internal("business hours were asked for outside a call".to_owned());
+        let clock = self.clock.as_ref().ok_or_else(unbound)?;
+        let calendar = clock.covering(first, last).map_err(|e| DataFusionError::External(Box::new(e)))?;
         let seconds = starts.iter().zip(ends.iter()).map(|(start, end)| {
             let open_ms = calendar.before(end?) - calendar.before(start?);
             // An end before its start is a negative span, as in subtraction.

@@ -139,7 +139,7 @@ fn lower_to_idle() {
 }
 
 /// How long a tenant's queries may still run in the quick lane: two seconds together, which come back at a fifth of the time
-/// that passes. Below nothing it is at most ten times that.
+/// that passes. A query pays when it leaves the quick lane, and for the rest when it ends. Below nothing it is at most ten times that.
 #[derive(Debug)]
 pub(crate) struct Allowance(Mutex<Left>);
 

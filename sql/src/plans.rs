@@ -3,9 +3,9 @@
 //!
 //! A kept plan holds no row and no file: its tables are names that the call which runs it looks up
 //! ([`NamedTable`](crate::catalog::NamedTable)). It is kept under its tenant, the statement with its values, the rows that the
-//! caller may see and the time zone ([`Key`]), and is good while its tables have the same columns. What asks for the time
-//! or for chance is planned anew, as what calls a function that belongs to one call is: texts under a budget, business
-//! hours ([`functions::is_shared`]). Start at [`optimized`] and [`Plans`].
+//! caller may see and the time zone ([`Key`]), and is good while its tables have the same columns. Opening hours are put in by
+//! each call ([`hours::bound`]). What asks for the time or for chance is planned anew, as what makes texts under a call's
+//! budget is ([`functions::is_shared`]). Start at [`optimized`] and [`Plans`].
 
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,7 +21,7 @@ use lru::LruCache;
 use crate::answers::Key;
 use crate::catalog::TableDef;
 use crate::watch::Watch;
-use crate::{functions, gate, measure};
+use crate::{functions, gate, hours, measure};
 
 /// Plans of all tenants together, however small.
 const KEPT: NonZeroUsize = NonZeroUsize::new(512).expect("it isn't zero");
@@ -37,6 +37,8 @@ pub(crate) struct Optimized {
     pub(crate) steady: bool,
     /// Other calls may run it.
     lasting: bool,
+    /// It asks for opening hours, which the call that runs it has to put in.
+    unbound: bool,
 }
 
 /// Plans a statement.
@@ -44,29 +46,40 @@ pub(crate) struct Optimized {
 pub(crate) async fn optimized(state: &SessionState, statement: Statement) -> DfResult<Optimized> {
     let plan = state.statement_to_plan(statement).await?;
     gate::verify(&plan)?;
-    let (mut steady, mut shared) = (true, true);
+    let (mut steady, mut shared, mut hours_asked) = (true, true, false);
     plan.apply_with_subqueries(|node| {
         node.apply_expressions(|expr| {
             expr.apply(|part| {
                 if let Expr::ScalarFunction(call) = part {
                     steady &= call.func.signature().volatility == Volatility::Immutable;
-                    shared &= functions::is_shared(&call.func);
+                    shared &= functions::is_shared(&call.func) || hours::is_hours(&call.func);
+                    hours_asked |= hours::is_hours(&call.func);
                 }
                 Ok(TreeNodeRecursion::Continue)
             })
         })
     })?;
-    Ok(Optimized { plan: Arc::new(state.optimize(&plan)?), steady, lasting: steady && shared })
+    let lasting = steady && shared;
+    if lasting && hours_asked {
+        // A rule may have to know a constant's value; then the plan is this call's alone.
+        if let Ok(plan) = state.optimize(&hours::unbound(plan.clone())?) {
+            return Ok(Optimized { plan: Arc::new(plan), steady, lasting, unbound: true });
+        }
+    }
+    let plan = Arc::new(state.optimize(&plan)?);
+    Ok(Optimized { plan, steady, lasting: lasting && !hours_asked, unbound: false })
 }
 
 /// What runs.
 /// # Errors  The facts can't be opened, or a constant is too large.
 pub(crate) async fn physical(
     state: &SessionState,
-    plan: &LogicalPlan,
+    optimized: &Optimized,
     watch: &Watch,
 ) -> DfResult<Arc<dyn ExecutionPlan>> {
-    let plan = watch.conditions(plan)?;
+    let plan = optimized.plan.as_ref();
+    let bound = if optimized.unbound { Some(hours::bound(plan.clone(), state)?) } else { None };
+    let plan = watch.conditions(bound.as_ref().unwrap_or(plan))?;
     let physical = state.query_planner().create_physical_plan(&plan, state).await?;
     measure::constants(&physical)?;
     watch.pauses(physical)
@@ -213,7 +226,9 @@ mod tests {
             ("SELECT author || '!' FROM posts", false),
             ("SELECT repeat('ab', 2)", false),
             ("SELECT author FROM posts WHERE author IN (SELECT concat(author, 'x') FROM posts)", false),
-            ("SELECT business_seconds(at, at) FROM posts", false),
+            ("SELECT author || business_seconds(at, at) FROM posts", false),
+            ("SELECT business_seconds(at, at) FROM posts", true),
+            ("SELECT business_seconds(TIMESTAMP '2024-05-01', at) FROM posts", true),
         ] {
             assert_eq!(planned(sql).await.1.lasting, lasting, "{sql}");
         }

@@ -2,6 +2,7 @@
 //! A slot lives while a query uses it; a few idle ones are kept for their warm pools.
 
 use std::collections::HashMap;
+use std::mem;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -39,7 +40,7 @@ impl Slot {
     /// Waits for a turn to run.
     pub(crate) async fn seat(self: Arc<Self>, place: OwnedSemaphorePermit) -> Result<Seat, QueryError> {
         let turn = Arc::clone(&self.turns).acquire_owned().await.map_err(|_| QueryError::Internal)?;
-        Ok(Seat { slot: self, since: Instant::now(), _turn: turn, _place: place })
+        Ok(Seat { slot: self, unpaid_since: Mutex::new(Instant::now()), _turn: turn, _place: place })
     }
 
     /// Where the tenant's next query starts.
@@ -48,18 +49,27 @@ impl Slot {
     }
 }
 
-/// A query that runs: it has its turn, and the tenant's allowance pays for it.
+/// A query that runs: it has its turn, and the tenant's allowance pays for it ([`Seat::pay`]), at the latest when it ends.
 pub(crate) struct Seat {
     slot: Arc<Slot>,
-    since: Instant,
+    unpaid_since: Mutex<Instant>,
     _turn: OwnedSemaphorePermit,
     _place: OwnedSemaphorePermit,
 }
 
+impl Seat {
+    /// The allowance pays for the time since the last call. Not only at the end, or a few queries that run for long would
+    /// let others start as if nothing had been used.
+    pub(crate) fn pay(&self) {
+        let now = Instant::now();
+        let since = mem::replace(&mut *self.unpaid_since.lock().unwrap_or_else(PoisonError::into_inner), now);
+        self.slot.allowance.take(now.saturating_duration_since(since), now);
+    }
+}
+
 impl Drop for Seat {
     fn drop(&mut self) {
-        let now = Instant::now();
-        self.slot.allowance.take(now.saturating_duration_since(self.since), now);
+        self.pay();
     }
 }
 

@@ -27,8 +27,6 @@ use tokio_util::sync::CancellationToken;
 const ROWS: usize = 50_000;
 /// Its connections, each with a statement under way.
 const CONNECTIONS: usize = 16;
-/// Of the quiet tenant.
-const IN_FLIGHT: [usize; 2] = [1, 16];
 /// Before a measurement: the hostile's queries run at full width, or have stopped.
 const SETTLE: Duration = Duration::from_secs(1);
 /// What the quiet tenant's p99 may be multiplied by.
@@ -78,6 +76,9 @@ pub struct NeighbourArgs {
     /// Measurements alone and beside, in turn
     #[arg(long, default_value_t = 4)]
     rounds: usize,
+    /// Messages of the quiet tenant under way at once, one block of rounds each
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 16])]
+    in_flight: Vec<usize>,
 }
 
 /// Prints the quiet tenant's times alone and beside the hostile one, and what the hostile one was answered.
@@ -95,7 +96,7 @@ pub async fn run(args: &NeighbourArgs) -> anyhow::Result<()> {
     let quiet = Tenant::create(&api).await?;
     let token = hostile_token(&api).await?;
     let mut tally = Tally::default();
-    for in_flight in IN_FLIGHT {
+    for &in_flight in &args.in_flight {
         let mut conversations = Conversations::open(&api, &quiet, in_flight).await?;
         let (mut alone, mut beside) = (Side::default(), Side::default());
         for _ in 0..args.rounds {
@@ -168,15 +169,24 @@ impl Side {
 fn print_factor(alone: &Side, beside: &Side) {
     let factor = |beside: Duration, alone: Duration| beside.as_secs_f64() / alone.as_secs_f64();
     let (a, b) = (Spread::of(alone.acked.clone()), Spread::of(beside.acked.clone()));
-    let rounds: Vec<_> =
-        beside.rounds.iter().zip(&alone.rounds).map(|(b, a)| format!("{:.2}", factor(*b, *a))).collect();
+    let mut rounds: Vec<_> = beside.rounds.iter().zip(&alone.rounds).map(|(b, a)| factor(*b, *a)).collect();
+    let shown: Vec<_> = rounds.iter().map(|factor| format!("{factor:.2}")).collect();
+    rounds.sort_by(f64::total_cmp);
     let p99 = factor(b.p99, a.p99);
     let met = if p99 < GOAL { "under" } else { "NOT under" };
     println!(
-        "factor     p50 {:.2}  p99 {p99:.2}, {met} {GOAL}; p99 by round {}",
+        "factor     p50 {:.2}  p99 {p99:.2}, {met} {GOAL}; p99 by round {}, median {:.2}",
         factor(b.p50, a.p50),
-        rounds.join(" ")
+        shown.join(" "),
+        middle(&rounds),
     );
+}
+
+/// The median of sorted numbers.
+fn middle(sorted: &[f64]) -> f64 {
+    let upper = sorted.len() / 2;
+    let at = |place: usize| sorted.get(place).copied().unwrap_or_default();
+    if sorted.len() % 2 == 1 { at(upper) } else { f64::midpoint(at(upper.saturating_sub(1)), at(upper)) }
 }
 
 /// How late a thread that sleeps a millisecond wakes up: what the load generator's own threads wait for a core.

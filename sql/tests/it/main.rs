@@ -5,6 +5,7 @@ mod doctests;
 mod endpoints;
 mod hostile;
 mod hostile_pg;
+mod lanes;
 mod pg;
 mod plans;
 #[path = "../../../sinks/tests/it/python.rs"]

@@ -140,16 +140,32 @@ async fn a_plan_over_other_columns_is_not_taken() {
     }
 }
 
-/// Opening hours are the tenant's of now, also of spans that are known when the plan is made.
+/// Opening hours are the tenant's of now, also of spans that are known when the plan is made, and where a rule of the
+/// optimizer wants to know them.
 #[tokio::test]
 async fn business_hours_are_those_of_the_call() {
+    const DAY: &str = "business_seconds(TIMESTAMP '2024-05-20 00:00:00', TIMESTAMP '2024-05-21 00:00:00')";
     let (tables, reports) = engine();
-    let sql = "SELECT business_seconds(TIMESTAMP '2024-05-20 00:00:00', TIMESTAMP '2024-05-21 00:00:00') AS s";
+    let statements = [
+        format!("SELECT {DAY} AS s"),
+        format!("SELECT s FROM (SELECT {DAY} AS s) WHERE s > 60"),
+        "SELECT max(business_seconds(occurred_at, occurred_at + INTERVAL '1 day')) AS s FROM messages".to_owned(),
+        format!(
+            "SELECT (SELECT count(*) * {DAY} FROM messages b WHERE b.seq = a.seq) AS s FROM messages a WHERE seq = 3"
+        ),
+    ];
     let mut mornings = Opening::default();
     (0..7).for_each(|day| mornings.add(day, 8 * 60, 12 * 60));
-    for (opening, seconds) in [(Opening::default(), "86400"), (mornings, "14400")] {
-        tables.now(Facts::default().open(opening));
-        assert_eq!(run(&reports, "acme", sql).await, format!("s Float64\n{seconds}\n"));
+    for (opening, seconds) in [(Opening::default(), "86400"), (mornings.clone(), "14400"), (mornings, "14400")] {
+        tables.now(some(5, 0).open(opening));
+        for sql in &statements {
+            let answer = run(&reports, "acme", sql).await;
+            assert_eq!(
+                answer.split_once('\n').map(|(_, rows)| rows),
+                Some(format!("{seconds}\n").as_str()),
+                "{sql}: {answer}"
+            );
+        }
     }
 }
 
