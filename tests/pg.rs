@@ -297,7 +297,7 @@ async fn killed_clients_leave_no_query_behind() {
     println!("answered {:?} after the first query, which may take 10 s", started.elapsed());
 }
 
-/// A connection is no better than its token: one that expires, one whose agent has logged out.
+/// A connection is no better than its token: one that expires, one that is revoked, one whose agent has logged out.
 #[tokio::test]
 async fn a_token_that_ends_ends_its_connections() {
     let dir = tempfile::tempdir().expect("temp dir");
@@ -309,14 +309,18 @@ async fn a_token_that_ends_ends_its_connections() {
     let brief = server.post(&path, &acme.token, json!({ "name": "brief", "scopes": [] })).await;
     let brief = brief["token"].as_str().expect("a token");
     let enter = |token: &str| client::Client::start(&address, &acme.id, token).expect("let in");
+    let leaked = server.post("/v0/tokens/", &acme.token, json!({ "name": "leaked" })).await;
+    let mut revoked = enter(leaked["token"].as_str().expect("a token"));
     let (mut brief, mut agents, mut other) = (enter(brief), enter(&acme.token), enter(&acme.report_token));
-    for client in [&mut brief, &mut agents, &mut other] {
+    for client in [&mut brief, &mut revoked, &mut agents, &mut other] {
         assert!(client.simple("SELECT count(*) FROM messages").is_ok());
     }
+    let (gone, _) = server.call(reqwest::Method::DELETE, "/v0/tokens/leaked", &acme.token, None).await;
+    assert_eq!(gone, 204);
     let (left, _) = server.call(reqwest::Method::POST, "/v1/auth/logout", &acme.token, Some(json!({}))).await;
     assert!(left.is_success(), "{left}");
     tokio::time::sleep(Duration::from_millis(3500)).await;
-    for client in [&mut brief, &mut agents] {
+    for client in [&mut brief, &mut revoked, &mut agents] {
         let refusal = client.simple("SELECT count(*) FROM messages").expect_err("refused");
         assert_eq!((refusal.code.as_str(), refusal.fatal), ("28000", true), "{}", refusal.message);
         assert!(matches!(client.message(), Ok(None)), "the connection has ended");

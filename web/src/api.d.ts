@@ -403,6 +403,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v0/tokens/{token}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /** Revokes a /v0 token, by its id or its name. */
+        delete: operations["deleteV0TokensByToken"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v0/tokens/signing_key": {
         parameters: {
             query?: never;
@@ -4171,6 +4188,33 @@ export interface operations {
             413: components["responses"]["V0Error413"];
             415: components["responses"]["V0Error415"];
             422: components["responses"]["V0Error422"];
+            429: components["responses"]["V0Error429"];
+            503: components["responses"]["V0Error503"];
+        };
+    };
+    deleteV0TokensByToken: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                token: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description No Content */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["V0Error400"];
+            403: components["responses"]["V0Error403"];
+            404: components["responses"]["V0Error404"];
+            409: components["responses"]["V0Error409"];
+            413: components["responses"]["V0Error413"];
             429: components["responses"]["V0Error429"];
             503: components["responses"]["V0Error503"];
         };

@@ -279,7 +279,7 @@ pub fn reports(app: &App, token: &str) -> Result<TokenCaller, AuthError> {
     let found = app.pool.read(|connection| read::token_by_sha256(connection, &sha256))?;
     if let Some(found) = found {
         let now = Timestamp::now();
-        return if found.expires_at.is_some_and(|ends| ends <= now) {
+        return if found.revoked_at.is_some() || found.expires_at.is_some_and(|ends| ends <= now) {
             Err(AuthError::Invalid)
         } else {
             let key = BucketKey::text(&sha256);

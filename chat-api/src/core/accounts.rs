@@ -8,7 +8,7 @@ use super::state::{Conversation, State, Status};
 use ingest::event::Actor;
 use ingest::id::AgentId;
 use ingest::payload::{
-    AgentStatus, AgentStatusChanged, Permission, TenantCreated, TenantUpdated, TokenCreated, Trigger,
+    AgentStatus, AgentStatusChanged, Permission, TenantCreated, TenantUpdated, TokenCreated, TokenRevoked, Trigger,
 };
 
 /// Tenants, presence, tokens. `false` when the command is about something else.
@@ -41,6 +41,13 @@ pub(super) fn decide(state: &State, command: &Command, emit: &mut Emit<'_>) -> R
                 expires_at: *expires_at,
                 limits: *limits,
             });
+        }
+        K::RevokeToken { token_id } => {
+            require(state, command, Permission::TokensWrite, "revoke tokens")?;
+            let found = state.tokens.get(token_id).filter(|token| token.tenant == command.tenant);
+            let token =
+                found.filter(|token| token.revoked_at.is_none()).ok_or_else(|| Rejection::not_found("token"))?;
+            emit.tenant(TokenRevoked { token_id: token.id });
         }
         _ => return Ok(false),
     }

@@ -308,6 +308,9 @@ pub enum CommandKind {
         expires_at: Option<Timestamp>,
         limits: Option<TokenLimits>,
     },
+    RevokeToken {
+        token_id: TokenId,
+    },
     StartSession {
         visitor: NewVisitor,
         conversation_id: ConversationId,

@@ -4,7 +4,7 @@ use super::command::{Command, CommandKind as K, NewAgent, TransferTo};
 use ingest::event::Actor;
 use ingest::id::{
     AgentId, CannedResponseId, ChallengeId, ChatbotId, ConversationId, GroupId, InvitationId, MailId, RoleId,
-    SessionId, TagId, TenantId, VisitorId,
+    SessionId, TagId, TenantId, TokenId, VisitorId,
 };
 use ingest::payload::Resource;
 
@@ -39,6 +39,7 @@ pub struct Reads {
     /// Whether this agent's address is taken.
     pub email_of: Option<AgentId>,
     pub chatbots: Vec<ChatbotId>,
+    pub tokens: Vec<TokenId>,
     pub conversations: Vec<ConversationId>,
     pub visitors: Vec<VisitorId>,
     /// The visitors of `conversations` too.
@@ -88,6 +89,7 @@ impl Command {
         match &self.kind {
             K::CreateTenant { slug, .. } => reads.words.push(slug_word(slug)),
             K::UpdateTenant(_) | K::CreateToken { .. } => {}
+            K::RevokeToken { token_id } => reads.tokens.push(*token_id),
             K::CreateAgent(agent) => {
                 reads.agents.push(agent.agent_id);
                 reads.roles.extend(agent.details.custom_role);

@@ -1,4 +1,4 @@
-//! `/v0` tokens, for admins: made once, shown once, stored as SHA-256. And the key under which the tenant can sign JWTs
+//! `/v0` tokens, for admins: made once, shown once, stored as SHA-256, good until they end or are revoked. And the key under which the tenant can sign JWTs
 //! of its own, with the same claims, for as many readers as it likes.
 
 use super::check;
@@ -15,8 +15,10 @@ use crate::core::CommandKind;
 use crate::core::state::Token;
 use crate::store::read;
 use axum::Json;
-use axum::extract::{FromRequestParts, RawQuery, State};
+use axum::extract::{FromRequestParts, Path, RawQuery, State};
+use axum::http::StatusCode;
 use axum::http::request::Parts;
+use axum::response::{IntoResponse as _, Response};
 use ingest::event::{Actor, RequestKey};
 use ingest::id::{TenantId, TokenId};
 use ingest::payload::{Permission, Scope, TokenLimits};
@@ -39,6 +41,9 @@ pub(super) fn routes() -> Routes {
         .post("/v0/tokens/", create, ADMIN, "The same.")
         .also(expiration_time)
         .get("/v0/tokens/signing_key", signing_key, ADMIN, "The key with which the tenant signs tokens of its own.")
+        .delete("/v0/tokens/{token}", revoke, ADMIN, "Revokes a /v0 token, by its id or its name.")
+        .statuses(&[204])
+        .also(|operation| operation.refuses(&[409]))
 }
 
 /// An admin's access token, with `/v0`'s errors.
@@ -220,6 +225,34 @@ async fn signing_key(State(app): State<Arc<App>>, Admin(caller): Admin) -> Json<
 }
 
 async fn list(State(app): State<Arc<App>>, Admin(caller): Admin) -> Result<Json<TokenList>, V0Error> {
-    let tokens = app.pool.read(|connection| read::tokens(connection, caller.tenant)).map_err(Problem::from)?;
-    Ok(Json(TokenList { tokens: tokens.iter().map(TokenView::from).collect() }))
+    Ok(Json(TokenList { tokens: good(&app, caller.tenant)?.iter().map(TokenView::from).collect() }))
+}
+
+/// The tenant's tokens that aren't revoked.
+fn good(app: &App, tenant: TenantId) -> Outcome<Vec<Token>> {
+    let mut tokens = app.pool.read(|connection| read::tokens(connection, tenant))?;
+    tokens.retain(|token| token.revoked_at.is_none());
+    Ok(tokens)
+}
+
+/// From the next request on, on connections that are open too, the token is nobody's.
+async fn revoke(
+    State(app): State<Arc<App>>,
+    Admin(caller): Admin,
+    Path(named): Path<String>,
+) -> Result<Response, V0Error> {
+    let tokens = good(&app, caller.tenant)?;
+    let by_id = named.parse().ok().and_then(|id| tokens.iter().find(|token| token.id == id));
+    let mut by_name = tokens.iter().filter(|token| token.name == named);
+    let found = match (by_id, by_name.next(), by_name.next()) {
+        (Some(found), ..) | (None, Some(found), None) => found,
+        (None, Some(_), Some(_)) => {
+            let detail = format!("several tokens are named '{named}'; say which by its id");
+            return Err(Problem::new(StatusCode::CONFLICT, "ambiguous", detail).into());
+        }
+        (None, None, _) => return Err(Problem::not_found("token").into()),
+    };
+    let kind = CommandKind::RevokeToken { token_id: found.id };
+    write::submit(&app, command(caller.tenant, caller.actor(), None, kind)).await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
 }

@@ -98,6 +98,7 @@ pub fn load(
     reads.challenges.iter().try_for_each(|id| load_challenge(connection, state, *id))?;
     reads.invitations.iter().try_for_each(|id| load_invitation_with_word(connection, state, *id))?;
     reads.chatbots.iter().try_for_each(|id| load_chatbot(connection, state, *id))?;
+    reads.tokens.iter().try_for_each(|id| load_token(connection, state, *id))?;
     reads.visitors.iter().try_for_each(|id| load_visitor(connection, state, *id))?;
     reads.mails.iter().try_for_each(|id| load_mail(connection, state, *id))?;
     load_words(connection, state, tenant, reads)?;
@@ -366,6 +367,7 @@ pub fn load_for_apply(connection: &Connection, state: &mut State, event: &Event)
         }
         Payload::ChatbotUpdated(change) => load_chatbot(connection, state, change.chatbot_id),
         Payload::ChatbotRotated(change) => load_chatbot(connection, state, change.chatbot_id),
+        Payload::TokenRevoked(change) => load_token(connection, state, change.token_id),
         Payload::GroupUpdated(change) => load_group(connection, state, change.group_id),
         Payload::GroupMembersChanged(change) => load_group(connection, state, change.group_id),
         Payload::TagUpdated(change) => load_tag(connection, state, change.tag_id),

@@ -240,7 +240,7 @@ pub fn token_by_sha256(connection: &Connection, sha256: &str) -> Found<Token> {
     body(connection, "SELECT body FROM tokens WHERE sha256 = ?1", [sha256])
 }
 
-/// All tokens of the tenant, by id.
+/// All tokens of the tenant, revoked ones too, by id.
 ///
 /// # Errors
 /// SQLite's.

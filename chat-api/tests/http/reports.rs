@@ -294,3 +294,42 @@ async fn credentials_of_v0() {
     let listed = server.call(Call::get("/v0/tokens").token(&acme.token)).await;
     assert!(!listed.text.contains("sha256"), "{}", listed.text);
 }
+
+/// A revoked token is nobody's from the next request on. Tokens go by id, or by a name that only one has; another
+/// tenant's can't be named.
+#[tokio::test]
+async fn a_revoked_token_is_nobodys() {
+    let server = Server::start();
+    let (acme, globex) = (server.tenant("Acme").await, server.tenant("Globex").await);
+    let make = async |tenant: &Tenant, name: &str| {
+        let made =
+            server.call(Call::post("/v0/tokens/", json!({ "name": name })).token(&tenant.token)).await.expect(200);
+        (text(&made["id"]), text(&made["token"]))
+    };
+    let revoke = async |named: &str, status: u16| {
+        let call = Call::delete(format!("/v0/tokens/{named}")).token(&acme.token);
+        server.call(call).await.expect(status);
+    };
+    let ask = |token: &str| server.call(Call::get("/v0/sql?q=SELECT+1").token(token));
+    let listed = async || {
+        let listed = server.call(Call::get("/v0/tokens").token(&acme.token)).await.expect(200);
+        listed["tokens"].as_array().expect("tokens").iter().map(|token| text(&token["id"])).collect::<Vec<_>>()
+    };
+    let ((leaked, token), (kept, other)) = (make(&acme, "shop").await, make(&acme, "shop").await);
+    let (foreign, foreign_token) = make(&globex, "theirs").await;
+    ask(&token).await.expect(200);
+    revoke("shop", 409).await;
+    revoke(&leaked, 204).await;
+    assert!(ask(&token).await.expect(403)["error"].is_string());
+    ask(&other).await.expect(200);
+    assert_eq!(listed().await, [kept]);
+    for gone in [&*leaked, &foreign, "theirs", "nobody", "0190a1b2-0000-7000-8000-000000000008"] {
+        revoke(gone, 404).await;
+    }
+    revoke("shop", 204).await;
+    ask(&other).await.expect(403);
+    assert!(listed().await.is_empty());
+    ask(&foreign_token).await.expect(200);
+    let audit = server.call(Call::get("/v1/audit?limit=1").token(&acme.token)).await.expect(200);
+    assert_eq!(audit["items"][0]["type"], "token.revoked");
+}

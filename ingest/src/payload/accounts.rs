@@ -322,3 +322,11 @@ pub struct TokenCreated {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits: Option<TokenLimits>,
 }
+
+/// Fields of `token_revoked`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TokenRevoked {
+    /// The token.
+    pub token_id: TokenId,
+}

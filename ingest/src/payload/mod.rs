@@ -150,6 +150,8 @@ payloads! {
     ResourceRestored = "resource_restored" v 1;
     /// A `/v0` token was made.
     TokenCreated = "token_created" v 2;
+    /// A `/v0` token was taken back, for good.
+    TokenRevoked = "token_revoked" v 1;
     /// The tenant made a data source.
     DataSourceCreated = "data_source_created" v 1;
     /// Rows came into a data source, or into its quarantine.

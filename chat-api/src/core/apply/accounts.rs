@@ -50,9 +50,15 @@ fn apply_configuration(state: &mut State, event: &Event) {
                 expires_at: made.expires_at,
                 limits: made.limits,
                 created_at: at,
+                revoked_at: None,
             };
             state.tokens.insert(made.token_id, token);
             state.dirty.insert(Key::Token(made.token_id));
+        }
+        Payload::TokenRevoked(change) => {
+            let Some(found) = state.tokens.get_mut(&change.token_id) else { return };
+            found.revoked_at = Some(at);
+            state.dirty.insert(Key::Token(change.token_id));
         }
         _ => {}
     }

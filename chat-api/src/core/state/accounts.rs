@@ -299,4 +299,7 @@ pub struct Token {
     pub limits: Option<TokenLimits>,
     /// When it was made.
     pub created_at: Timestamp,
+    /// When it was taken back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revoked_at: Option<Timestamp>,
 }
