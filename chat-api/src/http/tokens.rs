@@ -1,5 +1,5 @@
-//! `/v0` tokens, for admins: made once, shown once, stored as SHA-256, good until they end or are revoked. And the key under which the tenant can sign JWTs
-//! of its own, with the same claims, for as many readers as it likes.
+//! `/v0` tokens, for admins: made once, shown once, stored as SHA-256, good until they end or are revoked. And the key under
+//! which the tenant can sign JWTs of its own, with the same claims, for as many readers as it likes.
 
 use super::check;
 use super::extract::{Write, form, require};
