@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use support::{OPERATOR, Server, Tenant, caller, http_client, run, shared};
+use support::{OPERATOR, Server, Tenant, caller, data_file, http_client, run};
 use tokio::task::JoinSet;
 
 /// At least 50 are asked for.
@@ -49,7 +49,7 @@ async fn write(visitor: Arc<Mutex<Visitor>>, http: Client, base: String) {
 }
 
 async fn import(http: Client, base: String) -> bool {
-    let bytes = std::fs::read(shared("support_dialogues.ndjson.gz")).expect("readable");
+    let bytes = std::fs::read(data_file("support_dialogues.ndjson.gz")).expect("readable");
     let request = http.post(format!("{base}/v1/operator/import?tenantField=tenant")).bearer_auth(OPERATOR);
     let sent = request.header("content-type", "application/x-ndjson").body(bytes).send().await;
     match sent {
@@ -234,7 +234,7 @@ async fn live_reports_equal_a_recount(server: &Server, tenant: &Tenant, dir: &Pa
 }
 
 async fn imported_reports_are_right(server: &Server, dir: &Path) {
-    let text = std::fs::read_to_string(shared("expected_metrics.json")).expect("readable");
+    let text = std::fs::read_to_string(data_file("expected_metrics.json")).expect("readable");
     let expected: Value = serde_json::from_str(&text).expect("JSON");
     let log = Connection::open(dir.join("parlance.db")).expect("opens");
     let known: i64 = log.query_row("SELECT count(*) FROM tenants", [], |row| row.get(0)).expect("a count");

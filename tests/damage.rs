@@ -5,11 +5,11 @@ mod support;
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
-use support::{run, run_any, shared};
+use support::{data_file, run, run_any};
 
 fn imported() -> tempfile::TempDir {
     let dir = tempfile::tempdir().expect("temp dir");
-    let dialogues = shared("support_dialogues.ndjson.gz");
+    let dialogues = data_file("support_dialogues.ndjson.gz");
     run(dir.path(), &["import", dialogues.to_str().expect("UTF-8"), "--tenant-field", "tenant"]);
     dir
 }

@@ -124,13 +124,6 @@ async fn what_all_tenants_send_at_once_is_bounded() {
     server.stop();
 }
 
-/// The most memory that it ever had.
-fn peak_bytes(pid: u32) -> usize {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("a running process");
-    let line = text.lines().find(|line| line.starts_with("VmHWM:")).expect("its memory");
-    line.split_whitespace().nth(1).expect("a number").parse::<usize>().expect("a number") * 1024
-}
-
 #[tokio::test]
 async fn a_packed_body_counts_as_what_it_becomes() {
     let dir = tempfile::tempdir().expect("temp dir");
@@ -142,7 +135,7 @@ async fn a_packed_body_counts_as_what_it_becomes() {
     encoder.write_all(&body).expect("packed");
     let packed = bytes::Bytes::from(encoder.finish().expect("packed"));
     assert!(packed.len() < MIB);
-    let before = peak_bytes(server.pid());
+    let before = server.peak_bytes();
     let mut calls = JoinSet::new();
     for (_, token) in &tenants {
         let (url, token, packed) = (format!("{}/v0/events?name=rows", server.base), token.clone(), packed.clone());
@@ -164,7 +157,7 @@ async fn a_packed_body_counts_as_what_it_becomes() {
         });
     }
     let refused: usize = calls.join_all().await.into_iter().sum();
-    let more = peak_bytes(server.pid()) - before;
+    let more = server.peak_bytes() - before;
     println!("{TENANTS} bodies that unpack to 31 MiB: {refused} refusals, {} MiB of memory at most", more / MIB);
     // Beside the rows there is what the server needs to take in anything; all bodies together are twice as much as this.
     assert!(more < 2 * BYTES_MAX, "{more} bytes");

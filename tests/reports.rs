@@ -7,7 +7,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::time::Duration;
-use support::{Server, Tenant, http_client, run, shared};
+use support::{Server, Tenant, data_file, http_client, run};
 
 /// The default period is the last 30 days; the dialogues are of May 2020.
 const PERIOD: &str = "date_from=2020-01-01&date_to=2021-01-01&time_zone=UTC";
@@ -73,14 +73,14 @@ async fn check_tenant(server: &Server, slug: &str, token: &str, expected: &Value
 }
 
 fn expected() -> serde_json::Map<String, Value> {
-    let text = std::fs::read_to_string(shared("expected_metrics.json")).expect("readable");
+    let text = std::fs::read_to_string(data_file("expected_metrics.json")).expect("readable");
     serde_json::from_str::<Value>(&text).expect("JSON").as_object().expect("tenants").clone()
 }
 
 #[tokio::test]
 async fn every_tenants_reports_are_right() {
     let dir = tempfile::tempdir().expect("temp dir");
-    let dialogues = shared("support_dialogues.ndjson.gz");
+    let dialogues = data_file("support_dialogues.ndjson.gz");
     let import = ["import", dialogues.to_str().expect("UTF-8"), "--tenant-field", "tenant"];
     assert_eq!(run(dir.path(), &import).trim(), "imported=4765 skipped=0 quarantined=0");
     let hash = run(dir.path(), &["verify"]);
@@ -146,7 +146,7 @@ fn no_effects_of_history(dir: &std::path::Path) {
 #[tokio::test]
 async fn an_export_is_importable_again() {
     let (first, second) = (tempfile::tempdir().expect("temp dir"), tempfile::tempdir().expect("temp dir"));
-    let dialogues = shared("support_dialogues.ndjson.gz");
+    let dialogues = data_file("support_dialogues.ndjson.gz");
     run(first.path(), &["import", dialogues.to_str().expect("UTF-8"), "--tenant-field", "tenant"]);
     let file = first.path().join("meeting.ndjson");
     let path = file.to_str().expect("UTF-8");

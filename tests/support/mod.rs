@@ -37,11 +37,9 @@ pub fn run_any(dir: &Path, args: &[&str]) -> Output {
     parlance().args(args).arg("--data-dir").arg(dir).output().expect("the binary runs")
 }
 
-/// The shared real dialogues, which tests may read.
-pub fn shared(file: &str) -> PathBuf {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data").join(file);
-    assert!(path.exists(), "the shared data is missing: {}", path.display());
-    path
+/// Real dialogues and what is expected of them; `tests/data/README.md` says where they come from.
+pub fn data_file(file: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(file)
 }
 
 /// An HTTP client that gives up after `seconds`.
@@ -89,6 +87,13 @@ impl Server {
         assert!(signalled.expect("a shell").success(), "the server had ended before");
         let status = self.child.wait().expect("reaped");
         assert!(status.success(), "the server did not stop cleanly: {status}");
+    }
+
+    /// The most resident memory that it ever had, in bytes (`VmHWM`).
+    pub fn peak_bytes(&self) -> usize {
+        let text = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("a running process");
+        let line = text.lines().find(|line| line.starts_with("VmHWM:")).expect("its memory");
+        line.split_whitespace().nth(1).expect("a number").parse::<usize>().expect("a number") * 1024
     }
 
     /// The process's id.

@@ -14,7 +14,7 @@ use sinks::parquet::facts::Table;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{BufRead as _, BufReader};
-use std::path::PathBuf;
+use std::path::Path;
 
 #[derive(Deserialize)]
 struct Person {
@@ -40,12 +40,9 @@ struct Transcript {
     messages: Vec<Line>,
 }
 
-/// The data beside the repository; `PARLANCE_SHARED_DATA` says where else.
 fn data(file: &str) -> File {
-    let beside = || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/data");
-    let path = std::env::var_os("PARLANCE_SHARED_DATA").map_or_else(beside, PathBuf::from).join(file);
-    File::open(&path)
-        .unwrap_or_else(|error| panic!("failed to open {}: {error}; set PARLANCE_SHARED_DATA", path.display()))
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data").join(file);
+    File::open(&path).unwrap_or_else(|error| panic!("failed to open {}: {error}", path.display()))
 }
 
 /// A transcript as the import writes it.

@@ -1,0 +1,18 @@
+//! What a hostile caller may do to the real server: one story a kind of attack, a file each. A story holds when the server
+//! lives, another tenant's queries are answered all the while, and memory stays bounded. Start at
+//! [`siege::at_default_limits_and_with_rates_off`].
+
+mod siege;
+#[path = "../support/mod.rs"]
+mod support;
+
+/// A tenant that does nothing but what it is invited to: the measure itself holds on a server that nobody attacks.
+#[tokio::test]
+async fn a_server_that_nobody_attacks_holds() {
+    siege::at_default_limits_and_with_rates_off(&[], async |siege| {
+        let answer = siege.server.get("/v0/sql?q=SELECT%201%20AS%20n", &siege.attacker.report_token).await;
+        assert_eq!(answer["data"][0]["n"], 1);
+        assert!(siege.dir().join("parlance.db").exists());
+    })
+    .await;
+}
