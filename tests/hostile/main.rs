@@ -10,8 +10,10 @@ mod support;
 #[tokio::test]
 async fn a_server_that_nobody_attacks_holds() {
     siege::at_default_limits_and_with_rates_off(&[], async |siege| {
-        let answer = siege.server.get("/v0/sql?q=SELECT%201%20AS%20n", &siege.attacker.report_token).await;
-        assert_eq!(answer["data"][0]["n"], 1);
+        for tenant in [&siege.attacker, &siege.neighbour] {
+            let answer = siege.server.get("/v0/sql?q=SELECT%201%20AS%20n", &tenant.report_token).await;
+            assert_eq!(answer["data"][0]["n"], 1);
+        }
         assert!(siege.dir().join("parlance.db").exists());
     })
     .await;
