@@ -7,10 +7,10 @@ use chrono::{DateTime, Duration, Utc};
 use chrono_tz::Tz;
 use serde::Serialize;
 
-use crate::call::Caller;
+use crate::call::{Caller, Params};
 use crate::datafile::{self, Node};
 use crate::error::QueryError;
-use crate::template::{self, Args, Rendered, Template};
+use crate::template::{self, Args, Budget, Rendered, Template};
 use crate::zone;
 
 /// Sent by clients for themselves; no endpoint may use them.
@@ -128,13 +128,19 @@ pub(crate) fn load(name: &str, text: &str) -> Result<Endpoint, LoadError> {
     }
     let description = [file.description.as_str(), node.description.as_str()];
     let description = description.into_iter().find(|d| !d.is_empty()).unwrap_or_default();
-    load_node(name, name, description, node)
+    load_node(name, name, description, node, &mut Budget::of_reading())
 }
 
-/// Reads a node of the file `name`.
-pub(crate) fn load_node(name: &str, as_name: &str, description: &str, node: &Node) -> Result<Endpoint, LoadError> {
+/// Reads a node of the file `name`; all its nodes have one budget.
+pub(crate) fn load_node(
+    name: &str,
+    as_name: &str,
+    description: &str,
+    node: &Node,
+    budget: &mut Budget,
+) -> Result<Endpoint, LoadError> {
     let fail = |message: String| LoadError { name: name.to_owned(), message };
-    let template = read_template(node).map_err(fail)?;
+    let template = read_template(node, budget).map_err(fail)?;
     if let Some(reserved) = template.declared.iter().find(|d| RESERVED_PARAMETERS.contains(&d.name.as_str())) {
         return Err(fail(format!("the parameter `{}` is reserved", reserved.name)));
     }
@@ -145,9 +151,9 @@ pub(crate) fn load_node(name: &str, as_name: &str, description: &str, node: &Nod
             name: d.name.clone(),
             kind: d.kind.name(),
             required: d.required,
-            default: d.default.as_ref().map(template::Value::text),
+            default: d.default.as_ref().map(template::Value::constant_text),
             description: d.description.clone(),
-            allowed: d.allowed.iter().map(template::Value::text).collect(),
+            allowed: d.allowed.iter().map(template::Value::constant_text).collect(),
         })
         .collect();
     // The dates of a period are read in it, whether the SQL names it or not.
@@ -170,11 +176,11 @@ pub(crate) fn load_node(name: &str, as_name: &str, description: &str, node: &Nod
     Ok(Endpoint { template, description })
 }
 
-fn read_template(node: &Node) -> Result<Template, String> {
+fn read_template(node: &Node, budget: &mut Budget) -> Result<Template, String> {
     if !node.template && (node.sql.contains("{{") || node.sql.contains("{%")) {
         return Err("the SQL has template tags but does not start with `%`".to_owned());
     }
-    template::parse(&node.sql).map_err(|e| format!("the SQL's {e}"))
+    template::parse(&node.sql, budget).map_err(|e| format!("the SQL's {e}"))
 }
 
 /// Whether a period cuts no minute, `yes` or `no`; templates may ask for it, to read sums of minutes.
@@ -183,30 +189,28 @@ const WHOLE_MINUTES: &str = "whole_minutes";
 const ENDED: &str = "ended";
 
 impl Endpoint {
-    /// The SQL of one call.
-    /// # Errors  `Parameter` for a bad value, `Refused` for the endpoint's own errors.
-    pub(crate) fn render(
-        &self,
-        caller: &Caller,
-        params: &BTreeMap<String, Vec<String>>,
-    ) -> Result<Rendered, QueryError> {
-        let mut values = params.clone();
-        values.retain(|name, _| !RESERVED_PARAMETERS.contains(&name.as_str()));
-        let zone = zone_of(caller, &values)?;
-        values.insert("time_zone".to_owned(), vec![zone.name().to_owned()]);
+    /// The SQL of one call. A call of several nodes has one budget.
+    /// # Errors  `Parameter` for a bad value, `Refused` for the endpoint's own errors, `TemplateTooLarge`.
+    pub(crate) fn render(&self, caller: &Caller, params: &Params, budget: &mut Budget) -> Result<Rendered, QueryError> {
+        let zone = zone_of(caller, params)?;
+        let mut args = Args::new(params, zone);
+        for reserved in RESERVED_PARAMETERS {
+            args.set(reserved, None);
+        }
+        args.set("time_zone", Some(zone.name().to_owned()));
         if self.template.declared.iter().any(|d| d.name == "date_from") {
-            let (from, to) = period(caller, &values, zone)?;
+            let (from, to) = period(caller, params, zone)?;
             let whole = [from, to].iter().all(|at| at.timestamp_millis() % 60_000 == 0);
             for (name, is) in [(WHOLE_MINUTES, whole), (ENDED, to.timestamp_millis() <= caller.now_ms)] {
                 // A caller can't say otherwise; a tenant's own endpoint may mean something else by it.
                 if self.template.declared.iter().all(|d| d.name != name) {
-                    values.insert(name.to_owned(), vec![if is { "yes" } else { "no" }.to_owned()]);
+                    args.set(name, Some(if is { "yes" } else { "no" }.to_owned()));
                 }
             }
-            values.insert("date_from".to_owned(), vec![zone::instant_text(from)]);
-            values.insert("date_to".to_owned(), vec![zone::instant_text(to)]);
+            args.set("date_from", Some(zone::instant_text(from)));
+            args.set("date_to", Some(zone::instant_text(to)));
         }
-        template::render(&self.template, &Args { values, zone })
+        template::render(&self.template, &args, budget)
     }
 }
 

@@ -27,9 +27,10 @@ use crate::observed::{self, Observed, WithObserved};
 use crate::own::OwnPipe;
 use crate::pg::{Described, Job, Prepared, Types};
 use crate::plans::{self, Optimized, Plans};
+use crate::template::{self, Budget};
 use crate::tenants::{Seat, Slot, Tenants};
 use crate::watch::{Waiting, Watch};
-use crate::{measure, names, session, template};
+use crate::{measure, names, session};
 
 /// Rows of all tables of a query up to which it runs in one part, before anything is pruned.
 const FEW_ROWS: u64 = 250_000;
@@ -424,7 +425,7 @@ impl Inner {
 
     fn read_endpoint(&self, caller: &Caller, name: &str, params: &Params) -> Result<Passed, QueryError> {
         let endpoint = self.endpoints.get(name).ok_or_else(|| QueryError::NoEndpoint(name.to_owned()))?;
-        let rendered = endpoint.render(caller, params)?;
+        let rendered = endpoint.render(caller, params, &mut Budget::of_rendering())?;
         let mut statement = gate::parse(&rendered.sql)?;
         template::bind(&mut statement, &rendered.literals)?;
         gate::check(statement)

@@ -56,6 +56,14 @@ pub enum QueryError {
         /// How many there may be.
         limit: usize,
     },
+    /// 400: an endpoint's template takes more than a limit, to be read or to be rendered.
+    #[error("the template takes more than {limit} {what}")]
+    TemplateTooLarge {
+        /// `tags and tokens`, `steps`, `bytes`, `bytes of values`, `bytes of SQL` or `levels of lists`.
+        what: &'static str,
+        /// How many it may take.
+        limit: usize,
+    },
     /// 404: no table of this name.
     #[error("no table named `{0}`")]
     NoTable(String),
@@ -134,7 +142,11 @@ impl QueryError {
     /// The HTTP status.
     pub fn status(&self) -> u16 {
         match self {
-            Self::Sql { .. } | Self::Run(_) | Self::SqlTooLarge { .. } | Self::Parameter { .. } => 400,
+            Self::Sql { .. }
+            | Self::Run(_)
+            | Self::SqlTooLarge { .. }
+            | Self::TemplateTooLarge { .. }
+            | Self::Parameter { .. } => 400,
             Self::Refused { status, .. } => *status,
             Self::NotAllowed { .. } => 403,
             Self::NoTable(_) | Self::NoEndpoint(_) => 404,
@@ -156,6 +168,7 @@ impl QueryError {
             Self::Run(_) => "sql_failed",
             Self::NotAllowed { .. } => "sql_not_allowed",
             Self::SqlTooLarge { .. } => "sql_too_large",
+            Self::TemplateTooLarge { .. } => "template_too_large",
             Self::NoTable(_) => "table_not_found",
             Self::NoEndpoint(_) => "endpoint_not_found",
             Self::Parameter { .. } => "parameter_invalid",

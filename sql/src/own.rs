@@ -1,7 +1,7 @@
 //! A tenant's own endpoint: a datafile of several nodes. A node may name the others as if they were tables; the call's
 //! statement is the answering node's query, with those it needs as common tables in front. Start at [`OwnPipe::parse`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast;
@@ -11,8 +11,9 @@ use crate::call::{Caller, Params};
 use crate::datafile;
 use crate::endpoints::{self, Endpoint, EndpointDescription, LoadError, ParameterDescription};
 use crate::error::QueryError;
+use crate::expand;
 use crate::gate::{self, Passed};
-use crate::{expand, template};
+use crate::template::{self, Budget};
 
 /// Nodes of a pipe.
 const NODES_MAX: usize = 30;
@@ -59,6 +60,7 @@ impl OwnPipe {
             _ => return Err(fail("more than one node has `TYPE endpoint`".to_owned())),
         };
         let mut nodes: Vec<(String, Endpoint)> = Vec::new();
+        let mut budget = Budget::of_reading();
         for node in &file.nodes {
             let known = node.name.to_lowercase();
             if !is_name(&known) || nodes.iter().any(|(other, _)| *other == known) {
@@ -67,7 +69,7 @@ impl OwnPipe {
             if node.sql.is_empty() {
                 return Err(fail(format!("the node `{}` has no SQL", node.name)));
             }
-            nodes.push((known, endpoints::load_node(name, &node.name, &node.description, node)?));
+            nodes.push((known, endpoints::load_node(name, &node.name, &node.description, node, &mut budget)?));
         }
         let description = described(name, &file.description, &nodes, answers).map_err(fail)?;
         Ok(Self { nodes, answers, description })
@@ -97,7 +99,9 @@ impl OwnPipe {
     /// The statement of one call.
     /// # Errors  As a shipped endpoint's; 400 for nodes that need each other in a circle.
     pub(crate) fn statement(&self, caller: &Caller, params: &Params) -> Result<Passed, QueryError> {
-        let mut call = Call { pipe: self, caller, params, done: BTreeMap::new(), path: Vec::new(), order: Vec::new() };
+        let budget = Budget::of_rendering();
+        let mut call =
+            Call { pipe: self, caller, params, budget, done: BTreeMap::new(), path: Vec::new(), order: Vec::new() };
         call.visit(self.answers)?;
         let Call { mut done, order, .. } = call;
         let mut tables: Vec<String> = Vec::new();
@@ -137,6 +141,8 @@ struct Call<'a> {
     pipe: &'a OwnPipe,
     caller: &'a Caller,
     params: &'a Params,
+    /// Of all its nodes together.
+    budget: Budget,
     done: BTreeMap<usize, Passed>,
     path: Vec<usize>,
     /// Those that are needed before those that need them.
@@ -149,7 +155,7 @@ impl Call<'_> {
             return Ok(());
         }
         self.path.push(at);
-        let rendered = self.pipe.nodes[at].1.render(self.caller, self.params)?;
+        let rendered = self.pipe.nodes[at].1.render(self.caller, self.params, &mut self.budget)?;
         let mut statement = gate::parse(&rendered.sql)?;
         template::bind(&mut statement, &rendered.literals)?;
         let passed = gate::check(statement)?;
@@ -196,9 +202,13 @@ fn described(
     answers: usize,
 ) -> Result<EndpointDescription, String> {
     let mut parameters: Vec<ParameterDescription> = Vec::new();
+    let mut by_name: HashMap<&str, usize> = HashMap::new();
     for found in nodes.iter().flat_map(|(_, endpoint)| &endpoint.description.parameters) {
-        match parameters.iter_mut().find(|known| known.name == found.name) {
-            None => parameters.push(found.clone()),
+        match by_name.get(found.name.as_str()).and_then(|at| parameters.get_mut(*at)) {
+            None => {
+                by_name.insert(&found.name, parameters.len());
+                parameters.push(found.clone());
+            }
             Some(known) if known.kind != found.kind => {
                 return Err(format!("`{}` is declared with two types", found.name));
             }

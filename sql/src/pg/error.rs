@@ -39,7 +39,10 @@ fn sqlstate(error: &QueryError) -> &'static str {
         QueryError::Run(message) if message.to_lowercase().contains("divide by zero") => "22012",
         QueryError::Run(_) | QueryError::Parameter { .. } | QueryError::Refused { .. } => "22000",
         QueryError::NotAllowed { .. } => "42501",
-        QueryError::SqlTooLarge { .. } | QueryError::ResultTooLarge { .. } | QueryError::TextTooLarge { .. } => "54000",
+        QueryError::SqlTooLarge { .. }
+        | QueryError::TemplateTooLarge { .. }
+        | QueryError::ResultTooLarge { .. }
+        | QueryError::TextTooLarge { .. } => "54000",
         QueryError::NoTable(_) => "42P01",
         QueryError::NoEndpoint(_) => "42883",
         QueryError::TimedOut { .. } => "57014",

@@ -3,176 +3,241 @@
 
 use chrono::{DateTime, NaiveDate, NaiveDateTime, Utc};
 
-use super::value::Value;
+use super::budget::Budget;
+use super::json;
+use super::value::{Items, List, Unread, Value, Writing};
 use crate::error::QueryError;
 
-/// A function of values.
+/// How a function is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Function {
+pub(super) enum How {
+    /// `name(value, …)`.
+    Called,
+    /// `value.name(…)`.
+    Method,
+}
+
+/// Makes [`Function`] and [`ALL`] of one list, so that the tests try every function there is.
+macro_rules! functions {
+    ($($(#[$doc:meta])* $variant:ident ($least:literal to $most:literal): $($how:ident $name:literal),+;)+) => {
+        /// A function of values.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub(super) enum Function {
+            $($(#[$doc])* $variant,)+
+        }
+
+        impl Function {
+            /// How many values it takes: at least, at most.
+            pub(super) fn arguments(self) -> (usize, usize) {
+                match self {
+                    $(Self::$variant => ($least, $most),)+
+                }
+            }
+        }
+
+        /// Every function under every name that it has.
+        pub(super) const ALL: &[(How, &str, Function)] = &[$($((How::$how, $name, Function::$variant),)+)+];
+    };
+}
+
+functions! {
     /// `split_to_array(text, separator)`.
-    SplitToArray,
+    SplitToArray (1 to 2): Called "split_to_array", Method "split";
     /// Pairs of whether it is the last and the item.
-    EnumerateWithLast,
+    EnumerateWithLast (1 to 1): Called "enumerate_with_last";
     /// Days between two dates, never below zero.
-    DayDiff,
-    /// Whole units of so many seconds between two times, never below zero.
-    TimeDiff(i64),
-    Json,
-    Len,
-    Sum,
-    Min,
-    Max,
-    Join,
-    Lower,
-    Upper,
-    Strip,
+    DayDiff (2 to 2): Called "day_diff";
+    /// Whole units between two times, never below zero.
+    Seconds (2 to 2): Called "date_diff_in_seconds";
+    Minutes (2 to 2): Called "date_diff_in_minutes";
+    Hours (2 to 2): Called "date_diff_in_hours";
+    Days (2 to 2): Called "date_diff_in_days";
+    /// `JSON(text, default)`.
+    Json (1 to 2): Called "JSON";
+    Len (1 to 1): Called "len";
+    Sum (1 to 1): Called "sum";
+    Min (1 to 1): Called "min";
+    Max (1 to 1): Called "max";
+    /// `separator.join(list)`.
+    Join (2 to 2): Method "join";
+    Lower (1 to 1): Method "lower";
+    Upper (1 to 1): Method "upper";
+    Strip (1 to 1): Method "strip";
     /// The value as names.
-    Names,
+    Names (1 to 1): Called "column", Called "columns", Called "symbol", Called "table";
 }
 
 fn refused(message: impl Into<String>) -> QueryError {
     QueryError::Refused { status: 400, message: message.into() }
 }
 
+fn unread(unread: Unread) -> QueryError {
+    match unread {
+        Unread::Wrong(message) => refused(message),
+        Unread::Spent(spent) => spent.into(),
+    }
+}
+
 impl Function {
-    /// By Tinybird's name.
-    pub(super) fn by_name(name: &str) -> Option<Self> {
-        Some(match name {
-            "split_to_array" => Self::SplitToArray,
-            "enumerate_with_last" => Self::EnumerateWithLast,
-            "day_diff" => Self::DayDiff,
-            "date_diff_in_seconds" => Self::TimeDiff(1),
-            "date_diff_in_minutes" => Self::TimeDiff(60),
-            "date_diff_in_hours" => Self::TimeDiff(3_600),
-            "date_diff_in_days" => Self::TimeDiff(86_400),
-            "JSON" => Self::Json,
-            "len" => Self::Len,
-            "sum" => Self::Sum,
-            "min" => Self::Min,
-            "max" => Self::Max,
-            _ => return None,
-        })
-    }
-
-    /// By the name of a method; what it is called on is the first argument.
-    pub(super) fn method(name: &str) -> Option<Self> {
-        Some(match name {
-            "join" => Self::Join,
-            "split" => Self::SplitToArray,
-            "lower" => Self::Lower,
-            "upper" => Self::Upper,
-            "strip" => Self::Strip,
-            _ => return None,
-        })
-    }
-
-    /// How many values it takes: at least, at most.
-    pub(super) fn arguments(self) -> (usize, usize) {
-        match self {
-            Self::SplitToArray | Self::Json => (1, 2),
-            Self::DayDiff | Self::TimeDiff(_) | Self::Join => (2, 2),
-            _ => (1, 1),
-        }
+    /// By Tinybird's name; of a method, what it is called on is the first argument.
+    pub(super) fn by_name(how: How, name: &str) -> Option<Self> {
+        ALL.iter().find(|known| (known.0, known.1) == (how, name)).map(|known| known.2)
     }
 
     /// Whether formats of its values may follow them.
     pub(super) fn has_format(self) -> bool {
-        matches!(self, Self::TimeDiff(_))
+        matches!(self, Self::Seconds | Self::Minutes | Self::Hours | Self::Days)
     }
 
+    /// The budget pays for a look at the values first, whichever function it is; what it makes it can't make without.
     /// # Errors  What a value should have been.
-    pub(super) fn call(self, values: &[Value]) -> Result<Value, QueryError> {
+    pub(super) fn call(self, values: &[Value], budget: &mut Budget) -> Result<Value, QueryError> {
+        for value in values {
+            budget.look(value.extent())?;
+        }
         let first = values.first().unwrap_or(&Value::None);
         let second = values.get(1).unwrap_or(&Value::None);
         Ok(match self {
-            Self::SplitToArray => {
-                let separator = match second.text() {
-                    separator if separator.is_empty() => ",".to_owned(),
-                    separator => separator,
-                };
-                match first {
-                    Value::None => Value::List(Vec::new()),
-                    Value::List(items) => Value::List(items.clone()),
-                    text => {
-                        let text = text.text();
-                        let items = text.split(&separator).map(|item| Value::Text(item.trim().to_owned()));
-                        Value::List(items.filter(|item| item.truth()).collect())
-                    }
+            Self::SplitToArray => match first {
+                Value::None => Items::default().list()?,
+                Value::List(_) => first.clone(),
+                text => {
+                    let (text, separator) = (text.text(budget)?, second.text(budget)?);
+                    split(&text, if separator.is_empty() { "," } else { &separator }, false, budget)?
                 }
-            }
+            },
             Self::EnumerateWithLast => {
-                let items = items(first)?;
+                let items = items(first, budget)?;
                 let last = items.len();
-                let pair = |(at, item)| Value::List(vec![Value::Bool(at == last), item]);
-                Value::List((1..).zip(items).map(pair).collect())
+                let mut pairs = Items::default();
+                for (at, item) in (1..).zip(items.iter()) {
+                    let mut pair = Items::default();
+                    pair.push(Value::Bool(at == last), budget)?;
+                    pair.push(item.clone(), budget)?;
+                    budget.bytes(PAIR_BYTES)?;
+                    pairs.push(pair.list()?, budget)?;
+                }
+                pairs.list()?
             }
             Self::DayDiff => Value::Int((instant(first)? - instant(second)?).num_days().abs()),
-            Self::TimeDiff(unit) => Value::Int((instant(first)? - instant(second)?).num_seconds().abs() / unit),
+            Self::Seconds => whole(1, first, second)?,
+            Self::Minutes => whole(60, first, second)?,
+            Self::Hours => whole(3_600, first, second)?,
+            Self::Days => whole(86_400, first, second)?,
+            // Not given, and no default: nothing.
+            Self::Json if first.is_none() && values.len() == 1 => Items::default().list()?,
             Self::Json => {
-                let text = if *first == Value::None { second.text() } else { first.text() };
-                // Not given, and no default: nothing.
-                if *first == Value::None && values.len() == 1 {
-                    return Ok(Value::List(Vec::new()));
-                }
-                let json = serde_json::from_str(&text).map_err(|e| refused(format!("failed to read JSON: {e}")))?;
-                Value::of_json(json)
+                let text = if first.is_none() { second } else { first }.text(budget)?;
+                json::read(&text, budget)?
             }
             Self::Len => match first {
                 Value::Text(text) => Value::Int(i64::try_from(text.chars().count()).unwrap_or(i64::MAX)),
-                other => Value::Int(i64::try_from(items(other)?.len()).unwrap_or(i64::MAX)),
+                other => Value::Int(i64::try_from(items(other, budget)?.len()).unwrap_or(i64::MAX)),
             },
-            Self::Sum => items(first)?.iter().try_fold(Value::Int(0), |sum, item| add(&sum, item))?,
-            Self::Min | Self::Max => {
-                let items = items(first)?;
-                let number = |value: &Value| match value {
-                    Value::Int(n) => Ok(*n as f64),
-                    Value::Float(n) => Ok(*n),
-                    other => Err(refused(format!("`{}` is not a number", other.text()))),
-                };
-                let numbers = items.iter().map(number).collect::<Result<Vec<f64>, _>>()?;
-                let better = |a: f64, b: f64| if self == Self::Min { a < b } else { a > b };
-                let best = (0..items.len()).reduce(|a, b| if better(numbers[b], numbers[a]) { b } else { a });
-                best.map_or(Value::None, |at| items[at].clone())
+            Self::Sum => {
+                let mut sum = Value::Int(0);
+                for item in items(first, budget)?.iter() {
+                    sum = add(&sum, item, budget)?;
+                }
+                sum
             }
-            // `separator.join(list)`.
+            Self::Min => best(&items(first, budget)?, |a, b| a < b, budget)?,
+            Self::Max => best(&items(first, budget)?, |a, b| a > b, budget)?,
             Self::Join => {
-                let texts: Vec<String> = items(second)?.iter().map(Value::text).collect();
-                Value::Text(texts.join(&first.text()))
+                let (between, mut joined) = (first.text(budget)?, Writing::default());
+                for (at, item) in items(second, budget)?.iter().enumerate() {
+                    joined.push(if at == 0 { "" } else { &between }, budget)?;
+                    item.write(&mut joined, budget)?;
+                }
+                Value::Text(joined.text(budget)?)
             }
-            Self::Lower => Value::Text(first.text().to_lowercase()),
-            Self::Upper => Value::Text(first.text().to_uppercase()),
-            Self::Strip => Value::Text(first.text().trim().to_owned()),
-            Self::Names if *first == Value::None => return Err(refused("a name is missing, and there is no default")),
-            Self::Names => Value::names(&first.text()).map_err(refused)?,
+            Self::Lower => Value::text_of(&first.text(budget)?.to_lowercase(), budget)?,
+            Self::Upper => Value::text_of(&first.text(budget)?.to_uppercase(), budget)?,
+            Self::Strip => Value::text_of(first.text(budget)?.trim(), budget)?,
+            Self::Names if first.is_none() => return Err(refused("a name is missing, and there is no default")),
+            Self::Names => Value::names(&first.text(budget)?, budget).map_err(unread)?,
         })
     }
 }
 
+/// What keeping a list of two takes beside its items.
+const PAIR_BYTES: usize = 64;
+
+/// The parts of a text, trimmed; with `empty` those of which nothing is left too.
+fn split(text: &str, separator: &str, empty: bool, budget: &mut Budget) -> Result<Value, QueryError> {
+    let mut items = Items::default();
+    for part in text.split(separator) {
+        budget.look(part.len())?;
+        let part = part.trim();
+        if empty || !part.is_empty() {
+            items.push(Value::text_of(part, budget)?, budget)?;
+        }
+    }
+    Ok(items.list()?)
+}
+
+/// The number that none of the others is better than.
+fn best(items: &[Value], better: fn(f64, f64) -> bool, budget: &mut Budget) -> Result<Value, QueryError> {
+    budget.steps(items.len())?;
+    let mut best: Option<(f64, &Value)> = None;
+    for item in items {
+        let number = match item {
+            Value::Int(n) => *n as f64,
+            Value::Float(n) => *n,
+            other => return Err(refused(format!("`{}` is not a number", other.brief()))),
+        };
+        if best.is_none_or(|(known, _)| better(number, known)) {
+            best = Some((number, item));
+        }
+    }
+    Ok(best.map_or(Value::None, |(_, item)| item.clone()))
+}
+
+fn whole(unit_s: i64, first: &Value, second: &Value) -> Result<Value, QueryError> {
+    Ok(Value::Int((instant(first)? - instant(second)?).num_seconds().abs() / unit_s))
+}
+
 /// The items of a list; a text is taken apart at its commas.
-pub(super) fn items(value: &Value) -> Result<Vec<Value>, QueryError> {
+pub(super) fn items(value: &Value, budget: &mut Budget) -> Result<List, QueryError> {
+    budget.look(value.extent())?;
     match value {
         Value::List(items) => Ok(items.clone()),
-        Value::None => Ok(Vec::new()),
-        Value::Text(text) => Ok(text.split(',').map(|item| Value::Text(item.trim().to_owned())).collect()),
-        other => Err(refused(format!("`{}` is not a list", other.text()))),
+        Value::None => Ok(Items::default().finish()?),
+        Value::Text(text) => match split(text, ",", true, budget)? {
+            Value::List(items) => Ok(items),
+            _ => Err(QueryError::Internal),
+        },
+        other => Err(refused(format!("`{}` is not a list", other.brief()))),
     }
 }
 
 /// Numbers are added, texts and lists joined.
-pub(super) fn add(left: &Value, right: &Value) -> Result<Value, QueryError> {
-    let wrong = || refused(format!("`{}` and `{}` can't be added", left.text(), right.text()));
+pub(super) fn add(left: &Value, right: &Value, budget: &mut Budget) -> Result<Value, QueryError> {
+    budget.step()?;
+    let wrong = || refused(format!("`{}` and `{}` can't be added", left.brief(), right.brief()));
     Ok(match (left, right) {
         (Value::Int(a), Value::Int(b)) => Value::Int(a.checked_add(*b).ok_or_else(wrong)?),
         (Value::Float(a), Value::Float(b)) => Value::Float(a + b),
         (Value::Int(a), Value::Float(b)) | (Value::Float(b), Value::Int(a)) => Value::Float(*a as f64 + b),
-        (Value::Text(a), Value::Text(b)) => Value::Text(format!("{a}{b}")),
-        (Value::List(a), Value::List(b)) => Value::List(a.iter().chain(b).cloned().collect()),
+        (Value::Text(a), Value::Text(b)) => {
+            let mut joined = Writing::default();
+            joined.push(a, budget)?;
+            joined.push(b, budget)?;
+            Value::Text(joined.text(budget)?)
+        }
+        (Value::List(a), Value::List(b)) => {
+            let mut joined = Items::default();
+            for item in a.iter().chain(b.iter()) {
+                joined.push(item.clone(), budget)?;
+            }
+            joined.list()?
+        }
         _ => return Err(wrong()),
     })
 }
 
 pub(super) fn subtract(left: &Value, right: &Value) -> Result<Value, QueryError> {
-    let wrong = || refused(format!("`{}` can't be subtracted from `{}`", right.text(), left.text()));
+    let wrong = || refused(format!("`{}` can't be subtracted from `{}`", right.brief(), left.brief()));
     Ok(match (left, right) {
         (Value::Int(a), Value::Int(b)) => Value::Int(a.checked_sub(*b).ok_or_else(wrong)?),
         (Value::Float(a), Value::Float(b)) => Value::Float(a - b),
@@ -184,12 +249,18 @@ pub(super) fn subtract(left: &Value, right: &Value) -> Result<Value, QueryError>
 
 /// A date or a date-time, with `-` or `/`, with `T` or a space, with `Z` or without.
 fn instant(value: &Value) -> Result<DateTime<Utc>, QueryError> {
-    let text = match value {
+    /// Longer than every form of a time.
+    const TIME_BYTES_MAX: usize = 100;
+    let no_date = || refused(format!("`{}` is not a date", value.brief()));
+    let plain = match value {
         Value::Instant(at) => return Ok(*at),
-        other => other.text(),
+        Value::Date(date) => date.to_string(),
+        Value::Text(text) if text.len() <= TIME_BYTES_MAX => {
+            text.trim().trim_end_matches(['Z', 'z']).replacen('T', " ", 1).replace('/', "-")
+        }
+        _ => return Err(no_date()),
     };
-    let plain = text.trim().trim_end_matches(['Z', 'z']).replacen('T', " ", 1).replace('/', "-");
     let date = || NaiveDate::parse_from_str(&plain, "%Y-%m-%d").ok().and_then(|date| date.and_hms_opt(0, 0, 0));
     let at = NaiveDateTime::parse_from_str(&plain, "%Y-%m-%d %H:%M:%S%.f").ok().or_else(date);
-    at.map(|at| at.and_utc()).ok_or_else(|| refused(format!("`{text}` is not a date")))
+    at.map(|at| at.and_utc()).ok_or_else(no_date)
 }

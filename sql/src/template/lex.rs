@@ -1,11 +1,14 @@
-//! Cuts a template into text, `{{ }}` and `{% %}`, and an expression into tokens.
+//! Cuts a template into text, `{{ }}` and `{% %}`, and an expression into tokens. Each character is passed once, and each
+//! piece and token is paid for.
 
+use super::budget::Budget;
 use super::parse::TemplateError;
+use super::value::shortened;
 
 /// A piece of template with the line it starts on.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Piece<'a> {
-    Text(&'a str),
+    Text(&'a str, usize),
     /// The inside of `{{ … }}`.
     Output(&'a str, usize),
     /// The inside of `{% … %}`.
@@ -13,28 +16,29 @@ pub(super) enum Piece<'a> {
 }
 
 /// Cuts `text`; `{# … #}` is dropped.
-pub(super) fn pieces(text: &str) -> Result<Vec<Piece<'_>>, TemplateError> {
+pub(super) fn pieces<'a>(text: &'a str, budget: &mut Budget) -> Result<Vec<Piece<'a>>, TemplateError> {
     let mut pieces = Vec::new();
-    let mut rest = text;
-    let line_at = |rest: &str| 1 + text[..text.len() - rest.len()].matches('\n').count();
-    while let Some(start) = rest.find('{') {
-        let close = match rest.as_bytes().get(start + 1) {
-            Some(b'{') => "}}",
-            Some(b'%') => "%}",
-            Some(b'#') => "#}",
-            _ => {
-                // A lone brace is text; look on after it.
-                let (text, after) = rest.split_at(start + 1);
-                pieces.push(Piece::Text(text));
-                rest = after;
-                continue;
+    let (mut rest, mut line) = (text, 1);
+    loop {
+        budget.step().map_err(|spent| TemplateError::spent(line, spent))?;
+        // A lone brace is text.
+        let tag = rest.match_indices('{').find_map(|(at, _)| match rest.as_bytes().get(at + 1) {
+            Some(b'{') => Some((at, "}}")),
+            Some(b'%') => Some((at, "%}")),
+            Some(b'#') => Some((at, "#}")),
+            _ => None,
+        });
+        let Some((start, close)) = tag else {
+            if !rest.is_empty() {
+                pieces.push(Piece::Text(rest, line));
             }
+            return Ok(pieces);
         };
         if start > 0 {
-            pieces.push(Piece::Text(&rest[..start]));
+            pieces.push(Piece::Text(&rest[..start], line));
         }
+        line += rest[..start].matches('\n').count();
         let inside = &rest[start + 2..];
-        let line = line_at(&rest[start..]);
         let end = end_of(inside, close).ok_or_else(|| {
             TemplateError::new(line, format!("`{}` is not closed by `{close}`", &rest[start..start + 2]))
         })?;
@@ -43,12 +47,9 @@ pub(super) fn pieces(text: &str) -> Result<Vec<Piece<'_>>, TemplateError> {
             "%}" => pieces.push(Piece::Tag(inside[..end].trim(), line)),
             _ => {}
         }
+        line += inside[..end].matches('\n').count();
         rest = &inside[end + 2..];
     }
-    if !rest.is_empty() {
-        pieces.push(Piece::Text(rest));
-    }
-    Ok(pieces)
 }
 
 /// Where `close` is outside quotes; a comment has no quotes.
@@ -56,20 +57,19 @@ fn end_of(inside: &str, close: &str) -> Option<usize> {
     if close == "#}" {
         return inside.find(close);
     }
-    let bytes = inside.as_bytes();
-    let (mut quote, mut at) = (None, 0);
-    while at < bytes.len() {
-        match (quote, bytes[at]) {
-            (Some(_), b'\\') => at += 1,
-            (Some(q), b) if b == q => quote = None,
+    let mut quote = None;
+    let mut chars = inside.char_indices();
+    while let Some((at, c)) = chars.next() {
+        match (quote, c) {
+            // Whatever it escapes, the end of the text too.
+            (Some(_), '\\') => {
+                chars.next();
+            }
+            (Some(q), c) if c == q => quote = None,
             (Some(_), _) => {}
-            (None, b @ (b'\'' | b'"')) => quote = Some(b),
+            (None, '\'' | '"') => quote = Some(c),
             (None, _) if inside[at..].starts_with(close) => return Some(at),
             (None, _) => {}
-        }
-        at += 1;
-        while !inside.is_char_boundary(at) {
-            at += 1;
         }
     }
     None
@@ -85,13 +85,14 @@ pub(super) enum Token {
     Symbol(&'static str),
 }
 
-const SYMBOLS: [&str; 15] = ["==", "!=", "<=", ">=", "(", ")", "[", "]", ",", ".", "=", "<", ">", "+", "-"];
+pub(super) const SYMBOLS: [&str; 15] = ["==", "!=", "<=", ">=", "(", ")", "[", "]", ",", ".", "=", "<", ">", "+", "-"];
 
 /// Cuts an expression.
-pub(super) fn tokens(text: &str, line: usize) -> Result<Vec<Token>, TemplateError> {
+pub(super) fn tokens(text: &str, line: usize, budget: &mut Budget) -> Result<Vec<Token>, TemplateError> {
     let mut tokens = Vec::new();
     let mut rest = text.trim_start();
     while let Some(first) = rest.chars().next() {
+        budget.step().map_err(|spent| TemplateError::spent(line, spent))?;
         let length = if first == '\'' || first == '"' {
             let (value, length) = quoted(rest, first, line)?;
             tokens.push(Token::Text(value));
@@ -108,8 +109,9 @@ pub(super) fn tokens(text: &str, line: usize) -> Result<Vec<Token>, TemplateErro
             tokens.push(Token::Symbol(symbol));
             symbol.len()
         } else {
-            return Err(TemplateError::new(line, format!("`{first}` is not expected in `{text}`")));
+            return Err(TemplateError::new(line, format!("`{first}` is not expected in `{}`", shortened(text))));
         };
+        budget.bytes(length).map_err(|spent| TemplateError::spent(line, spent))?;
         rest = rest[length..].trim_start();
     }
     Ok(tokens)

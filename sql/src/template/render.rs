@@ -1,16 +1,23 @@
 //! A template and a call's values to SQL with `$n` in the place of values.
 
-use std::collections::HashMap;
+//! Every node, round and expression is a step, and every byte that is written or kept is paid for ([`Budget`]). Start at [`render`].
 
-use super::parse::{Compare, Expr, Node, Template};
-use super::value::{Kind, Value};
+use std::collections::{HashMap, HashSet};
+
+use super::budget::{Budget, Spent};
+use super::expr::{Compare, Expr, Link, Sign};
+use super::parse::{Node, Template};
+use super::value::{Declared, Items, Kind, Unread, Value};
 use super::{Args, functions};
 use crate::error::QueryError;
-use crate::gate::SQL_BYTES_MAX;
 use crate::zone;
 
-/// Nodes of one rendering, those of every round of a `for` counted.
-const STEPS_MAX: usize = 10_000;
+/// Characters of a template's own `error()`.
+const ERROR_CHARS_MAX: usize = 1_000;
+/// Values of an `enum` that an error names.
+const NAMED_MAX: usize = 20;
+/// What keeping a literal takes beside its bytes.
+const LITERAL_BYTES: usize = 32;
 
 /// SQL whose `$1`, `$2`, … stand for `literals[0]`, `literals[1]`, ….
 #[derive(Debug, Clone, PartialEq)]
@@ -50,70 +57,134 @@ pub(crate) enum Literal {
     Bool(bool),
 }
 
+impl Literal {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Text(text) => text.len(),
+            Self::Null | Self::Int(_) | Self::Bool(_) => 0,
+        }
+    }
+}
+
 /// Renders for one call. Every declared parameter is read first, so a bad value is refused even where the template
 /// would not have looked at it.
-/// # Errors  `Parameter` for a missing or malformed value, `Refused` for the template's own `error()`.
-pub(crate) fn render(template: &Template, args: &Args) -> Result<Rendered, QueryError> {
+/// # Errors  `Parameter` for a missing or malformed value, `Refused` for the template's own `error()`, `TemplateTooLarge`.
+pub(crate) fn render(template: &Template, args: &Args<'_>, budget: &mut Budget) -> Result<Rendered, QueryError> {
     let mut values = HashMap::new();
     for declared in &template.declared {
-        let fail = |message: String| QueryError::parameter(&declared.name, message);
-        let texts = args.values.get(&declared.name).map(Vec::as_slice).unwrap_or_default();
-        let given = declared.kind.read(texts, args.zone).map_err(fail)?;
-        // An empty choice, as a form sends it, is no choice.
-        let given = given.filter(|v| declared.allowed.is_empty() || !v.text().is_empty());
-        if let Some(value) = &given
-            && !declared.allowed.is_empty()
-        {
-            let allowed: Vec<String> = declared.allowed.iter().map(Value::text).collect();
-            let wanted = match value {
-                Value::List(items) => items.iter().map(Value::text).collect(),
-                one => vec![one.text()],
-            };
-            if let Some(other) = wanted.iter().find(|w| !allowed.contains(w)) {
-                return Err(fail(format!("`{other}` is not one of {}", allowed.join(", "))));
-            }
-        }
-        let value = match (given, &declared.default) {
-            (Some(value), _) => value,
-            (None, _) if declared.required => return Err(fail("is required".to_owned())),
-            (None, Some(default)) => declared.kind.adopt(default, args.zone).map_err(fail)?,
-            (None, None) => Value::None,
-        };
+        let value = parameter(declared, args, budget).map_err(|unread| match unread {
+            Unread::Wrong(message) => QueryError::parameter(&declared.name, message),
+            Unread::Spent(spent) => spent.into(),
+        })?;
         values.insert(declared.name.as_str(), value);
     }
     let out = Rendered { sql: String::new(), literals: Vec::new() };
-    let mut rendering = Rendering { args, values, locals: Vec::new(), steps: 0, out };
+    let mut rendering = Rendering { args, values, locals: Locals::default(), budget, out };
     rendering.nodes(&template.nodes)?;
     Ok(rendering.out)
 }
 
+/// What a call gives for a parameter, or what it is without.
+fn parameter(declared: &Declared, args: &Args<'_>, budget: &mut Budget) -> Result<Value, Unread> {
+    budget.step()?;
+    let given = declared.kind.read(args.texts(&declared.name), args.zone, budget)?;
+    // An empty choice, as a form sends it, is no choice.
+    let given = given.filter(|value| declared.allowed.is_empty() || !matches!(value, Value::Text(t) if t.is_empty()));
+    if let Some(value) = &given
+        && !declared.allowed.is_empty()
+    {
+        chosen(declared, value, budget)?;
+    }
+    match (given, &declared.default) {
+        (Some(value), _) => Ok(value),
+        (None, _) if declared.required => Err(Unread::Wrong("is required".to_owned())),
+        (None, Some(default)) => declared.kind.adopt(default, args.zone, budget),
+        (None, None) => Ok(Value::None),
+    }
+}
+
+/// Whether a value, or each of a list, is one of those that are allowed.
+fn chosen(declared: &Declared, value: &Value, budget: &mut Budget) -> Result<(), Unread> {
+    let mut allowed = HashSet::new();
+    for value in &declared.allowed {
+        allowed.insert(value.text(budget)?.to_string());
+    }
+    let wanted = match value {
+        Value::List(items) => items,
+        one => std::slice::from_ref(one),
+    };
+    for value in wanted {
+        let text = value.text(budget)?;
+        budget.look(text.len())?;
+        if !allowed.contains(&*text) {
+            let mut named: Vec<String> = declared.allowed.iter().take(NAMED_MAX).map(Value::brief).collect();
+            if declared.allowed.len() > NAMED_MAX {
+                named.push("…".to_owned());
+            }
+            return Err(Unread::Wrong(format!("`{}` is not one of {}", value.brief(), named.join(", "))));
+        }
+    }
+    Ok(())
+}
+
+/// Names of `for` and `set`, each with its values, the newest last.
+#[derive(Default)]
+struct Locals<'a> {
+    values: HashMap<&'a str, Vec<Value>>,
+    /// In the order they were made.
+    order: Vec<&'a str>,
+}
+
+impl<'a> Locals<'a> {
+    fn get(&self, name: &str) -> Option<&Value> {
+        self.values.get(name)?.last()
+    }
+
+    fn add(&mut self, name: &'a str, value: Value) {
+        self.order.push(name);
+        self.values.entry(name).or_default().push(value);
+    }
+
+    /// Changes the newest of that name.
+    fn set(&mut self, name: &'a str, value: Value) {
+        match self.values.get_mut(name).and_then(|values| values.last_mut()) {
+            Some(old) => *old = value,
+            None => self.add(name, value),
+        }
+    }
+
+    fn truncate(&mut self, count: usize) {
+        for name in self.order.drain(count..) {
+            if let Some(values) = self.values.get_mut(name) {
+                values.pop();
+            }
+        }
+    }
+}
+
 struct Rendering<'a> {
-    args: &'a Args,
+    args: &'a Args<'a>,
+    /// The parameters that are declared, and those others that were looked at.
     values: HashMap<&'a str, Value>,
-    /// Names of `for` and `set`, the newest last.
-    locals: Vec<(&'a str, Value)>,
-    steps: usize,
+    locals: Locals<'a>,
+    budget: &'a mut Budget,
     out: Rendered,
 }
 
 impl<'a> Rendering<'a> {
     fn nodes(&mut self, nodes: &'a [Node]) -> Result<(), QueryError> {
         for node in nodes {
-            self.steps += 1;
-            if self.steps > STEPS_MAX || self.out.sql.len() > SQL_BYTES_MAX {
-                let message = format!("the template repeats too often, the limit is {STEPS_MAX} steps");
-                return Err(QueryError::Refused { status: 400, message });
-            }
+            self.budget.step()?;
             match node {
-                Node::Text(text) => self.out.sql.push_str(text),
+                Node::Text(text) => self.text(text)?,
                 Node::Output(Expr::Param(name, kind)) => {
                     let value = self.values.get(name.as_str()).cloned().unwrap_or(Value::None);
-                    self.output(&value, Some(kind));
+                    self.output(&value, Some(kind))?;
                 }
                 Node::Output(Expr::SqlAnd(conditions)) => self.sql_and(conditions)?,
                 Node::Output(expr) => {
                     let value = self.value(expr)?;
-                    self.output(&value, None);
+                    self.output(&value, None)?;
                 }
                 Node::If { arms, otherwise } => {
                     let mut taken = otherwise;
@@ -128,10 +199,7 @@ impl<'a> Rendering<'a> {
                 Node::For { names, over, nodes } => self.repeat(names, over, nodes)?,
                 Node::Set(name, expr) => {
                     let value = self.value(expr)?;
-                    match self.locals.iter_mut().rev().find(|(known, _)| known == name) {
-                        Some((_, old)) => *old = value,
-                        None => self.locals.push((name, value)),
-                    }
+                    self.locals.set(name, value);
                 }
             }
         }
@@ -139,18 +207,22 @@ impl<'a> Rendering<'a> {
     }
 
     fn repeat(&mut self, names: &'a [String], over: &'a Expr, nodes: &'a [Node]) -> Result<(), QueryError> {
-        let before = self.locals.len();
-        for item in functions::items(&self.value(over)?)? {
-            let values = match (names.len(), item) {
-                (1, item) => vec![item],
-                (_, Value::List(items)) => items,
-                (_, other) => vec![other],
+        let before = self.locals.order.len();
+        let over = self.value(over)?;
+        for item in functions::items(&over, self.budget)?.iter() {
+            // A round is a step for each name, whatever it does.
+            self.budget.steps(names.len())?;
+            let values = match item {
+                Value::List(items) if names.len() > 1 => items,
+                one => std::slice::from_ref(one),
             };
             if values.len() != names.len() {
                 let message = format!("a `for` over {} names met {} values", names.len(), values.len());
                 return Err(QueryError::Refused { status: 400, message });
             }
-            self.locals.extend(names.iter().map(String::as_str).zip(values));
+            for (name, value) in names.iter().zip(values) {
+                self.locals.add(name, value.clone());
+            }
             self.nodes(nodes)?;
             // What `set` made inside stays inside; what it changed outside stays changed.
             self.locals.truncate(before);
@@ -163,27 +235,39 @@ impl<'a> Rendering<'a> {
         let mut is_first = true;
         for (column, operator, expr) in conditions {
             let value = self.value(expr)?;
-            if value == Value::None {
+            if value.is_none() {
                 continue;
             }
             let before = if is_first { "" } else { " and " };
-            self.out.sql.push_str(&format!("{before}{column} {operator} "));
-            self.output(&value, None);
+            self.text(&format!("{before}{column} {operator} "))?;
+            self.output(&value, None)?;
             is_first = false;
         }
         Ok(())
     }
 
-    fn output(&mut self, value: &Value, kind: Option<&Kind>) {
+    /// Writes what is no value.
+    fn text(&mut self, text: &str) -> Result<(), QueryError> {
+        self.budget.sql(text.len())?;
+        // `$` here and `1` there would be the place of a value.
+        if self.out.sql.ends_with('$') && text.starts_with(|c: char| c == '$' || c.is_ascii_alphanumeric()) {
+            return Err(reserved());
+        }
+        self.out.sql.push_str(text);
+        Ok(())
+    }
+
+    fn output(&mut self, value: &Value, kind: Option<&Kind>) -> Result<(), QueryError> {
+        self.budget.step()?;
         match (value, kind) {
-            (Value::Text(text), _) => self.put("", Literal::Text(text.clone()), ""),
+            (Value::Text(text), _) => self.put("", Literal::Text(text.to_string()), ""),
             (Value::Int(n), _) => self.put("", Literal::Int(*n), ""),
             (Value::Bool(b), _) => self.put("", Literal::Bool(*b), ""),
             (Value::Float(n), _) => self.put("CAST(", Literal::Text(n.to_string()), " AS DOUBLE)"),
             (Value::Date(date), _) => self.put("CAST(", Literal::Text(date.to_string()), " AS DATE)"),
             (Value::Instant(t), _) => {
                 let after = ", 'Timestamp(Millisecond, Some(\"UTC\"))')";
-                self.put("arrow_cast(", Literal::Text(zone::instant_text(*t)), after);
+                self.put("arrow_cast(", Literal::Text(zone::instant_text(*t)), after)
             }
             (Value::List(items), _) if items.is_empty() => self.put("(", Literal::Null, ")"),
             (Value::List(items), kind) => {
@@ -192,124 +276,210 @@ impl<'a> Rendering<'a> {
                     _ => None,
                 };
                 for (i, item) in items.iter().enumerate() {
-                    self.out.sql.push_str(if i == 0 { "(" } else { ", " });
-                    self.output(item, kind);
+                    self.text(if i == 0 { "(" } else { ", " })?;
+                    self.output(item, kind)?;
                 }
-                self.out.sql.push(')');
+                self.text(")")
             }
             (Value::Names(names), _) => {
-                // Checked when they were made: letters, digits and `_`.
-                let quoted =
-                    |name: &String| name.split('.').map(|part| format!("\"{part}\"")).collect::<Vec<_>>().join(".");
-                self.out.sql.push_str(&names.iter().map(quoted).collect::<Vec<_>>().join(", "));
+                for (i, name) in names.iter().enumerate() {
+                    // Checked when they were made: letters, digits and `_`.
+                    let parts: Vec<String> = name.split('.').map(|part| format!("\"{part}\"")).collect();
+                    let before = if i == 0 { "" } else { ", " };
+                    self.text(&format!("{before}{}", parts.join(".")))?;
+                }
+                Ok(())
             }
-            (Value::Object(_), _) => self.put("", Literal::Text(value.text()), ""),
+            (Value::Object(_), _) => {
+                let text = value.text(self.budget)?;
+                self.put("", Literal::Text(text.to_string()), "")
+            }
             (Value::None, Some(Kind::Array(_))) => self.put("(", Literal::Null, ")"),
             (Value::None, _) => self.put("", Literal::Null, ""),
         }
     }
 
-    fn put(&mut self, before: &str, literal: Literal, after: &str) {
+    fn put(&mut self, before: &str, literal: Literal, after: &str) -> Result<(), QueryError> {
+        self.budget.bytes(LITERAL_BYTES + literal.bytes())?;
         self.out.literals.push(literal);
-        let n = self.out.literals.len();
-        self.out.sql.push_str(&format!("{before}${n}{after}"));
+        self.text(before)?;
+        // The text before it must not take the place's `$` for its own.
+        if self.out.sql.ends_with('$') {
+            return Err(reserved());
+        }
+        let place = format!("${}", self.out.literals.len());
+        self.budget.sql(place.len())?;
+        self.out.sql.push_str(&place);
+        self.out.sql.push_str(after);
+        Ok(self.budget.sql(after.len())?)
     }
 
-    fn value(&self, expr: &Expr) -> Result<Value, QueryError> {
+    /// Each expression is a step; what it makes can't be made without the budget.
+    fn value(&mut self, expr: &'a Expr) -> Result<Value, QueryError> {
+        self.budget.step()?;
         Ok(match expr {
             Expr::Constant(value) => value.clone(),
-            Expr::List(items) => Value::List(items.iter().map(|i| self.value(i)).collect::<Result<_, _>>()?),
-            Expr::Param(name, _) => self.values.get(name.as_str()).cloned().unwrap_or(Value::None),
-            Expr::Name(name) if self.locals.iter().any(|(local, _)| local == name) => {
-                let local = self.locals.iter().rev().find(|(local, _)| local == name);
-                local.map_or(Value::None, |(_, value)| value.clone())
+            Expr::List(items) => {
+                let mut list = Items::default();
+                for item in items {
+                    let item = self.value(item)?;
+                    list.push(item, self.budget)?;
+                }
+                list.list()?
             }
-            Expr::Add(left, right) => functions::add(&self.value(left)?, &self.value(right)?)?,
-            Expr::Subtract(left, right) => functions::subtract(&self.value(left)?, &self.value(right)?)?,
-            Expr::Item { of, at, or_none } => item(&self.value(of)?, &self.value(at)?, *or_none)?,
+            Expr::Param(name, _) => self.values.get(name.as_str()).cloned().unwrap_or(Value::None),
+            Expr::Name(name) => self.named(name)?,
+            Expr::Sum(first, more) => {
+                let mut sum = self.value(first)?;
+                for (sign, expr) in more {
+                    let value = self.value(expr)?;
+                    sum = match sign {
+                        Sign::Plus => functions::add(&sum, &value, self.budget)?,
+                        Sign::Minus => functions::subtract(&sum, &value)?,
+                    };
+                }
+                sum
+            }
+            Expr::Chain(first, links) => {
+                let mut value = self.value(first)?;
+                for link in links {
+                    value = self.follow(value, link)?;
+                }
+                value
+            }
             Expr::Call(function, arguments) => {
                 let values = arguments.iter().map(|argument| self.value(argument)).collect::<Result<Vec<_>, _>>()?;
-                function.call(&values)?
+                function.call(&values, self.budget)?
             }
             Expr::SqlAnd(_) => {
                 let message = "`sql_and` stands for itself, in `{{ }}`".to_owned();
                 return Err(QueryError::Refused { status: 400, message });
             }
-            Expr::Name(name) => match (self.values.get(name.as_str()), self.args.values.get(name)) {
-                (Some(value), _) => value.clone(),
-                (None, Some(texts)) => texts.last().map_or(Value::None, |t| Value::Text(t.clone())),
-                (None, None) => Value::None,
-            },
-            Expr::Defined(name) => Value::Bool(self.args.values.get(name).is_some_and(|v| !v.is_empty())),
+            Expr::Defined(name) => Value::Bool(!self.args.texts(name).is_empty()),
             Expr::Not(inner) => Value::Bool(!self.value(inner)?.truth()),
-            Expr::And(left, right) => {
-                let left = self.value(left)?;
-                if left.truth() { self.value(right)? } else { left }
-            }
-            Expr::Or(left, right) => {
-                let left = self.value(left)?;
-                if left.truth() { left } else { self.value(right)? }
-            }
+            Expr::And(all) => self.first_that(all, false)?,
+            Expr::Or(all) => self.first_that(all, true)?,
             Expr::Compare(compare, left, right) => {
-                Value::Bool(holds(*compare, &self.value(left)?, &self.value(right)?)?)
+                let (left, right) = (self.value(left)?, self.value(right)?);
+                Value::Bool(holds(*compare, &left, &right, self.budget)?)
             }
             Expr::Error { message, status } => {
-                return Err(QueryError::Refused { status: *status, message: self.value(message)?.text() });
+                let message = self.value(message)?.beginning(ERROR_CHARS_MAX);
+                return Err(QueryError::Refused { status: *status, message });
             }
         })
     }
+
+    /// The first whose truth is that, or the last: Python's `or`, and its `and`.
+    fn first_that(&mut self, all: &'a [Expr], truth: bool) -> Result<Value, QueryError> {
+        let mut value = Value::None;
+        for expr in all {
+            value = self.value(expr)?;
+            if value.truth() == truth {
+                break;
+            }
+        }
+        Ok(value)
+    }
+
+    fn named(&mut self, name: &'a str) -> Result<Value, QueryError> {
+        if let Some(value) = self.locals.get(name).or_else(|| self.values.get(name)) {
+            return Ok(value.clone());
+        }
+        let Some(text) = self.args.texts(name).last() else { return Ok(Value::None) };
+        let value = Value::text_of(text, self.budget)?;
+        self.values.insert(name, value.clone());
+        Ok(value)
+    }
+
+    fn follow(&mut self, value: Value, link: &'a Link) -> Result<Value, QueryError> {
+        self.budget.step()?;
+        match link {
+            Link::Item { at, or_none } => {
+                let at = self.value(at)?;
+                item(&value, &at, *or_none, self.budget)
+            }
+            Link::Method(function, arguments) => {
+                let mut values = vec![value];
+                for argument in arguments {
+                    values.push(self.value(argument)?);
+                }
+                function.call(&values, self.budget)
+            }
+        }
+    }
 }
 
-fn item(of: &Value, at: &Value, or_none: bool) -> Result<Value, QueryError> {
+fn reserved() -> QueryError {
+    let message = "`$1` and the like are reserved for values".to_owned();
+    QueryError::Refused { status: 400, message }
+}
+
+fn item(of: &Value, at: &Value, or_none: bool, budget: &mut Budget) -> Result<Value, QueryError> {
     let found = match (of, at) {
-        (Value::Object(fields), Value::Text(name)) => fields.get(name),
+        (Value::Object(fields), Value::Text(name)) => fields.get(name, budget)?,
         (Value::List(items), Value::Int(at)) if !or_none => {
-            let at = if *at < 0 { *at + i64::try_from(items.len()).unwrap_or(0) } else { *at };
+            let at = if *at < 0 { at.saturating_add_unsigned(items.len() as u64) } else { *at };
             usize::try_from(at).ok().and_then(|at| items.get(at))
         }
         _ => {
-            let message = format!("`{}` has nothing at `{}`", of.text(), at.text());
+            let message = format!("`{}` has nothing at `{}`", of.brief(), at.brief());
             return Err(QueryError::Refused { status: 400, message });
         }
     };
     match found {
         Some(value) => Ok(value.clone()),
         None if or_none => Ok(Value::None),
-        None => Err(QueryError::Refused { status: 400, message: format!("there is nothing at `{}`", at.text()) }),
+        None => Err(QueryError::Refused { status: 400, message: format!("there is nothing at `{}`", at.brief()) }),
     }
 }
 
-fn holds(compare: Compare, left: &Value, right: &Value) -> Result<bool, QueryError> {
-    let ordered = || {
+fn holds(compare: Compare, left: &Value, right: &Value, budget: &mut Budget) -> Result<bool, QueryError> {
+    let ordered = |budget: &mut Budget| {
+        budget.look(left.extent().min(right.extent()))?;
         let order = match (left, right) {
             (Value::Int(a), Value::Int(b)) => Some(a.cmp(b)),
             (Value::Int(a), Value::Float(b)) => (*a as f64).partial_cmp(b),
             (Value::Float(a), Value::Int(b)) => a.partial_cmp(&(*b as f64)),
             (Value::Float(a), Value::Float(b)) => a.partial_cmp(b),
-            (Value::Text(a), Value::Text(b)) => Some(a.cmp(b)),
+            (Value::Text(a), Value::Text(b)) => Some((**a).cmp(&**b)),
             (Value::Date(a), Value::Date(b)) => Some(a.cmp(b)),
             (Value::Instant(a), Value::Instant(b)) => Some(a.cmp(b)),
             _ => None,
         };
         let refused = || QueryError::Refused {
             status: 400,
-            message: format!("`{}` and `{}` cannot be compared", left.text(), right.text()),
+            message: format!("`{}` and `{}` cannot be compared", left.brief(), right.brief()),
         };
         order.ok_or_else(refused)
     };
-    let contains = || match right {
-        Value::List(items) => items.contains(left),
-        Value::Text(text) => text.contains(&left.text()),
-        _ => false,
-    };
     Ok(match compare {
-        Compare::Eq => left == right,
-        Compare::Ne => left != right,
-        Compare::Lt => ordered()?.is_lt(),
-        Compare::Le => ordered()?.is_le(),
-        Compare::Gt => ordered()?.is_gt(),
-        Compare::Ge => ordered()?.is_ge(),
-        Compare::In => contains(),
-        Compare::NotIn => !contains(),
+        Compare::Eq => left.same(right, budget)?,
+        Compare::Ne => !left.same(right, budget)?,
+        Compare::Lt => ordered(budget)?.is_lt(),
+        Compare::Le => ordered(budget)?.is_le(),
+        Compare::Gt => ordered(budget)?.is_gt(),
+        Compare::Ge => ordered(budget)?.is_ge(),
+        Compare::In => contains(left, right, budget)?,
+        Compare::NotIn => !contains(left, right, budget)?,
     })
+}
+
+fn contains(item: &Value, of: &Value, budget: &mut Budget) -> Result<bool, Spent> {
+    match of {
+        Value::List(items) => {
+            for other in items.iter() {
+                if other.same(item, budget)? {
+                    return Ok(true);
+                }
+            }
+            Ok(false)
+        }
+        Value::Text(text) => {
+            let wanted = item.text(budget)?;
+            budget.look(text.len() + wanted.len())?;
+            Ok(text.contains(&*wanted))
+        }
+        _ => Ok(false),
+    }
 }

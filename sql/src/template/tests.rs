@@ -6,13 +6,13 @@ use super::*;
 use crate::error::QueryError;
 
 fn call(template: &str, query: &str) -> Result<Rendered, QueryError> {
-    let template = parse(template).expect("a template");
-    let mut values: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let template = parse(template, &mut Budget::of_reading()).expect("a template");
+    let mut values = Params::new();
     for pair in query.split('&').filter(|p| !p.is_empty()) {
         let (name, value) = pair.split_once('=').expect("name=value");
         values.entry(name.to_owned()).or_default().push(value.to_owned());
     }
-    render(&template, &Args { values, zone: Tz::Europe__Berlin })
+    render(&template, &Args::new(&values, Tz::Europe__Berlin), &mut Budget::of_rendering())
 }
 
 fn check(template: &str, query: &str, expected: Expect) {
@@ -102,7 +102,8 @@ fn errors_of_the_template() {
 /// What cannot be served is an error when it is loaded.
 #[test]
 fn unknown_things_do_not_load() {
-    let load = |template: &str| parse(template).err().map(|e| e.to_string()).unwrap_or_default();
+    let load =
+        |template: &str| parse(template, &mut Budget::of_reading()).err().map(|e| e.to_string()).unwrap_or_default();
     expect![[r#"
         line 1: the name is missing
         line 1: the function `Symbol` is not known
@@ -185,13 +186,14 @@ fn loops_and_locals() {
     );
 }
 
-/// A loop in a loop is no way to a text without end.
+/// `$` of one text and `1` of the next would be the place of a value.
 #[test]
-fn rounds_are_bounded() {
-    let list = ["a"; 200].join(",");
-    let template = "{% for a in x %}{% for b in x %}{{b}}{% end %}{% end %}";
-    let refused = call(template, &format!("x={list}")).expect_err("too many");
-    assert_eq!(refused.status(), 400, "{refused}");
+fn places_are_never_put_together() {
+    for template in ["${# #}1", "${% if True %}1{% end %}", "${{1}}", "${# #}$", "${% set a = 1 %}a"] {
+        let refused = call(template, "").expect_err(template);
+        assert_eq!(refused.to_string(), "`$1` and the like are reserved for values", "{template}");
+    }
+    check("${# #} 1 {{1}}", "", expect!["$ 1 $1 [Int(1)]"]);
 }
 
 /// What names columns is a name, whatever is sent.
