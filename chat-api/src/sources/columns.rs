@@ -7,6 +7,10 @@ use std::collections::HashMap;
 pub const COLUMNS_MAX: usize = 500;
 /// Keys on the way to a column's value.
 pub const PATH_MAX: usize = 16;
+/// Types within a column's type: what there is has four.
+const TYPE_LEVELS_MAX: usize = 8;
+/// Characters of a schema that an error repeats.
+const REPEATED_CHARS_MAX: usize = 200;
 /// Characters of a name.
 const NAME_CHARS_MAX: usize = 100;
 /// What the quarantine's own columns begin with.
@@ -72,6 +76,7 @@ pub(super) fn check_column_name(name: &str) -> Result<(), String> {
     let mut chars = name.chars();
     let starts = chars.next().is_some_and(|first| first.is_ascii_alphabetic() || first == '_');
     if !starts || !chars.all(|c| c.is_ascii_alphanumeric() || c == '_') || name.len() > NAME_CHARS_MAX {
+        let name = repeated(name);
         return Err(format!(
             "'{name}' is not a column's name: 1 to {NAME_CHARS_MAX} letters, digits and underscores, a letter first"
         ));
@@ -82,11 +87,23 @@ pub(super) fn check_column_name(name: &str) -> Result<(), String> {
     Ok(())
 }
 
+fn repeated(text: &str) -> String {
+    text.chars().take(REPEATED_CHARS_MAX).collect()
+}
+
 /// A type with what is around it: `Nullable(LowCardinality(String))` is a String that takes NULL.
 ///
 /// # Errors
 /// Names the type that isn't there.
 pub(super) fn column_type(text: &str) -> Result<(ColumnType, bool), String> {
+    type_at(text, 1)
+}
+
+fn type_at(text: &str, level: usize) -> Result<(ColumnType, bool), String> {
+    if level > TYPE_LEVELS_MAX {
+        return Err(format!("a column's type has more than {TYPE_LEVELS_MAX} levels"));
+    }
+    let column_type = |inner: &str| type_at(inner, level + 1);
     let text = text.trim();
     let inside = |name: &str| text.strip_prefix(name)?.trim_start().strip_prefix('(')?.strip_suffix(')');
     if let Some(inner) = inside("Nullable") {
@@ -104,8 +121,9 @@ pub(super) fn column_type(text: &str) -> Result<(ColumnType, bool), String> {
     }
     let unknown = || {
         format!(
-            "the column type '{text}' is not there; there are String, Bool, Int8 to Int64, UInt8 to UInt64, Float32, \
-             Float64, Date, DateTime, DateTime64(0 to 6) and Array of one of them"
+            "the column type '{}' is not there; there are String, Bool, Int8 to Int64, UInt8 to UInt64, Float32, \
+             Float64, Date, DateTime, DateTime64(0 to 6) and Array of one of them",
+            repeated(text)
         )
     };
     if let Some(inner) = inside("Array") {
@@ -145,6 +163,9 @@ pub(super) fn column_type(text: &str) -> Result<(ColumnType, bool), String> {
 pub fn schema(text: &str) -> Result<Vec<SourceColumn>, String> {
     let mut columns: Vec<SourceColumn> = Vec::new();
     for part in parts(text) {
+        if columns.len() == COLUMNS_MAX {
+            return Err(format!("a data source has at most {COLUMNS_MAX} columns"));
+        }
         let column = column(part)?;
         check_column_name(&column.name)?;
         if columns.iter().any(|known| known.name.eq_ignore_ascii_case(&column.name)) {
@@ -155,11 +176,7 @@ pub fn schema(text: &str) -> Result<Vec<SourceColumn>, String> {
         }
         columns.push(column);
     }
-    match columns.len() {
-        0 => Err("the schema has no columns".to_owned()),
-        1..=COLUMNS_MAX => Ok(columns),
-        _ => Err(format!("a data source has at most {COLUMNS_MAX} columns")),
-    }
+    if columns.is_empty() { Err("the schema has no columns".to_owned()) } else { Ok(columns) }
 }
 
 /// Cuts at commas that are in no brackets and no backticks.
@@ -178,7 +195,7 @@ fn parts(text: &str) -> impl Iterator<Item = &str> {
 }
 
 fn column(part: &str) -> Result<SourceColumn, String> {
-    let fail = |what: &str| format!("failed to read the column `{part}`: {what}");
+    let fail = |what: &str| format!("failed to read the column `{}`: {what}", repeated(part));
     let (name, rest) = match part.strip_prefix('`') {
         Some(quoted) => quoted.split_once('`').ok_or_else(|| fail("a backtick is not closed"))?,
         None => part.split_once(char::is_whitespace).ok_or_else(|| fail("a type is missing"))?,
@@ -282,6 +299,30 @@ mod tests {
         }
         let many = (0..=COLUMNS_MAX).map(|n| format!("c{n} Int8")).collect::<Vec<_>>().join(",");
         assert!(schema(&many).expect_err("too many").contains("500"));
+    }
+
+    /// What a request can carry: each is refused at once, on a thread's small stack, and in few words.
+    #[test]
+    fn hostile_schemas_are_refused_at_once() {
+        let around = |open: &str, levels: usize| format!("a {}Int8{}", open.repeat(levels), ")".repeat(levels));
+        let levels = 256 * 1024 / 10;
+        let many = (0..40_000).map(|n| format!("c{n} Int8")).collect::<Vec<_>>().join(",");
+        let texts = ["Nullable(", "LowCardinality(", "Array(", "Array (", "SimpleAggregateFunction(x,", "FixedString("]
+            .map(|open| around(open, levels));
+        let long =
+            ["x".repeat(256_000), format!("a {}", "x".repeat(256_000)), format!("`{}` Int8", "x".repeat(256_000))];
+        for text in texts.into_iter().chain(long).chain([many, format!("a Int8 `json:$.{}`", "a.".repeat(100_000))]) {
+            let started = std::time::Instant::now();
+            // A `FixedString` of anything is a text.
+            let error = schema(&text).err().unwrap_or_default();
+            assert!(error.len() < 1_000 && started.elapsed().as_secs() < 2, "{} bytes of an error", error.len());
+        }
+        for levels in [1, 3, TYPE_LEVELS_MAX - 1] {
+            schema(&around("LowCardinality(", levels)).expect("as deep as types get");
+        }
+        schema(&around("Array(", levels)).expect_err("an array of arrays");
+        assert!("Array(".repeat(100_000).parse::<ColumnType>().is_err());
+        assert!(format!("{}Int8{}", "Array(".repeat(50_000), ")".repeat(50_000)).parse::<ColumnType>().is_err());
     }
 
     #[test]

@@ -77,14 +77,12 @@ impl FromStr for ColumnType {
     type Err = InvalidColumnType;
 
     fn from_str(text: &str) -> Result<Self, InvalidColumnType> {
-        if let Some((_, plain)) = PLAIN.iter().find(|(name, _)| *name == text) {
-            return Ok(plain.clone());
-        }
-        let item = text.strip_prefix("Array(").and_then(|rest| rest.strip_suffix(')'));
-        match item.map(str::parse) {
-            Some(Ok(Self::Array(_))) | None => Err(InvalidColumnType(text.to_owned())),
-            Some(item) => item.map(|item| Self::Array(Box::new(item))),
-        }
+        let plain = |text: &str| PLAIN.iter().find(|(name, _)| *name == text).map(|(_, plain)| plain.clone());
+        // No list of lists, so no recursion either.
+        let item = || text.strip_prefix("Array(").and_then(|rest| rest.strip_suffix(')')).and_then(plain);
+        plain(text)
+            .or_else(|| item().map(|item| Self::Array(Box::new(item))))
+            .ok_or_else(|| InvalidColumnType(text.to_owned()))
     }
 }
 
