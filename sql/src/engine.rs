@@ -22,6 +22,7 @@ use crate::error::{QueryError, from_datafusion};
 use crate::format::{self, Format};
 use crate::gate::{self, Passed};
 use crate::hours::Clock;
+use crate::kept_pipes::KeptPipes;
 use crate::lanes::{Lane, Lanes, QUICK_BYTES_MAX};
 use crate::observed::{self, Observed, WithObserved};
 use crate::own::OwnPipe;
@@ -59,6 +60,7 @@ struct Inner {
     tenants: Tenants,
     observed: Arc<Observed>,
     plans: Plans,
+    pipes: KeptPipes,
 }
 
 /// A call that may have to be run twice.
@@ -109,9 +111,16 @@ impl Reports {
         let lanes = Lanes::start(limits.threads.max(1))?;
         let observed = Arc::new(Observed::default());
         let tables = Arc::new(WithObserved { tables, observed: Arc::clone(&observed) });
-        let plans = Plans::new(limits.kept_plan_bytes);
-        let inner =
-            Arc::new(Inner { tables, tenants: Tenants::new(limits.clone()), limits, endpoints, observed, plans });
+        let (plans, pipes) = (Plans::new(limits.kept_plan_bytes), KeptPipes::default());
+        let inner = Arc::new(Inner {
+            tables,
+            tenants: Tenants::new(limits.clone()),
+            limits,
+            endpoints,
+            observed,
+            plans,
+            pipes,
+        });
         Ok(Self { inner, lanes })
     }
 
@@ -153,13 +162,71 @@ impl Reports {
         self.run(caller.clone(), Work::Own { pipe, params: params.clone(), over }).await
     }
 
+    /// Refuses everything from here on, what runs too: whoever waits hears at once that the server is stopping. No thread
+    /// is waited for.
+    pub fn stop(&self) {
+        self.lanes.stop();
+    }
+
+    /// Reads a tenant's own endpoint, on the engine's threads and in the tenant's turn. A version that was read before is
+    /// kept, and takes no turn.
+    /// # Errors  `Unreadable` with what is wrong with it; as running.
+    pub async fn read_pipe(
+        &self,
+        tenant: &str,
+        name: &str,
+        version: Option<u32>,
+        text: &str,
+    ) -> Result<Arc<OwnPipe>, QueryError> {
+        if let Some(kept) = version.and_then(|version| self.inner.pipes.get(tenant, name, version, text)) {
+            return Ok(kept);
+        }
+        let inner = Arc::clone(&self.inner);
+        let (of, name, text) = (tenant.to_owned(), name.to_owned(), text.to_owned());
+        self.in_turn(tenant, move || inner.pipes.read(&of, &name, version, &text)).await
+    }
+
+    /// The same at once, for work that has its turn ([`Reports::in_turn`]).
+    /// # Errors  `Unreadable`.
+    pub fn read_pipe_here(
+        &self,
+        tenant: &str,
+        name: &str,
+        version: u32,
+        text: &str,
+    ) -> Result<Arc<OwnPipe>, QueryError> {
+        self.inner.pipes.read(tenant, name, Some(version), text)
+    }
+
+    /// Something short that a tenant asks for, a tenth of a second at most: in its turn, on the engine's threads, within
+    /// the time of a query.
+    /// # Errors  `Busy`, `TimedOut`; the work's own.
+    pub async fn in_turn<T: Send + 'static>(
+        &self,
+        tenant: &str,
+        work: impl FnOnce() -> Result<T, QueryError> + Send + 'static,
+    ) -> Result<T, QueryError> {
+        let limit = self.inner.limits.time;
+        let slot = self.inner.tenants.slot(tenant)?;
+        let place = slot.place()?;
+        let run = async {
+            let seat = Arc::clone(&slot).seat(place).await?;
+            let lane = slot.lane();
+            let work = async move {
+                let _seat = seat;
+                work()
+            };
+            self.lanes.spawn(lane, work).await
+        };
+        tokio::time::timeout(limit, run).await.unwrap_or(Err(QueryError::TimedOut { seconds: limit.as_secs() }))
+    }
+
     /// Whether an endpoint that is to be published can be planned over the caller's tables, with its defaults, and with
     /// something for each parameter that has none. Gives the tables it names.
     /// # Errors  What is wrong with it.
     pub async fn try_own(&self, caller: &Caller, pipe: Arc<OwnPipe>) -> Result<Vec<String>, QueryError> {
         let (probe, asker) = (Arc::clone(&pipe), caller.clone());
-        let tables =
-            self.lanes.spawn(Lane::Quick, async move { Ok(probe.statement(&asker, &probe.sample())?.tables) }).await;
+        let tables = self.in_turn(&caller.tenant, move || Ok(probe.statement(&asker, &probe.sample())?.tables)).await;
         match tables {
             // It refuses the values it was tried with; what it reads with others is seen when it's called.
             Err(QueryError::Refused { .. }) => Ok(Vec::new()),

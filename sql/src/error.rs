@@ -56,6 +56,9 @@ pub enum QueryError {
         /// How many there may be.
         limit: usize,
     },
+    /// 400: an endpoint's text can't be served; what is wrong with it.
+    #[error("{0}")]
+    Unreadable(String),
     /// 400: an endpoint's template takes more than a limit, to be read or to be rendered.
     #[error("the template takes more than {limit} {what}")]
     TemplateTooLarge {
@@ -145,6 +148,7 @@ impl QueryError {
             Self::Sql { .. }
             | Self::Run(_)
             | Self::SqlTooLarge { .. }
+            | Self::Unreadable(_)
             | Self::TemplateTooLarge { .. }
             | Self::Parameter { .. } => 400,
             Self::Refused { status, .. } => *status,
@@ -168,6 +172,7 @@ impl QueryError {
             Self::Run(_) => "sql_failed",
             Self::NotAllowed { .. } => "sql_not_allowed",
             Self::SqlTooLarge { .. } => "sql_too_large",
+            Self::Unreadable(_) => "endpoint_invalid",
             Self::TemplateTooLarge { .. } => "template_too_large",
             Self::NoTable(_) => "table_not_found",
             Self::NoEndpoint(_) => "endpoint_not_found",

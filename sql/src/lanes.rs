@@ -16,6 +16,7 @@ use thread_priority::{
 };
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinError;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::error::QueryError;
@@ -35,10 +36,12 @@ pub(crate) enum Lane {
     Long,
 }
 
-/// The threads of an engine. Dropping it stops them.
+/// The threads of an engine. Dropping it stops them. Nobody waits for a thread: what computes for long without a pause is left
+/// behind, to end with the process.
 pub(crate) struct Lanes {
     quick: Option<Runtime>,
     long: Option<Runtime>,
+    stopping: CancellationToken,
 }
 
 impl Lanes {
@@ -53,7 +56,13 @@ impl Lanes {
                 .enable_all()
                 .build()
         };
-        Ok(Self { quick: Some(lane("reports", lower)?), long: Some(lane("long-reports", lower_to_idle)?) })
+        let (quick, long) = (lane("reports", lower)?, lane("long-reports", lower_to_idle)?);
+        Ok(Self { quick: Some(quick), long: Some(long), stopping: CancellationToken::new() })
+    }
+
+    /// From here on everything that is asked for is refused, what runs too; whoever waits for it hears so at once.
+    pub(crate) fn stop(&self) {
+        self.stopping.cancel();
     }
 
     /// Runs on a lane's threads; dropping the returned future aborts it at its next pause.
@@ -62,7 +71,11 @@ impl Lanes {
         lane: Lane,
         work: impl Future<Output = Result<T, QueryError>> + Send + 'static,
     ) -> Result<T, QueryError> {
-        outcome(self.start_in(lane, work)?.await)
+        let task = self.start_in(lane, work)?;
+        tokio::select! {
+            joined = task => outcome(joined),
+            () = self.stopping.cancelled() => Err(stopping()),
+        }
     }
 
     /// Runs in the quick lane. `None` when it wasn't done within [`QUICK_MAX`]: by then it has stopped, and what it held is
@@ -76,13 +89,19 @@ impl Lanes {
             Ok(task) => task,
             Err(stopping) => return Some(Err(stopping)),
         };
-        if let Ok(joined) = tokio::time::timeout(QUICK_MAX, &mut task).await {
-            return Some(outcome(joined));
+        let done = async {
+            if let Ok(joined) = tokio::time::timeout(QUICK_MAX, &mut task).await {
+                return Some(outcome(joined));
+            }
+            drop(waiting);
+            task.abort();
+            // It may have been done in this very moment; what it failed with may come from being stopped.
+            task.await.ok().filter(Result::is_ok)
+        };
+        tokio::select! {
+            outcome = done => outcome,
+            () = self.stopping.cancelled() => Some(Err(stopping())),
         }
-        drop(waiting);
-        task.abort();
-        // It may have been done in this very moment; what it failed with may come from being stopped.
-        task.await.ok().filter(Result::is_ok)
     }
 
     fn start_in<T: Send + 'static>(
@@ -94,7 +113,8 @@ impl Lanes {
             Lane::Quick => &self.quick,
             Lane::Long => &self.long,
         };
-        Ok(AbortOnDropHandle::new(runtime.as_ref().ok_or_else(stopping)?.spawn(work)))
+        let runtime = runtime.as_ref().filter(|_| !self.stopping.is_cancelled());
+        Ok(AbortOnDropHandle::new(runtime.ok_or_else(stopping)?.spawn(work)))
     }
 }
 
@@ -175,6 +195,32 @@ impl Allowance {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::mpsc;
+
+    /// A thread that computes without a pause holds nobody up: neither those who wait for it nor the end.
+    #[tokio::test]
+    async fn a_busy_thread_is_not_waited_for() {
+        let lanes = std::sync::Arc::new(Lanes::start(1).expect("threads"));
+        let (started, has_started) = tokio::sync::oneshot::channel();
+        let (release, is_released) = mpsc::channel::<()>();
+        let busy = async move {
+            started.send(()).expect("someone waits");
+            // As a loop that doesn't end: until the test does.
+            assert!(is_released.recv().is_err());
+            Ok(())
+        };
+        let (running, waiting) = (std::sync::Arc::clone(&lanes), std::sync::Arc::clone(&lanes));
+        let running = tokio::spawn(async move { running.spawn(Lane::Quick, busy).await });
+        has_started.await.expect("it runs");
+        let waiting = tokio::spawn(async move { waiting.quickly((), async { Ok(()) }).await });
+        lanes.stop();
+        assert_eq!(running.await.expect("no panic"), Err(stopping()));
+        assert_eq!(waiting.await.expect("no panic"), Some(Err(stopping())));
+        assert_eq!(lanes.spawn(Lane::Long, async { Ok(()) }).await, Err(stopping()));
+        // Would wait for ever if it waited.
+        drop(lanes);
+        drop(release);
+    }
 
     #[test]
     fn an_allowance_is_used_up_and_comes_back() {

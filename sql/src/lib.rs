@@ -5,7 +5,7 @@
 //! - `gate`, `expand`: what SQL may pass, and the limits on its text. `names`: columns in their own case. `functions`, `text`, `percentile`, `covered`: what it may call. `hours`: business hours. `local`: wall clocks.
 //! - `call`: who asks, what comes back. `engine` ([`Reports`]), `session`, `tenants`, `measure`, `watch`, `once`, `give_way`: running it within the limits of its tenant.
 //! - `endpoints` (`endpoints/*.pipe`), `datafile`, `template`, `zone`: a call's parameters to SQL with bound values.
-//! - `own`: endpoints that tenants publish.
+//! - `own`: endpoints that tenants publish. `kept_pipes`: those that were read.
 //! - `filter`: the rows that a token may see. `format`, `cell`: the answer as JSON, CSV, TSV, Parquet or Arrow.
 //! - `answers`, `plans`: answers that are still true, plans that are still good. `observed`: what became of each call, as tables.
 //! - [`pg`]: the same over the Postgres wire.
@@ -29,6 +29,7 @@ mod functions;
 mod gate;
 mod give_way;
 mod hours;
+mod kept_pipes;
 mod lanes;
 mod local;
 mod measure;

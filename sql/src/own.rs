@@ -20,12 +20,18 @@ const NODES_MAX: usize = 30;
 /// Bytes of a pipe's text.
 pub const PIPE_BYTES_MAX: usize = 64 * 1024;
 
+/// About what a pipe takes beside its texts and their parts.
+const PIPE_BYTES: usize = 4 * 1024;
+/// About what a tag or a token becomes.
+const PART_BYTES: usize = 160;
+
 /// A pipe that a tenant published.
 pub struct OwnPipe {
     nodes: Vec<(String, Endpoint)>,
     /// The one that answers.
     answers: usize,
     description: EndpointDescription,
+    bytes: usize,
 }
 
 impl std::fmt::Debug for OwnPipe {
@@ -72,7 +78,14 @@ impl OwnPipe {
             nodes.push((known, endpoints::load_node(name, &node.name, &node.description, node, &mut budget)?));
         }
         let description = described(name, &file.description, &nodes, answers).map_err(fail)?;
-        Ok(Self { nodes, answers, description })
+        let (parts, copied) = budget.spent();
+        let bytes = PIPE_BYTES + 2 * text.len() + copied + parts * PART_BYTES;
+        Ok(Self { nodes, answers, description, bytes })
+    }
+
+    /// What it takes in memory, about.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// The pipe as an endpoint: its parameters are those of all nodes.

@@ -2,7 +2,7 @@
 //! filled, replaced and deleted.
 
 use super::extract::{body, form, idempotency_key};
-use super::problem::Problem;
+use super::parts::{self, Entry};
 use super::rows::{self, Incoming, UNPACKED_BYTES_MAX};
 use super::surface::describe::Operation;
 use super::surface::{REPORTS, Routes, WRITERS};
@@ -16,7 +16,6 @@ use crate::core::state::DataSource as Own;
 use crate::limits::{Buffer, Place};
 use crate::sources::columns;
 use crate::sources::rows::BodyFormat;
-use crate::store::read;
 use axum::Json;
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -130,10 +129,9 @@ struct Imported {
 }
 
 fn describe(table: &TableDef, own: Option<&Own>) -> DataSource {
-    let path = |name: &str| {
-        let column = own?.columns.iter().find(|column| column.name == name)?;
-        Some(format!("$.{}", column.path.join(".")))
-    };
+    let paths: HashMap<&str, &[String]> =
+        own.iter().flat_map(|own| &own.columns).map(|column| (&*column.name, &*column.path)).collect();
+    let path = |name: &str| Some(format!("$.{}", paths.get(name)?.join(".")));
     let columns = table.schema.fields().iter().map(|field| Column {
         name: field.name().clone(),
         normalized_name: field.name().clone(),
@@ -158,18 +156,25 @@ fn describe(table: &TableDef, own: Option<&Own>) -> DataSource {
     }
 }
 
-/// The tables that the token may read; those of the tenant's own that come of it are there already.
-async fn readable(app: &App, token: &TokenCaller) -> Result<Vec<DataSource>, V0Error> {
-    let own = app.pool.read(|connection| read::data_sources(connection, token.tenant)).map_err(Problem::from)?;
-    let own: HashMap<&str, &Own> = own.iter().map(|own| (own.name.as_str(), own)).collect();
-    let tables = app.reports.tables(&token.tenant.to_string()).await?;
-    let readable = tables.iter().filter(|table| token.may(DATASOURCES_READ, &table.name));
-    Ok(readable.map(|table| describe(table, own.get(&*table.name).copied())).collect())
+async fn list(State(app): State<Arc<App>>, token: TokenCaller) -> Response {
+    let outcome = async {
+        let tables = app.reports.tables(&token.tenant.to_string()).await?;
+        let (inner, reader) = (Arc::clone(&app), token.clone());
+        let next = move |at: usize| entry(&inner, &reader, &tables, at);
+        parts::list(&app, token.tenant, "datasources", 0, next).await
+    };
+    answer(&token, outcome.await)
 }
 
-async fn list(State(app): State<Arc<App>>, token: TokenCaller) -> Response {
-    let outcome = readable(&app, &token).await;
-    answer(&token, outcome.map(|datasources| Json(DataSources { datasources }).into_response()))
+/// The table at a place, if there is one; those that the token may not read aren't shown. For work that has its turn.
+fn entry(app: &App, token: &TokenCaller, tables: &[TableDef], at: usize) -> Result<Option<Entry<usize>>, V0Error> {
+    let Some(table) = tables.get(at) else { return Ok(None) };
+    let mut json = None;
+    if token.may(DATASOURCES_READ, &table.name) {
+        let own = rows::source(app, token, &table.name)?;
+        json = Some(parts::json(&describe(table, own.as_ref()))?);
+    }
+    Ok(Some((at + 1, json)))
 }
 
 async fn show(State(app): State<Arc<App>>, token: TokenCaller, Path(name): Path<String>) -> Response {

@@ -35,6 +35,7 @@ mod operations;
 mod operator;
 mod own_pipes;
 pub mod page;
+mod parts;
 mod pipes;
 pub mod problem;
 mod reports;

@@ -2,6 +2,7 @@
 //! as the shipped ones are, in `reports`.
 
 use super::extract::{body, form};
+use super::parts::{self, Entry};
 use super::pipes::{self, Pipe};
 use super::problem::Problem;
 use super::surface::describe::Operation;
@@ -10,7 +11,7 @@ use super::v0::{V0Error, answer, has_no_length};
 use super::write::{self, command};
 use crate::app::App;
 use crate::auth::TokenCaller;
-use crate::auth::scopes::{DATASOURCES_READ, PIPES_CREATE, PIPES_DROP};
+use crate::auth::scopes::{DATASOURCES_READ, PIPES_CREATE, PIPES_DROP, PIPES_READ};
 use crate::auth::wire::engine_caller;
 use crate::core::CommandKind;
 use crate::core::state::{Pipe as Stored, PipeVersion};
@@ -103,7 +104,7 @@ async fn publish(State(app): State<Arc<App>>, token: TokenCaller, request: Reque
         if !token.may(PIPES_CREATE, &name) {
             return Err(V0Error::forbidden(PIPES_CREATE, &name));
         }
-        let pipe = parse(&name, &text)?;
+        let pipe = app.reports.read_pipe(&token.tenant.to_string(), &name, None, &text).await?;
         let asker = engine_caller(&app, &token).map_err(Problem::from)?;
         let tables = app.reports.try_own(&asker, Arc::clone(&pipe)).await?;
         // Who publishes shows what they may see themselves.
@@ -114,7 +115,7 @@ async fn publish(State(app): State<Arc<App>>, token: TokenCaller, request: Reque
         write::submit(&app, command(token.tenant, token.actor(), None, kind)).await?;
         let stored = stored(&app, &token, &name)?.ok_or(QueryError::NoEndpoint(name))?;
         let newest = stored.newest();
-        let own = parse(&stored.name, &newest.text)?;
+        let own = read_version(&app, &stored, newest).await?;
         Ok(Json(describe(&app, &stored, newest, &own)).into_response())
     };
     answer(&token, outcome.await)
@@ -208,24 +209,43 @@ fn free_name(app: &App, name: &str) -> Result<String, V0Error> {
     Ok(name)
 }
 
-fn parse(name: &str, text: &str) -> Result<Arc<OwnPipe>, V0Error> {
-    OwnPipe::parse(name, text).map(Arc::new).map_err(|error| V0Error::bad_request(error.message()))
-}
-
 /// The tenant's endpoint of this name.
 pub(super) fn stored(app: &App, token: &TokenCaller, name: &str) -> Result<Option<Stored>, V0Error> {
     let name = name.to_ascii_lowercase();
     Ok(app.pool.read(|connection| read::pipe(connection, token.tenant, &name)).map_err(Problem::from)?)
 }
 
-/// All of the tenant's endpoints that can be read by now; one that can't, after an upgrade, is not shown.
-pub(super) fn all(app: &App, token: &TokenCaller) -> Result<Vec<(Stored, Arc<OwnPipe>)>, V0Error> {
-    let stored = app.pool.read(|connection| read::pipes(connection, token.tenant)).map_err(Problem::from)?;
-    let readable = stored.into_iter().filter_map(|pipe| {
-        let own = parse(&pipe.name, &pipe.newest().text).ok()?;
-        Some((pipe, own))
-    });
-    Ok(readable.collect())
+/// Where a list of endpoints is: at one of those that ship, or behind one of the tenant's own.
+#[derive(Debug)]
+pub(super) enum Place {
+    Shipped(usize),
+    After(String),
+}
+
+/// The endpoint at a place, if there is one; those that the token may not read aren't shown, nor one that can't be read any
+/// more, after an upgrade. For work that has its turn.
+pub(super) fn entry(app: &App, token: &TokenCaller, place: Place) -> Result<Option<Entry<Place>>, V0Error> {
+    let after = match place {
+        Place::Shipped(at) => match app.reports.endpoints().nth(at) {
+            Some(shipped) => {
+                let shown = token.may(PIPES_READ, &shipped.name);
+                let json = shown.then(|| parts::json(&pipes::describe(&app.config.public_url, shipped)));
+                return Ok(Some((Place::Shipped(at + 1), json.transpose()?)));
+            }
+            None => String::new(),
+        },
+        Place::After(name) => name,
+    };
+    let stored = app.pool.read(|connection| read::pipe_after(connection, token.tenant, &after));
+    let Some(stored) = stored.map_err(Problem::from)? else { return Ok(None) };
+    let mut json = None;
+    if token.may(PIPES_READ, &stored.name) {
+        let newest = stored.newest();
+        let tenant = token.tenant.to_string();
+        let own = app.reports.read_pipe_here(&tenant, &stored.name, newest.version, &newest.text);
+        json = own.ok().map(|own| parts::json(&describe(app, &stored, newest, &own))).transpose()?;
+    }
+    Ok(Some((Place::After(stored.name), json)))
 }
 
 /// A tenant's endpoint, its newest version or the one that is asked for.
@@ -240,8 +260,9 @@ pub(super) fn version<'a>(stored: &'a Stored, wanted: Option<&str>) -> Result<&'
 }
 
 /// Reads a version's text.
-pub(super) fn read_version(stored: &Stored, version: &PipeVersion) -> Result<Arc<OwnPipe>, V0Error> {
-    parse(&stored.name, &version.text)
+pub(super) async fn read_version(app: &App, stored: &Stored, version: &PipeVersion) -> Result<Arc<OwnPipe>, V0Error> {
+    let tenant = stored.tenant.to_string();
+    Ok(app.reports.read_pipe(&tenant, &stored.name, Some(version.version), &version.text).await?)
 }
 
 /// In Tinybird's shape.

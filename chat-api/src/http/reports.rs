@@ -5,6 +5,7 @@
 
 use super::extract::{JSON_BYTES_MAX, body, form};
 use super::own_pipes;
+use super::parts;
 use super::pipes;
 use super::pipes::Pipe;
 use super::problem::Problem;
@@ -178,7 +179,12 @@ impl Found<'_> {
 }
 
 /// The endpoint, if it's there and the token may read it. What ships comes first: its names can't be taken.
-fn endpoint<'a>(app: &'a App, token: &TokenCaller, name: &str, version: Option<&str>) -> Result<Found<'a>, V0Error> {
+async fn endpoint<'a>(
+    app: &'a App,
+    token: &TokenCaller,
+    name: &str,
+    version: Option<&str>,
+) -> Result<Found<'a>, V0Error> {
     let may = || if token.may(PIPES_READ, name) { Ok(()) } else { Err(V0Error::forbidden(PIPES_READ, name)) };
     if let Some(known) = app.reports.endpoints().find(|endpoint| endpoint.name == name) {
         return may().map(|()| Found::Shipped(known));
@@ -186,23 +192,19 @@ fn endpoint<'a>(app: &'a App, token: &TokenCaller, name: &str, version: Option<&
     let stored = own_pipes::stored(app, token, name)?.ok_or_else(|| QueryError::NoEndpoint(name.to_owned()))?;
     may()?;
     let version = own_pipes::version(&stored, version)?;
-    let (pipe, version) = (own_pipes::read_version(&stored, version)?, version.version);
+    let (pipe, version) = (own_pipes::read_version(app, &stored, version).await?, version.version);
     Ok(Found::Own { stored: Box::new(stored), version, pipe })
 }
 
 async fn list(State(app): State<Arc<App>>, token: TokenCaller) -> Response {
-    let outcome = own_pipes::all(&app, &token).map(|own| {
-        let shipped = app.reports.endpoints().map(|endpoint| pipes::describe(&app.config.public_url, endpoint));
-        let own = own.iter().map(|(stored, pipe)| own_pipes::describe(&app, stored, stored.newest(), pipe));
-        let pipes = shipped.chain(own).filter(|pipe| token.may(PIPES_READ, pipe.name)).collect();
-        Json(PipeList { pipes }).into_response()
-    });
-    answer(&token, outcome)
+    let (inner, reader) = (Arc::clone(&app), token.clone());
+    let next = move |place| own_pipes::entry(&inner, &reader, place);
+    answer(&token, parts::list(&app, token.tenant, "pipes", own_pipes::Place::Shipped(0), next).await)
 }
 
 /// What an endpoint is; of the tenant's own, also what an earlier version of it was.
-fn described(app: &App, token: &TokenCaller, name: &str, version: Option<&str>) -> Result<Response, V0Error> {
-    Ok(match endpoint(app, token, name, version)? {
+async fn described(app: &App, token: &TokenCaller, name: &str, version: Option<&str>) -> Result<Response, V0Error> {
+    Ok(match endpoint(app, token, name, version).await? {
         Found::Shipped(known) => Json(pipes::describe(&app.config.public_url, known)).into_response(),
         Found::Own { stored, version, pipe } => {
             let version = own_pipes::version(&stored, Some(&version.to_string()))?;
@@ -212,8 +214,8 @@ fn described(app: &App, token: &TokenCaller, name: &str, version: Option<&str>) 
 }
 
 /// The datafile of one of the tenant's own endpoints.
-fn datafile(app: &App, token: &TokenCaller, name: &str, version: Option<&str>) -> Result<Response, V0Error> {
-    match endpoint(app, token, name, version)? {
+async fn datafile(app: &App, token: &TokenCaller, name: &str, version: Option<&str>) -> Result<Response, V0Error> {
+    match endpoint(app, token, name, version).await? {
         Found::Shipped(_) => Err(QueryError::NoEndpoint(format!("{name}.pipe")).into()),
         Found::Own { stored, version, .. } => {
             let text = own_pipes::version(&stored, Some(&version.to_string()))?.text.clone();
@@ -223,7 +225,7 @@ fn datafile(app: &App, token: &TokenCaller, name: &str, version: Option<&str>) -
 }
 
 async fn open_api(State(app): State<Arc<App>>, token: TokenCaller, Path(name): Path<String>) -> Response {
-    let found = endpoint(&app, &token, &name, None);
+    let found = endpoint(&app, &token, &name, None).await;
     let document =
         |found: Found<'_>| Json(pipes::open_api(&app.config.public_url, found.description())).into_response();
     answer(&token, found.map(document))
@@ -232,8 +234,8 @@ async fn open_api(State(app): State<Arc<App>>, token: TokenCaller, Path(name): P
 async fn pipe(State(app): State<Arc<App>>, token: TokenCaller, Path(file): Path<String>, request: Request) -> Response {
     let version = first(form(request.uri().query().unwrap_or_default()), "version");
     let outcome = match file.rsplit_once('.') {
-        None => described(&app, &token, &file, version.as_deref()),
-        Some((name, "pipe")) => datafile(&app, &token, name, version.as_deref()),
+        None => described(&app, &token, &file, version.as_deref()).await,
+        Some((name, "pipe")) => datafile(&app, &token, name, version.as_deref()).await,
         Some((name, extension)) => run(&app, &token, name, extension, request).await,
     };
     answer(&token, outcome)
@@ -246,7 +248,7 @@ async fn run(
     extension: &str,
     request: Request,
 ) -> Result<Response, V0Error> {
-    let found = endpoint(app, token, name, None)?;
+    let found = endpoint(app, token, name, None).await?;
     let unknown = || {
         let known = pipes::EXTENSIONS.map(|(extension, _)| extension).join(", .");
         V0Error::new(StatusCode::NOT_FOUND, format!("'.{extension}' is not served; .{known} are"))

@@ -35,7 +35,7 @@ fn sqlstate(error: &QueryError) -> &'static str {
         // The planner has one kind for both; its words tell them apart.
         QueryError::Sql { message, .. } if message.contains("No field named") => "42703",
         QueryError::Sql { message, .. } if message.contains("Invalid function") => "42883",
-        QueryError::Sql { .. } => "42601",
+        QueryError::Sql { .. } | QueryError::Unreadable(_) => "42601",
         QueryError::Run(message) if message.to_lowercase().contains("divide by zero") => "22012",
         QueryError::Run(_) | QueryError::Parameter { .. } | QueryError::Refused { .. } => "22000",
         QueryError::NotAllowed { .. } => "42501",

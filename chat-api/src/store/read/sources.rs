@@ -39,11 +39,11 @@ pub fn pipe(connection: &Connection, tenant: TenantId, name: &str) -> Found<Pipe
     body(connection, "SELECT body FROM pipes WHERE tenant = ?1 AND name = ?2", (tenant.bytes(), name))
 }
 
-/// The tenant's living endpoints, by name.
+/// The tenant's living endpoint whose name comes next after this one.
 ///
 /// # Errors
 /// SQLite's.
-pub fn pipes(connection: &Connection, tenant: TenantId) -> rusqlite::Result<Vec<Pipe>> {
-    let sql = "SELECT body FROM pipes WHERE tenant = ?1 AND name IS NOT NULL ORDER BY name";
-    list(connection, sql, [tenant.bytes()])
+pub fn pipe_after(connection: &Connection, tenant: TenantId, name: &str) -> Found<Pipe> {
+    let sql = "SELECT body FROM pipes WHERE tenant = ?1 AND name IS NOT NULL AND name > ?2 ORDER BY name LIMIT 1";
+    body(connection, sql, (tenant.bytes(), name))
 }
