@@ -2,7 +2,7 @@
 //!
 //! - [`client`]: a client of the public API, for the demo and the benchmarks.
 //! - [`cli`], [`config`]: what is said on the command line, in `PARLANCE_*` variables and in the TOML file.
-//! - [`engine`]: an open data directory with its writer and its facts. [`wiring`]: followers of the log, and ports.
+//! - [`ending`]: signals, and the end of the process. [`engine`]: an open data directory with its writer and its facts. [`wiring`]: followers of the log, and ports.
 //! - [`server`]: an engine with jobs, mail, sockets and HTTP. [`demo`]: a server with live traffic.
 //! - [`offline`], [`remote`]: the commands on a data directory, and on a running server.
 //! - [`verify`], [`rebuild`]: the log is the truth. [`bench`]: what it costs.
@@ -12,6 +12,7 @@ mod cli;
 mod client;
 mod config;
 mod demo;
+mod ending;
 mod engine;
 mod offline;
 mod output;
@@ -39,7 +40,11 @@ fn main() -> std::process::ExitCode {
     let cli = cli::Cli::parse();
     let threads = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 16);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build();
-    let outcome = runtime.map_err(anyhow::Error::from).and_then(|runtime| runtime.block_on(cli::run(cli)));
+    let outcome = runtime.map_err(anyhow::Error::from).and_then(|runtime| {
+        let outcome = runtime.block_on(cli::run(cli));
+        ending::leave(runtime);
+        outcome
+    });
     match outcome {
         Ok(code) => code,
         Err(error) => {

@@ -1,6 +1,7 @@
 //! A running server: an engine with jobs, mail, live sockets, reports and HTTP; started and stopped in order.
 
 use crate::config::{Serve, ServeArgs};
+use crate::ending::on_signal;
 use crate::engine::Engine;
 use crate::pg::PgDoor;
 use crate::rebuild::{self, View};
@@ -38,8 +39,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-/// Requests under way get this long to finish at shutdown.
-const DRAIN_MAX: Duration = Duration::from_secs(10);
+/// Requests under way get this long to finish at shutdown; queries are refused at once.
+const DRAIN_MAX: Duration = Duration::from_secs(3);
 /// A peer that takes no byte of what is sent to it for this long is gone, whatever it asked for.
 const UNREAD_MAX: Duration = Duration::from_secs(30);
 /// Idempotency keys are forgotten after a day; looked at this often.
@@ -57,6 +58,7 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
         tracing::warn!(%error, "failed to raise the limit of open files; sockets may be refused");
     }
     let mut server = Server::start(settings).await?;
+    let asked = on_signal()?;
     let pg = server.app.config.pg_address.as_ref().map(|address| format!("\nthe Postgres wire is at {address}"));
     // Whoever started it may read one line and no more; that is no reason to end.
     if let Err(error) =
@@ -65,7 +67,7 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
         tracing::debug!(%error, "nobody reads where the server is");
     }
     let outcome = tokio::select! {
-        outcome = wait_for_signal() => outcome,
+        () = asked.cancelled() => Ok(()),
         error = server.failure() => Err(error),
     };
     server.stop().await;
@@ -80,18 +82,6 @@ pub fn init_logs(json: bool, default: &str) {
     let outcome = if json { logs.json().try_init() } else { logs.try_init() };
     if let Err(error) = outcome {
         eprintln!("parlance: failed to set logs up: {error}");
-    }
-}
-
-/// Returns at Ctrl-C or SIGTERM.
-///
-/// # Errors
-/// When signals can't be listened to.
-pub async fn wait_for_signal() -> anyhow::Result<()> {
-    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
-    tokio::select! {
-        outcome = tokio::signal::ctrl_c() => outcome.context("failed to listen for Ctrl-C"),
-        _ = terminate.recv() => Ok(()),
     }
 }
 
@@ -211,10 +201,12 @@ impl Server {
         }
     }
 
-    /// No new requests; those under way finish; sockets close; jobs and mail end; what was accepted is written.
+    /// No new requests; those under way finish, but for queries, which are refused; sockets close; jobs and mail end; what was
+    /// accepted is written. No thread that computes is waited for.
     pub async fn stop(self) {
         let Self { app, engine, mut tasks, jobs_thread, stop_http, stop_live, stop_work, .. } = self;
         stop_http.cancel();
+        app.reports.stop();
         // The HTTP task cancels the sockets when requests are done; open sockets would keep it from being done.
         stop_live.cancel();
         stop_work.cancel();

@@ -7,7 +7,8 @@ mod tenants;
 
 use crate::cli::DemoArgs;
 use crate::client::Api;
-use crate::server::{Server, init_logs, wait_for_signal};
+use crate::ending::on_signal;
+use crate::server::{Server, init_logs};
 use anyhow::Context as _;
 use axum::http::header;
 use axum::response::IntoResponse;
@@ -47,8 +48,9 @@ pub async fn run(args: DemoArgs) -> anyhow::Result<()> {
     facts.get_or_init(|| tenants::describe(&tenants));
     print_sign_ins(&api, &tenants);
     let mut traffic = start_people(&api, &tenants, args.speed, args.seed);
+    let asked = on_signal()?;
     let outcome = tokio::select! {
-        outcome = wait_for_signal() => outcome,
+        () = asked.cancelled() => Ok(()),
         error = server.failure() => Err(error),
     };
     traffic.abort_all();

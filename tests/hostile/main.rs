@@ -3,8 +3,10 @@
 //! [`siege::at_default_limits_and_with_rates_off`].
 
 mod siege;
+mod stopping;
 #[path = "../support/mod.rs"]
 mod support;
+mod templates;
 
 /// A tenant that does nothing but what it is invited to: the measure itself holds on a server that nobody attacks.
 #[tokio::test]
