@@ -206,15 +206,24 @@ impl Reports {
         tenant: &str,
         work: impl FnOnce() -> Result<T, QueryError> + Send + 'static,
     ) -> Result<T, QueryError> {
+        self.take_turn(tenant, |_| async move { work() }).await
+    }
+
+    async fn take_turn<T: Send + 'static, F: Future<Output = Result<T, QueryError>> + Send + 'static>(
+        &self,
+        tenant: &str,
+        work: impl FnOnce(Arc<Slot>) -> F,
+    ) -> Result<T, QueryError> {
         let limit = self.inner.limits.time;
         let slot = self.inner.tenants.slot(tenant)?;
         let place = slot.place()?;
         let run = async {
             let seat = Arc::clone(&slot).seat(place).await?;
-            let lane = slot.lane();
+            let (lane, work) = (slot.lane(), work(slot));
+            // Held until the work has really stopped, whoever waits for it.
             let work = async move {
                 let _seat = seat;
-                work()
+                work.await
             };
             self.lanes.spawn(lane, work).await
         };
@@ -279,21 +288,18 @@ impl Reports {
     /// Whether a row filter can be read, and fits its table if there is one of that name.
     /// # Errors  What is wrong with it.
     pub async fn check_filter(&self, tenant: &str, table: &str, condition: &str) -> Result<(), QueryError> {
-        let inner = Arc::clone(&self.inner);
-        let (condition, tenant) = (condition.to_owned(), Arc::<str>::from(tenant));
+        let (inner, condition, of) = (Arc::clone(&self.inner), condition.to_owned(), Arc::<str>::from(tenant));
         let filters = RowFilters::from([(table.to_owned(), vec![condition.clone()])]);
-        self.lanes
-            .spawn(Lane::Quick, async move {
-                gate::condition(&condition)?;
-                inner.tables.wait_fresh().await?;
-                let slot = inner.tenants.slot(&tenant)?;
-                let catalog = CallCatalog::new(&inner.tables, &tenant);
-                let clock = Clock::new(&inner.tables, &tenant, "UTC");
-                let state = session::state(&slot.session, &catalog, 1, DateTime::UNIX_EPOCH, clock)
-                    .map_err(|e| inner.error(&e))?;
-                catalog.open(&state, &filters)
-            })
-            .await
+        self.take_turn(tenant, |slot| async move {
+            gate::condition(&condition)?;
+            inner.tables.wait_fresh().await?;
+            let catalog = CallCatalog::new(&inner.tables, &of);
+            let clock = Clock::new(&inner.tables, &of, "UTC");
+            let state =
+                session::state(&slot.session, &catalog, 1, DateTime::UNIX_EPOCH, clock).map_err(|e| inner.error(&e))?;
+            catalog.open(&state, &filters)
+        })
+        .await
     }
 
     /// The answer's bytes, made on the engine's threads. `ResultTooLarge` when they pass [`Limits::result_bytes`].

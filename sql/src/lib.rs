@@ -57,6 +57,6 @@ pub use error::{Position, QueryError};
 pub use format::{Format, type_name};
 pub use gate::{NESTING_MAX, OPERATORS_MAX, SQL_BYTES_MAX, TABLES_MAX};
 pub use hours::Opening;
-pub use own::{OwnPipe, PIPE_BYTES_MAX};
+pub use own::{OwnPipe, PIPE_BYTES_MAX, PIPE_NODES_MAX};
 pub use template::preview as preview_template;
 pub use template::{RENDER_BYTES_MAX, RENDER_STEPS_MAX, TEMPLATE_PARTS_MAX};

@@ -16,7 +16,7 @@ use crate::gate::{self, Passed};
 use crate::template::{self, Budget};
 
 /// Nodes of a pipe.
-const NODES_MAX: usize = 30;
+pub const PIPE_NODES_MAX: usize = 30;
 /// Bytes of a pipe's text.
 pub const PIPE_BYTES_MAX: usize = 64 * 1024;
 
@@ -58,8 +58,8 @@ impl OwnPipe {
             file.nodes.iter().enumerate().filter(|(_, node)| node.endpoint).map(|(at, _)| at).collect();
         let answers = match (answering.as_slice(), file.nodes.len()) {
             (_, 0) => return Err(fail("it has no node".to_owned())),
-            (_, NODES_MAX..) if file.nodes.len() > NODES_MAX => {
-                return Err(fail(format!("it has more than {NODES_MAX} nodes")));
+            (_, PIPE_NODES_MAX..) if file.nodes.len() > PIPE_NODES_MAX => {
+                return Err(fail(format!("it has more than {PIPE_NODES_MAX} nodes")));
             }
             ([one], _) => *one,
             ([], nodes) => nodes - 1,

@@ -68,6 +68,7 @@ async fn no_template_stops_the_server() {
     siege::at_default_limits_and_with_rates_off(&[], async |siege| {
         let attacker = Attacker { siege, http: http_client(60) };
         what_can_not_be_published(&attacker).await;
+        many_nodes_with_a_long_name(&attacker).await;
         what_can_be_published(&attacker).await;
         many_large_ones(&attacker).await;
     })
@@ -98,6 +99,17 @@ async fn what_can_not_be_published(attacker: &Attacker<'_>) {
             assert_eq!(status, 400, "{answer}");
             assert!(answer.contains(word) && answer.len() < 2_000, "{answer}");
         }
+    }
+}
+
+/// Nodes without a name are named after the pipe: that would be hundreds of megabytes.
+async fn many_nodes_with_a_long_name(attacker: &Attacker<'_>) {
+    for (name, nodes, word) in [("x".repeat(60_000), 20, "is not a name"), ("many".to_owned(), 5_000, "nodes")] {
+        let nodes = vec![serde_json::json!({ "sql": "" }); nodes];
+        let pipe = serde_json::json!({ "name": name, "nodes": nodes }).to_string();
+        let (status, answer) = attacker.post("/v0/pipes", "application/json", pipe).await;
+        assert_eq!(status, 400, "{answer}");
+        assert!(answer.contains(word) && answer.len() < 2_000, "{answer}");
     }
 }
 

@@ -24,7 +24,7 @@ use axum::response::{IntoResponse as _, Response};
 use ingest::id::PipeId;
 use serde::Deserialize;
 use serde_json::json;
-use sql::{OwnPipe, PIPE_BYTES_MAX, QueryError};
+use sql::{OwnPipe, PIPE_BYTES_MAX, PIPE_NODES_MAX, QueryError};
 use std::fmt::Write as _;
 use std::sync::Arc;
 
@@ -161,6 +161,11 @@ fn from_json(text: &str, name: Option<String>) -> Result<Asked, V0Error> {
     if let Some(sql) = pipe.sql.filter(|_| pipe.nodes.is_empty()) {
         return Ok(Asked { text: one_node(&name, &sql), name });
     }
+    if pipe.nodes.len() > PIPE_NODES_MAX {
+        return Err(V0Error::bad_request(format!("it has more than {PIPE_NODES_MAX} nodes")));
+    }
+    // Each node without a name is named after it.
+    own_name(&name).map_err(V0Error::bad_request)?;
     let mut out = String::new();
     if !pipe.description.trim().is_empty() {
         block(&mut out, "DESCRIPTION", &pipe.description);
