@@ -110,6 +110,30 @@ async fn psql_selects_and_describes() {
     }
 }
 
+/// The slug is what people know; whatever the name, the token says whose rows they are, and says no to another tenant's name.
+#[tokio::test]
+async fn a_tenant_is_called_by_its_id_or_its_slug() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let (server, port) = server(dir.path(), &[]).await;
+    let (acme, globex) = (tenant(&server, "Acme Shop").await, tenant(&server, "Globex").await);
+    let run = |user: &str| {
+        let called = Tenant { id: user.to_owned(), ..acme.clone() };
+        psql(&port, &called, &acme.report_token, &["-At"], &["SELECT count(*) FROM messages"])
+    };
+    assert_eq!(acme.slug, "acme-shop");
+    for name in [&acme.id, &acme.slug, &acme.id.to_uppercase(), "Acme-Shop", " acme-shop "] {
+        let output = run(name);
+        assert!(output.status.success() && text(&output) == "1\n", "{name}: {}", text(&output));
+    }
+    let as_wrong_token = "the token is not one of this tenant";
+    for name in [&globex.id, &globex.slug, "acme", "Acme Shop", "acme-shop'", "%", "nobody"] {
+        let output = run(name);
+        assert!(!output.status.success() && text(&output).contains(as_wrong_token), "{name}: {}", text(&output));
+    }
+    let wrong = psql(&port, &acme, "no-token", &["-At"], &["SELECT 1"]);
+    assert!(text(&wrong).contains(as_wrong_token), "{}", text(&wrong));
+}
+
 /// What tools ask when they connect and when they show a table.
 #[tokio::test]
 async fn catalogs_hold_the_callers_tables_and_no_others() {

@@ -3,6 +3,7 @@
 use super::scopes::{self, DATASOURCES_READ};
 use super::{AuthError, TokenCaller, caller};
 use crate::app::App;
+use crate::core::state::Tenant;
 use crate::store::read;
 use ingest::time::Timestamp;
 use sql::Caller;
@@ -15,9 +16,19 @@ use std::sync::Arc;
 /// SQLite's.
 pub fn engine_caller(app: &App, token: &TokenCaller) -> rusqlite::Result<Caller> {
     let tenant = app.pool.read(|connection| read::tenant(connection, token.tenant))?;
-    let time_zone = tenant.map_or_else(|| "UTC".to_owned(), |tenant| tenant.time_zone);
+    Ok(caller_of(token, tenant.as_ref()))
+}
+
+fn caller_of(token: &TokenCaller, tenant: Option<&Tenant>) -> Caller {
+    let time_zone = tenant.map_or_else(|| "UTC".to_owned(), |tenant| tenant.time_zone.clone());
     let filters = scopes::filters(&token.scopes);
-    Ok(Caller { tenant: token.tenant.to_string(), time_zone, now_ms: Timestamp::now().0, filters })
+    Caller { tenant: token.tenant.to_string(), time_zone, now_ms: Timestamp::now().0, filters }
+}
+
+/// Whether a client means the token's tenant: by its id or its slug, in letters of any case.
+fn names(user: &str, token: &TokenCaller, tenant: Option<&Tenant>) -> bool {
+    let is = |name: &str| user.trim().eq_ignore_ascii_case(name);
+    is(&token.tenant.to_string()) || tenant.is_some_and(|tenant| is(&tenant.slug))
 }
 
 /// The tables that a token reads.
@@ -33,7 +44,7 @@ fn readable(token: &TokenCaller) -> Readable {
 pub struct WireAccess(pub Arc<App>);
 
 impl Access for WireAccess {
-    fn admit(&self, tenant: &str, token: &str, knock: Knock) -> Result<Admitted, Refused> {
+    fn admit(&self, user: &str, token: &str, knock: Knock) -> Result<Admitted, Refused> {
         let unavailable = |error: rusqlite::Error| {
             tracing::warn!(%error, "failed to check a token");
             Refused::Unavailable
@@ -42,7 +53,8 @@ impl Access for WireAccess {
             AuthError::Invalid => Refused::Invalid,
             AuthError::Sqlite(error) => unavailable(error),
         })?;
-        if found.tenant.to_string() != tenant {
+        let tenant = self.0.pool.read(|connection| read::tenant(connection, found.tenant)).map_err(unavailable)?;
+        if !names(user, &found, tenant.as_ref()) {
             return Err(Refused::Invalid);
         }
         if knock == Knock::Run {
@@ -51,7 +63,7 @@ impl Access for WireAccess {
                 return Err(Refused::TooOften(seconds));
             }
         }
-        let caller = engine_caller(&self.0, &found).map_err(unavailable)?;
+        let caller = caller_of(&found, tenant.as_ref());
         Ok(Admitted { caller, readable: readable(&found) })
     }
 }
