@@ -7,13 +7,14 @@
 
 use std::fmt::Write as _;
 use std::num::NonZeroUsize;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use lru::LruCache;
 
 use crate::call::{Caller, QueryResult};
 use crate::gate::Passed;
 use crate::observed;
+use crate::result_memory::{Account, Hold};
 
 /// Answers kept a tenant, however small.
 const KEPT: NonZeroUsize = NonZeroUsize::new(256).expect("it isn't zero");
@@ -40,40 +41,45 @@ impl Key {
 pub(crate) struct Answers {
     /// All of them together; none is more than a quarter of it.
     bytes_max: usize,
-    kept: Mutex<Kept>,
+    account: Arc<Account>,
+    kept: Mutex<LruCache<String, KeptAnswer>>,
 }
 
-struct Kept {
-    answers: LruCache<String, (u64, QueryResult)>,
-    bytes: usize,
+struct KeptAnswer {
+    version: u64,
+    answer: QueryResult,
+    /// Who reads it holds it too.
+    _hold: Arc<Hold>,
 }
 
 impl Answers {
-    pub(crate) fn new(bytes_max: usize) -> Self {
-        Self { bytes_max, kept: Mutex::new(Kept { answers: LruCache::new(KEPT), bytes: 0 }) }
+    pub(crate) fn new(account: Arc<Account>, bytes_max: usize) -> Self {
+        Self { bytes_max, account, kept: Mutex::new(LruCache::new(KEPT)) }
     }
 
-    /// The answer under `key`, if it was given at `version`.
+    /// The answer under `key`, if it was given at `version`. It has no owner.
     pub(crate) fn get(&self, key: &Key, version: u64) -> Option<QueryResult> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let (at, answer) = kept.answers.get(&key.0)?;
-        (*at == version).then(|| answer.clone())
+        let found = kept.get(&key.0)?;
+        (found.version == version).then(|| found.answer.clone())
     }
 
-    /// Keeps an answer that was computed when the rows were at least at `version`.
+    /// Keeps an answer that was computed when the rows were at least at `version`. The last used ones make room for it.
     pub(crate) fn put(&self, key: Key, version: u64, answer: &QueryResult) {
-        let bytes = answer.bytes + key.0.len();
+        let bytes = answer.held_bytes() + key.0.len();
         if bytes > self.bytes_max / 4 {
             return;
         }
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.bytes += bytes;
-        if let Some((old, (_, gone))) = kept.answers.push(key.0, (version, answer.clone())) {
-            kept.bytes -= gone.bytes + old.len();
-        }
-        while kept.bytes > self.bytes_max {
-            let Some((old, (_, gone))) = kept.answers.pop_lru() else { return };
-            kept.bytes -= gone.bytes + old.len();
-        }
+        let hold = loop {
+            match Hold::new(&self.account, bytes) {
+                Ok(hold) => break Arc::new(hold),
+                Err(_) if kept.pop_lru().is_some() => {}
+                Err(_) => return,
+            }
+        };
+        let held = vec![Arc::clone(&hold); answer.batches.len()];
+        let answer = QueryResult { held, owner: None, ..answer.clone() };
+        kept.push(key.0, KeptAnswer { version, answer, _hold: hold });
     }
 }

@@ -1,14 +1,18 @@
 //! A call: who asks ([`Caller`]), with what ([`Params`]), within which [`Limits`], and what comes back ([`QueryResult`]).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
+use std::{iter, mem};
 
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 
 use crate::error::QueryError;
 use crate::format::{self, Format};
+use crate::result_memory::Hold;
+use crate::tenants::Owner;
 
 /// What a query may use.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,8 +35,18 @@ pub struct Limits {
     pub result_rows: usize,
     /// Bytes of a result in memory, about those of its text (413).
     pub result_bytes: usize,
+    /// Bytes of memory that all results have until they are read: batches, encoded parts, portals, what connections of
+    /// the Postgres wire keep. A fourth is for tenants that hold little (503, 53200).
+    pub held_bytes: usize,
+    /// Of one tenant's results, of that: two of the largest (503, 53200).
+    pub held_bytes_per_tenant: usize,
+    /// An answer that is read by no byte for this long is cut off, and one that is read slower than
+    /// [`READ_BYTES_PER_S_MIN`](crate::READ_BYTES_PER_S_MIN) after that.
+    pub unread: Duration,
     /// Bytes of answers that are kept for a tenant that asks the same again; 0 keeps none.
     pub kept_bytes_per_tenant: usize,
+    /// Bytes of answers that are kept for all tenants together.
+    pub kept_bytes: usize,
     /// Bytes of plans that are kept for all tenants together, about; 0 keeps none.
     pub kept_plan_bytes: usize,
 }
@@ -50,7 +64,11 @@ impl Default for Limits {
             temp_dir: None,
             result_rows: 100_000,
             result_bytes: 64 * 1024 * 1024,
+            held_bytes: 256 * 1024 * 1024,
+            held_bytes_per_tenant: 128 * 1024 * 1024,
+            unread: Duration::from_secs(30),
             kept_bytes_per_tenant: 4 * 1024 * 1024,
+            kept_bytes: 128 * 1024 * 1024,
             kept_plan_bytes: 32 * 1024 * 1024,
         }
     }
@@ -98,7 +116,14 @@ pub struct QueryResult {
     pub bytes: usize,
     /// The statement's own `FORMAT`, if it has one.
     pub format: Option<Format>,
+    /// What each of `batches` holds of its tenant's memory.
+    pub(crate) held: Vec<Arc<Hold>>,
+    /// Whose result it is; none of what isn't to be sent.
+    pub(crate) owner: Option<Owner>,
 }
+
+/// A batch, and what it holds.
+pub(crate) type HeldBatch = (RecordBatch, Option<Arc<Hold>>);
 
 impl QueryResult {
     /// No rows, of a statement that wasn't run.
@@ -114,12 +139,25 @@ impl QueryResult {
             bytes_read: 0,
             bytes: 0,
             format: None,
+            held: Vec::new(),
+            owner: None,
         }
+    }
+
+    /// The batches, each with what it holds; none stay behind.
+    pub(crate) fn take_batches(&mut self) -> VecDeque<HeldBatch> {
+        let held = mem::take(&mut self.held).into_iter().map(Some).chain(iter::repeat(None));
+        mem::take(&mut self.batches).into_iter().zip(held).collect()
+    }
+
+    /// Bytes of memory that `batches` hold; at least about `bytes`.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.held.iter().map(|hold| hold.bytes()).sum()
     }
 
     /// The answer as Tinybird's JSON. Takes milliseconds a megabyte: [`Reports::encode`](crate::Reports::encode) does it off the caller's thread.
     /// # Errors  `Internal` for a value that cannot be shown.
     pub fn to_json(&self) -> Result<Vec<u8>, QueryError> {
-        format::encode(self, Format::Json, usize::MAX)
+        format::encode(self.clone(), Format::Json, usize::MAX)
     }
 }

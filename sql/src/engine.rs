@@ -28,8 +28,10 @@ use crate::observed::{self, Observed, WithObserved};
 use crate::own::OwnPipe;
 use crate::pg::{Described, Job, Prepared, Types};
 use crate::plans::{self, Optimized, Plans};
+use crate::result_memory::{Account, Hold, ResultMemory};
+use crate::sending::{Answer, Writer};
 use crate::template::{self, Budget};
-use crate::tenants::{Seat, Slot, Tenants};
+use crate::tenants::{Owner, Seat, Slot, Tenants};
 use crate::watch::{Waiting, Watch};
 use crate::{measure, names, session};
 
@@ -50,7 +52,7 @@ pub enum StartError {
 /// The report engine of an installation. Dropping it stops its threads.
 pub struct Reports {
     inner: Arc<Inner>,
-    lanes: Lanes,
+    lanes: Arc<Lanes>,
 }
 
 struct Inner {
@@ -58,6 +60,7 @@ struct Inner {
     limits: Limits,
     endpoints: Endpoints,
     tenants: Tenants,
+    memory: Arc<ResultMemory>,
     observed: Arc<Observed>,
     plans: Plans,
     pipes: KeptPipes,
@@ -108,19 +111,14 @@ impl Reports {
     /// # Errors  See [`StartError`].
     pub fn new(tables: Arc<dyn TenantTables>, limits: Limits) -> Result<Self, StartError> {
         let endpoints = Endpoints::shipped()?;
-        let lanes = Lanes::start(limits.threads.max(1))?;
+        let lanes = Arc::new(Lanes::start(limits.threads.max(1))?);
         let observed = Arc::new(Observed::default());
         let tables = Arc::new(WithObserved { tables, observed: Arc::clone(&observed) });
         let (plans, pipes) = (Plans::new(limits.kept_plan_bytes), KeptPipes::default());
-        let inner = Arc::new(Inner {
-            tables,
-            tenants: Tenants::new(limits.clone()),
-            limits,
-            endpoints,
-            observed,
-            plans,
-            pipes,
-        });
+        let memory = ResultMemory::new(limits.held_bytes, limits.held_bytes_per_tenant, limits.kept_bytes);
+        let memory = Arc::new(memory);
+        let tenants = Tenants::new(limits.clone(), Arc::clone(&memory));
+        let inner = Arc::new(Inner { tables, tenants, memory, limits, endpoints, observed, plans, pipes });
         Ok(Self { inner, lanes })
     }
 
@@ -302,18 +300,43 @@ impl Reports {
         .await
     }
 
-    /// The answer's bytes, made on the engine's threads. `ResultTooLarge` when they pass [`Limits::result_bytes`].
+    /// The answer's bytes, made on the engine's threads: all of a small one, of a large one part by part as they are read.
+    /// `ResultTooLarge` when they would pass [`Limits::result_bytes`]; an answer that is begun is refused no more.
+    /// # Errors  See [`QueryError`].
+    pub async fn answer(&self, result: QueryResult, format: Format) -> Result<Answer, QueryError> {
+        let (bytes_max, unread) = (self.inner.limits.result_bytes, self.inner.limits.unread);
+        self.writer(&result)?.answer(result, format, bytes_max, unread).await
+    }
+
+    /// The same in one piece.
     /// # Errors  See [`QueryError`].
     pub async fn encode(&self, result: QueryResult, format: Format) -> Result<Vec<u8>, QueryError> {
         let bytes_max = self.inner.limits.result_bytes;
-        let lane = if result.bytes <= QUICK_BYTES_MAX { Lane::Quick } else { Lane::Long };
-        self.lanes.spawn(lane, async move { format::encode(&result, format, bytes_max) }).await
+        self.writer(&result)?.run(async move { format::encode(result, format, bytes_max) }).await
+    }
+
+    /// What writes a result.
+    fn writer(&self, result: &QueryResult) -> Result<Writer, QueryError> {
+        let owner = result.owner.as_ref().ok_or(QueryError::Internal)?;
+        let (lanes, slot) = (Arc::clone(&self.lanes), Arc::clone(&owner.slot));
+        let lane = if result.bytes <= QUICK_BYTES_MAX { slot.lane() } else { Lane::Long };
+        Ok(Writer { lanes, slot, lane })
     }
 
     /// [`Reports::encode`] as JSON.
     /// # Errors  See [`QueryError`].
     pub async fn json(&self, result: QueryResult) -> Result<Vec<u8>, QueryError> {
         self.encode(result, Format::Json).await
+    }
+
+    /// Bytes of memory that results hold now, of all tenants, until they are read; kept answers apart.
+    pub fn held_bytes(&self) -> usize {
+        self.inner.memory.used()
+    }
+
+    /// What a connection's results may hold of its tenant's memory.
+    pub(crate) fn connection_memory(&self, tenant: &str, bytes_max: usize) -> Arc<Account> {
+        self.inner.memory.tenant(tenant).child("the connection", bytes_max)
     }
 
     /// The tables that every tenant has.
@@ -442,7 +465,8 @@ impl Inner {
         let key = if run && wire.is_none() { Key::of(caller, &passed) } else { None };
         let answer = key.as_ref().zip(version).and_then(|(key, version)| slot.answers.get(key, version));
         if let Some(answer) = answer {
-            return Ok((QueryResult { format, waited, elapsed: started.elapsed(), ..answer }, true));
+            let owner = Some(Owner { slot: Arc::clone(slot), account: Arc::clone(&slot.results) });
+            return Ok((QueryResult { format, waited, elapsed: started.elapsed(), owner, ..answer }, true));
         }
         let catalog = self.catalog(caller, wire)?;
         let partitions = self.partitions(&catalog, &passed.tables, lane).await?;
@@ -453,7 +477,9 @@ impl Inner {
         if !run {
             return Ok((QueryResult::empty(plan.schema()), false));
         }
-        let answer = QueryResult { format, waited, ..self.collect(&state, plan, *started).await? };
+        let account = wire.map_or(&slot.results, |job| job.memory());
+        let owner = Owner { slot: Arc::clone(slot), account: Arc::clone(account) };
+        let answer = QueryResult { format, waited, ..self.collect(&state, plan, owner, *started).await? };
         if let Some((key, version)) = key.zip(version).filter(|_| optimized.steady) {
             slot.answers.put(key, version, &answer);
         }
@@ -526,10 +552,11 @@ impl Inner {
         &self,
         state: &SessionState,
         plan: Arc<dyn ExecutionPlan>,
+        owner: Owner,
         started: Instant,
     ) -> Result<QueryResult, QueryError> {
         let mut stream = execute_stream(Arc::clone(&plan), state.task_ctx()).map_err(|e| self.error(&e))?;
-        let (mut batches, mut rows, mut bytes) = (Vec::new(), 0, 0);
+        let (mut batches, mut held, mut rows, mut bytes) = (Vec::new(), Vec::new(), 0, 0);
         while let Some(batch) = stream.next().await {
             let batch = batch.map_err(|e| self.error(&e))?;
             rows += batch.num_rows();
@@ -541,6 +568,8 @@ impl Inner {
                 return Err(QueryError::ResultTooLarge { what: "bytes", limit: self.limits.result_bytes });
             }
             if batch.num_rows() > 0 {
+                let (batch, kept) = measure::held(batch).map_err(|e| self.error(&e))?;
+                held.push(Arc::new(Hold::new(&owner.account, kept)?));
                 batches.push(batch);
             }
         }
@@ -560,6 +589,8 @@ impl Inner {
             bytes_read,
             bytes,
             format: None,
+            held,
+            owner: Some(owner),
         })
     }
 

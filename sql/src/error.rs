@@ -129,6 +129,16 @@ pub enum QueryError {
         /// Running and waiting together.
         limit: usize,
     },
+    /// 503: what results hold until they are read leaves no room for more. Retry.
+    #[error(
+        "the results that {whose} holds would need more than {limit} bytes of memory; read or close them, or retry in a second"
+    )]
+    ResultsFull {
+        /// `the connection`, `the tenant` or `the server`.
+        whose: &'static str,
+        /// The limit.
+        limit: usize,
+    },
     /// 503: the facts have not caught up with the log, or the engine is stopping. Retry.
     #[error("failed to reach the newest events: {0}; retry in a second")]
     NotFresh(String),
@@ -161,7 +171,7 @@ impl QueryError {
             | Self::TextTooLarge { .. } => 413,
             Self::Busy { .. } => 429,
             Self::Internal => 500,
-            Self::NotFresh(_) => 503,
+            Self::NotFresh(_) | Self::ResultsFull { .. } => 503,
         }
     }
 
@@ -185,6 +195,7 @@ impl QueryError {
             Self::TextTooLarge { .. } => "text_too_large",
             Self::Busy { .. } => "too_many_queries",
             Self::NotFresh(_) => "not_fresh",
+            Self::ResultsFull { .. } => "results_full",
             Self::Internal => "internal",
         }
     }

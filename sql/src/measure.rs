@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray};
+use arrow::array::{Array, ArrayRef, AsArray, MutableArrayData, make_array};
 use arrow::datatypes::DataType;
 use arrow::record_batch::RecordBatch;
 use datafusion::common::ScalarValue;
@@ -21,18 +21,56 @@ use crate::filter::CurtainExec;
 /// so that only constants that the SQL computes or repeats can pass it.
 const CONSTANT_BYTES_MAX: usize = 2 * crate::gate::SQL_BYTES_MAX;
 
+/// Buffers that hold so much more than their rows are let be.
+const SLACK_BYTES: usize = 4 * 1024;
+
 /// Bytes of the rows in a batch: a slice counts its own part of a shared buffer.
 pub(crate) fn bytes(batch: &RecordBatch) -> usize {
     batch.columns().iter().map(|c| array_bytes(c.as_ref())).sum()
 }
 
-fn array_bytes(array: &dyn Array) -> usize {
+/// Bytes of an array's values, and where each begins.
+pub(crate) fn array_bytes(array: &dyn Array) -> usize {
     match array.data_type() {
         DataType::Utf8View => {
             array.as_string_view().views().iter().map(|v| size_of_val(v) + (*v as u32) as usize).sum()
         }
         _ => array.to_data().get_slice_memory_size().unwrap_or_else(|_| array.get_array_memory_size()),
     }
+}
+
+/// A batch as it is held until it is read, and the bytes of memory that it keeps. A few rows may be a small part of large
+/// buffers; then they are copied.
+pub(crate) fn held(batch: RecordBatch) -> DfResult<(RecordBatch, usize)> {
+    let (own, kept) = (bytes(&batch), kept_bytes(&batch));
+    if kept <= 2 * own + SLACK_BYTES {
+        return Ok((batch, kept));
+    }
+    let copied = copy(&batch)?;
+    let kept = kept_bytes(&copied);
+    Ok((copied, kept))
+}
+
+/// All of the buffers that a batch refers to, and what it is itself.
+fn kept_bytes(batch: &RecordBatch) -> usize {
+    size_of::<RecordBatch>() + batch.get_array_memory_size()
+}
+
+fn copy(batch: &RecordBatch) -> DfResult<RecordBatch> {
+    let copied = batch.columns().iter().map(|column| {
+        Ok(match column.data_type() {
+            DataType::Utf8View => Arc::new(column.as_string_view().gc()) as ArrayRef,
+            DataType::BinaryView => Arc::new(column.as_binary_view().gc()) as ArrayRef,
+            _ => {
+                let data = column.to_data();
+                let mut copied = MutableArrayData::new(vec![&data], false, data.len());
+                copied.try_extend(0, 0, data.len())?;
+                make_array(copied.freeze())
+            }
+        })
+    });
+    let copied = copied.collect::<DfResult<Vec<_>>>()?;
+    Ok(RecordBatch::try_new(batch.schema(), copied)?)
 }
 
 /// Refuses a plan whose constants would be large once written out.
@@ -87,4 +125,39 @@ pub(crate) fn read(plan: &Arc<dyn ExecutionPlan>) -> (u64, u64) {
         Ok(TreeNodeRecursion::Continue)
     });
     (rows, read)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::{DictionaryArray, Int64Array, ListArray, NullArray, StringArray, StringViewArray};
+    use arrow::datatypes::{Field, Int32Type, Int64Type, Schema};
+
+    /// Two rows of many keep next to nothing of the many's memory.
+    #[test]
+    fn few_rows_of_a_large_batch_are_held_alone() {
+        let text = |at: usize| Some(format!("a text that is too long for a view, number {at}"));
+        let keys: DictionaryArray<Int32Type> = (0..10_000).map(|at| if at % 2 == 0 { "even" } else { "odd" }).collect();
+        let columns: Vec<(&str, ArrayRef)> = vec![
+            ("views", Arc::new((0..10_000).map(text).collect::<StringViewArray>())),
+            ("texts", Arc::new((0..10_000).map(text).collect::<StringArray>())),
+            ("numbers", Arc::new((0..10_000).collect::<Int64Array>())),
+            ("nothing", Arc::new(NullArray::new(10_000))),
+            ("keys", Arc::new(keys)),
+            (
+                "lists",
+                Arc::new(ListArray::from_iter_primitive::<Int64Type, _, _>((0..10_000).map(|at| Some([Some(at)])))),
+            ),
+        ];
+        for (name, column) in columns {
+            let schema = Arc::new(Schema::new(vec![Field::new(name, column.data_type().clone(), true)]));
+            let whole = RecordBatch::try_new(schema, vec![column]).expect("a batch");
+            let (_, bytes_of_all) = held(whole.clone()).expect("held");
+            assert!(bytes_of_all >= bytes(&whole), "{name}");
+            let part = whole.slice(5_000, 2);
+            let (kept, bytes_of_part) = held(part.clone()).expect("held");
+            assert_eq!(kept, part, "{name}");
+            assert!(bytes_of_part <= SLACK_BYTES + 1_024, "{name}: {bytes_of_part} of {bytes_of_all}");
+        }
+    }
 }

@@ -2,6 +2,7 @@
 //! A slot lives while a query uses it; a few idle ones are kept for their warm pools.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::mem;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -14,9 +15,10 @@ use crate::answers::Answers;
 use crate::call::Limits;
 use crate::error::QueryError;
 use crate::lanes::{Allowance, Lane};
+use crate::result_memory::{Account, ResultMemory};
 use crate::session;
 
-/// Above this many, idle slots are dropped.
+/// Above this many, idle slots are dropped; so they are when all tenants' kept answers have little room left.
 const IDLE_MAX: usize = 256;
 
 /// One tenant's share.
@@ -24,10 +26,14 @@ pub(crate) struct Slot {
     places: Arc<Semaphore>,
     places_max: usize,
     turns: Arc<Semaphore>,
+    /// Turns to write answers, which don't wait behind queries.
+    writing: Arc<Semaphore>,
     allowance: Allowance,
     /// What the sessions of its calls have alike, its memory and disk among it.
     pub(crate) session: SessionState,
     pub(crate) answers: Answers,
+    /// What its results hold until they are read.
+    pub(crate) results: Arc<Account>,
 }
 
 impl Slot {
@@ -40,7 +46,13 @@ impl Slot {
     /// Waits for a turn to run.
     pub(crate) async fn seat(self: Arc<Self>, place: OwnedSemaphorePermit) -> Result<Seat, QueryError> {
         let turn = Arc::clone(&self.turns).acquire_owned().await.map_err(|_| QueryError::Internal)?;
-        Ok(Seat { slot: self, unpaid_since: Mutex::new(Instant::now()), _turn: turn, _place: place })
+        Ok(Seat { slot: self, unpaid_since: Mutex::new(Instant::now()), _turn: turn, _place: Some(place) })
+    }
+
+    /// Waits for a turn to write a part of an answer. How many wait is bounded by what answers hold.
+    pub(crate) async fn writing_seat(self: Arc<Self>) -> Result<Seat, QueryError> {
+        let turn = Arc::clone(&self.writing).acquire_owned().await.map_err(|_| QueryError::Internal)?;
+        Ok(Seat { slot: self, unpaid_since: Mutex::new(Instant::now()), _turn: turn, _place: None })
     }
 
     /// Where the tenant's next query starts.
@@ -49,12 +61,12 @@ impl Slot {
     }
 }
 
-/// A query that runs: it has its turn, and the tenant's allowance pays for it ([`Seat::pay`]), at the latest when it ends.
+/// A query that runs, or an answer that is written: it has its turn, and the tenant's allowance pays for it ([`Seat::pay`]), at the latest when it ends.
 pub(crate) struct Seat {
     slot: Arc<Slot>,
     unpaid_since: Mutex<Instant>,
     _turn: OwnedSemaphorePermit,
-    _place: OwnedSemaphorePermit,
+    _place: Option<OwnedSemaphorePermit>,
 }
 
 impl Seat {
@@ -73,9 +85,24 @@ impl Drop for Seat {
     }
 }
 
+/// Whose a result is.
+#[derive(Clone)]
+pub(crate) struct Owner {
+    pub(crate) slot: Arc<Slot>,
+    /// The tenant's account or a connection's in it.
+    pub(crate) account: Arc<Account>,
+}
+
+impl fmt::Debug for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.account.fmt(f)
+    }
+}
+
 /// The slots of all tenants, made as they come.
 pub(crate) struct Tenants {
     limits: Limits,
+    memory: Arc<ResultMemory>,
     state: Mutex<State>,
 }
 
@@ -87,8 +114,8 @@ struct State {
 }
 
 impl Tenants {
-    pub(crate) fn new(limits: Limits) -> Self {
-        Self { limits, state: Mutex::default() }
+    pub(crate) fn new(limits: Limits, memory: Arc<ResultMemory>) -> Self {
+        Self { limits, memory, state: Mutex::default() }
     }
 
     /// The tenant's slot.
@@ -98,7 +125,7 @@ impl Tenants {
         if let Some(slot) = state.slots.get(tenant) {
             return Ok(Arc::clone(slot));
         }
-        if state.slots.len() >= IDLE_MAX {
+        if state.slots.len() >= IDLE_MAX || self.memory.kept_is_crowded() {
             state.slots.retain(|_, slot| Arc::strong_count(slot) > 1);
         }
         let l = &self.limits;
@@ -117,9 +144,11 @@ impl Tenants {
             places: Arc::new(Semaphore::new(places_max)),
             places_max,
             turns: Arc::new(Semaphore::new(l.running_per_tenant)),
+            writing: Arc::new(Semaphore::new(l.running_per_tenant)),
             allowance: Allowance::full(Instant::now()),
             session: session::template(runtime),
-            answers: Answers::new(l.kept_bytes_per_tenant),
+            answers: Answers::new(self.memory.kept(l.kept_bytes_per_tenant), l.kept_bytes_per_tenant),
+            results: self.memory.tenant(tenant),
         });
         state.slots.insert(tenant.to_owned(), Arc::clone(&slot));
         Ok(slot)

@@ -2,6 +2,9 @@
 //! lives, another tenant's queries are answered all the while, and memory stays bounded. Start at
 //! [`siege::at_default_limits_and_with_rates_off`].
 
+#[path = "../../sql/tests/it/support/client.rs"]
+mod client;
+mod results;
 mod siege;
 mod stopping;
 #[path = "../support/mod.rs"]

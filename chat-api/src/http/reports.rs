@@ -19,13 +19,14 @@ use crate::auth::scopes::{self, DATASOURCES_READ, PIPES_READ};
 use crate::auth::wire::engine_caller;
 use crate::core::state::Pipe as Stored;
 use axum::Json;
+use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Value, json};
-use sql::{EndpointDescription, Format, OwnPipe, Params, QueryError, QueryResult};
+use sql::{Answer, EndpointDescription, Format, OwnPipe, Params, QueryError, QueryResult};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -106,14 +107,17 @@ fn statement_query(operation: &mut Operation<'_>) {
 /// What the query took, and of that its wait for the newest events; in milliseconds, as browsers and proxies show it.
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
-/// In the statement's own format, else in `format`.
+/// In the statement's own format, else in `format`; a large answer is made as it is read.
 async fn written(app: &App, result: QueryResult, format: Format) -> Result<Response, V0Error> {
     let format = result.format.unwrap_or(format);
     let ms = |time: Duration| time.as_secs_f64() * 1_000.0;
     let timing = format!("fresh;dur={:.3}, query;dur={:.3}", ms(result.waited), ms(result.elapsed));
-    let bytes = app.reports.encode(result, format).await?;
+    let body = match app.reports.answer(result, format).await? {
+        Answer::Whole(bytes) => Body::from(bytes),
+        Answer::Parts(parts) => Body::from_stream(parts),
+    };
     let content_type = format.content_type().to_owned();
-    Ok(([(header::CONTENT_TYPE, content_type), (SERVER_TIMING, timing)], bytes).into_response())
+    Ok(([(header::CONTENT_TYPE, content_type), (SERVER_TIMING, timing)], body).into_response())
 }
 
 fn is_form(headers: &HeaderMap) -> bool {

@@ -69,7 +69,7 @@ impl IntoResponse for V0Error {
 impl From<QueryError> for V0Error {
     fn from(error: QueryError) -> Self {
         let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let retry = matches!(error, QueryError::Busy { .. } | QueryError::NotFresh(_));
+        let retry = matches!(error, QueryError::Busy { .. } | QueryError::NotFresh(_) | QueryError::ResultsFull { .. });
         Self { retry_after_s: retry.then_some(1), ..Self::new(status, error.to_string()) }
     }
 }

@@ -3,6 +3,7 @@
 use crate::support::{Call, Server, Tenant, text};
 use axum::http::Method;
 use serde_json::{Value, json};
+use sql::{Caller, Format, RowFilters};
 
 async fn token(server: &Server, tenant: &Tenant, scopes: Value) -> String {
     let call = Call::post("/v0/tokens/", json!({ "name": "t", "scopes": scopes })).token(&tenant.token);
@@ -332,4 +333,72 @@ async fn a_revoked_token_is_nobodys() {
     ask(&foreign_token).await.expect(200);
     let audit = server.call(Call::get("/v1/audit?limit=1").token(&acme.token)).await.expect(200);
     assert_eq!(audit["items"][0]["type"], "token.revoked");
+}
+
+/// Every byte as `%XX`.
+fn escaped(text: &str) -> String {
+    text.bytes().map(|byte| format!("%{byte:02X}")).collect()
+}
+
+/// Without how long it took.
+fn without_elapsed(bytes: &[u8]) -> Vec<u8> {
+    const BEFORE: &[u8] = b"\"elapsed\":";
+    let Some(at) = bytes.windows(BEFORE.len()).rposition(|window| window == BEFORE) else { return bytes.to_vec() };
+    let (head, tail) = bytes.split_at(at + BEFORE.len());
+    let end = tail.iter().position(|byte| *byte == b',').expect("more follows");
+    [head, &tail[end..]].concat()
+}
+
+/// Whichever door an answer goes through, in whichever format: it has the bytes of the engine's own, a small one as one body
+/// with its length, a large one in parts.
+#[tokio::test]
+async fn every_door_gives_every_format_whole_or_in_parts() {
+    let server = Server::start();
+    let acme = server.tenant("Acme").await;
+    let token = token(&server, &acme, json!([])).await;
+    let small = "SELECT 1 AS n, 'a \"text\"' AS t";
+    // Square roots can't be compressed to less than a part.
+    let rows: Vec<String> = (0..1_000).map(|row| format!("({row})")).collect();
+    let columns: Vec<String> = (0..40).map(|column| format!("sqrt({column} + n * 41) AS c{column}")).collect();
+    let large = format!("SELECT {} FROM (VALUES {}) AS v (n)", columns.join(", "), rows.join(","));
+    for (pipe, sql) in [("small", small), ("large", &large)] {
+        let publish = Call::new(Method::POST, format!("/v0/pipes?name={pipe}")).token(&acme.token);
+        server.call(publish.raw(format!("NODE n\nSQL >\n    {sql}\n"))).await.expect(200);
+    }
+    let caller =
+        || Caller { tenant: acme.id.clone(), time_zone: "UTC".to_owned(), now_ms: 0, filters: RowFilters::new() };
+    for (pipe, sql) in [("small", small), ("large", &large)] {
+        for (name, format) in Format::ALL {
+            let result = server.app.reports.query(&caller(), sql).await.expect("a result");
+            let whole = server.app.reports.encode(result, format).await.expect("written");
+            let (asked, over) = (format!("{sql} FORMAT {name}"), format!("SELECT * FROM _ FORMAT {name}"));
+            let form = "application/x-www-form-urlencoded";
+            let mut doors = vec![
+                ("POST /v0/sql", Call::new(Method::POST, "/v0/sql").raw(asked.clone())),
+                (
+                    "a form",
+                    Call::new(Method::POST, "/v0/sql")
+                        .header("content-type", form)
+                        .raw(format!("q={}", escaped(&asked))),
+                ),
+                ("GET a pipe", Call::get(format!("/v0/pipes/{pipe}.json?q={}", escaped(&over)))),
+                ("POST a pipe", Call::post(format!("/v0/pipes/{pipe}.csv"), json!({ "q": over }))),
+            ];
+            if pipe == "small" {
+                doors.push(("GET /v0/sql", Call::get(format!("/v0/sql?q={}", escaped(&asked)))));
+            }
+            let endings = ["json", "csv", "ndjson", "parquet", "arrow"];
+            let endings = endings.into_iter().filter(|ending| Format::of_extension(ending) == Some(format));
+            doors.extend(endings.map(|ending| ("its ending", Call::get(format!("/v0/pipes/{pipe}.{ending}")))));
+            for (door, call) in doors {
+                let reply = server.call(call.token(&token)).await;
+                assert_eq!(reply.status, 200, "{door}, {name} of {pipe}: {}", reply.text);
+                assert_eq!(reply.header("content-type"), Some(format.content_type()), "{door}, {name} of {pipe}");
+                let length = reply.header("content-length").map(str::to_owned);
+                let expected = (pipe == "small").then(|| reply.bytes.len().to_string());
+                assert_eq!(length, expected, "{door}, {name} of {pipe}: {} bytes", whole.len());
+                assert!(without_elapsed(&reply.bytes) == without_elapsed(&whole), "{door}, {name} of {pipe}");
+            }
+        }
+    }
 }

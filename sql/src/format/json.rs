@@ -1,69 +1,48 @@
 //! A result as Tinybird's JSON: `meta` with ClickHouse type names, `data` as objects, counts and statistics.
 //! 64-bit integers are numbers, times are `YYYY-MM-DD hh:mm:ss[.fff]` in the column's zone, what JSON cannot hold
-//! (NaN, infinities) is null. Start at [`whole`].
+//! (NaN, infinities) is null.
 
 use std::io::Write;
 
 use arrow::array::Array;
-use arrow::datatypes::{DataType, Field, TimeUnit};
+use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use arrow::error::ArrowError;
 
-use super::{EncodeError, Output};
 use crate::call::QueryResult;
 use crate::cell::{Cell, cell, double, single};
 
-/// One object with everything.
-pub(super) fn whole(out: &mut Output, result: &QueryResult) -> Result<(), EncodeError> {
-    out.bytes.extend_from_slice(b"{\"meta\":[");
-    for (i, field) in result.schema.fields().iter().enumerate() {
-        comma(&mut out.bytes, i);
-        out.bytes.extend_from_slice(b"{\"name\":");
-        text(&mut out.bytes, field.name());
-        out.bytes.extend_from_slice(b",\"type\":");
-        text(&mut out.bytes, &type_name(field));
-        out.bytes.push(b'}');
+/// What comes before the rows.
+pub(super) fn head(out: &mut Vec<u8>, schema: &Schema) {
+    out.extend_from_slice(b"{\"meta\":[");
+    for (i, field) in schema.fields().iter().enumerate() {
+        comma(out, i);
+        out.extend_from_slice(b"{\"name\":");
+        text(out, field.name());
+        out.extend_from_slice(b",\"type\":");
+        text(out, &type_name(field));
+        out.push(b'}');
     }
-    out.bytes.extend_from_slice(b"],\"data\":[");
-    objects(out, result, b",", b"")?;
-    // Writing to memory cannot fail.
-    let _ = write!(
-        out.bytes,
+    out.extend_from_slice(b"],\"data\":[");
+}
+
+/// What comes after them.
+pub(super) fn tail(result: &QueryResult) -> String {
+    format!(
         "],\"rows\":{},\"rows_before_limit_at_least\":{},\"statistics\":{{\"elapsed\":{:.6},\"rows_read\":{},\"bytes_read\":{}}}}}",
         result.rows,
         result.rows_before_limit_at_least,
         result.elapsed.as_secs_f64(),
         result.rows_read,
         result.bytes_read
-    );
-    Ok(())
+    )
 }
 
-/// One object a line.
-pub(super) fn lines(out: &mut Output, result: &QueryResult) -> Result<(), EncodeError> {
-    objects(out, result, b"", b"\n")
-}
-
-fn objects(out: &mut Output, result: &QueryResult, between: &[u8], after: &[u8]) -> Result<(), EncodeError> {
-    let names: Vec<Vec<u8>> = result.schema.fields().iter().map(|f| name_and_colon(f.name())).collect();
-    let mut first = true;
-    for batch in &result.batches {
-        for row in 0..batch.num_rows() {
-            if !first {
-                out.bytes.extend_from_slice(between);
-            }
-            first = false;
-            out.bytes.push(b'{');
-            for (i, (column, name)) in batch.columns().iter().zip(&names).enumerate() {
-                comma(&mut out.bytes, i);
-                out.bytes.extend_from_slice(name);
-                value(&mut out.bytes, column.as_ref(), row)?;
-            }
-            out.bytes.push(b'}');
-            out.bytes.extend_from_slice(after);
-            out.check()?;
-        }
-    }
-    Ok(())
+/// A column's name as it stands before each value.
+pub(super) fn name_and_colon(name: &str) -> Vec<u8> {
+    let mut out = Vec::new();
+    text(&mut out, name);
+    out.push(b':');
+    out
 }
 
 fn comma(out: &mut Vec<u8>, index: usize) {
@@ -72,19 +51,12 @@ fn comma(out: &mut Vec<u8>, index: usize) {
     }
 }
 
-fn name_and_colon(name: &str) -> Vec<u8> {
-    let mut out = Vec::new();
-    text(&mut out, name);
-    out.push(b':');
-    out
-}
-
 fn text(out: &mut Vec<u8>, text: &str) {
     // Writing a string to memory cannot fail.
     let _ = serde_json::to_writer(out, text);
 }
 
-fn value(out: &mut Vec<u8>, array: &dyn Array, row: usize) -> Result<(), ArrowError> {
+pub(super) fn value(out: &mut Vec<u8>, array: &dyn Array, row: usize) -> Result<(), ArrowError> {
     // Writing to memory cannot fail, but the signature asks.
     match cell(array, row)? {
         Cell::Null => out.extend_from_slice(b"null"),

@@ -1,17 +1,25 @@
-//! Results as bytes: Tinybird's formats, written as ClickHouse writes them. Start at [`encode`].
+//! Results as bytes: Tinybird's formats, written as ClickHouse writes them. Start at [`Encoder`].
 //!
-//! - `json`: JSON with `meta` and statistics, and a line of JSON a row. `text`: CSV and TSV. `columnar`: Parquet, Arrow.
+//! - `rows`: texts, row by row, as far as they are asked for: `json` (with `meta` and statistics, or a line a row), `text` (CSV
+//!   and TSV). `columnar`: Parquet and Arrow, made whole.
 
 mod columnar;
 mod json;
+mod rows;
 mod text;
 
 pub use json::type_name;
 
+use std::collections::VecDeque;
+use std::sync::Arc;
+
 use arrow::error::ArrowError;
+use bytes::Bytes;
 
 use crate::call::QueryResult;
 use crate::error::QueryError;
+use crate::result_memory::Hold;
+use rows::{RowEncoder, RowStyle};
 
 /// How a result is written; the names are ClickHouse's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,43 +96,92 @@ impl Format {
     }
 }
 
-/// The bytes of a whole answer, at most about `bytes_max`: names repeat in text, so a result within the limits of
-/// memory can be many times as large once it is written.
-/// # Errors  `ResultTooLarge`, `Run` for a column that the format cannot hold, `Internal`.
-pub(crate) fn encode(result: &QueryResult, format: Format, bytes_max: usize) -> Result<Vec<u8>, QueryError> {
-    let mut out = Output { bytes: Vec::with_capacity((256 + result.bytes).min(bytes_max)), bytes_max };
-    match format {
-        Format::Json => json::whole(&mut out, result)?,
-        Format::JsonEachRow => json::lines(&mut out, result)?,
-        Format::Csv => text::rows(&mut out, result, text::Style::Csv, false)?,
-        Format::CsvWithNames => text::rows(&mut out, result, text::Style::Csv, true)?,
-        Format::Tsv => text::rows(&mut out, result, text::Style::Tsv, false)?,
-        Format::TsvWithNames => text::rows(&mut out, result, text::Style::Tsv, true)?,
-        Format::Parquet => columnar::parquet(&mut out, result)?,
-        Format::Arrow => columnar::arrow(&mut out, result)?,
+/// The bytes of a whole answer, at most about `bytes_max`.
+/// # Errors  See [`Encoder`].
+pub(crate) fn encode(result: QueryResult, format: Format, bytes_max: usize) -> Result<Vec<u8>, QueryError> {
+    let mut whole = Vec::new();
+    let mut encoder = Encoder::new(result, format, bytes_max)?;
+    while let Some((bytes, _hold)) = encoder.part(bytes_max)? {
+        if whole.is_empty() {
+            whole = bytes.into();
+        } else {
+            whole.extend_from_slice(&bytes);
+        }
     }
-    Ok(out.bytes)
+    Ok(whole)
 }
 
-/// Bytes written so far, and how many there may be.
-struct Output {
-    bytes: Vec<u8>,
-    bytes_max: usize,
+/// Some of an answer's bytes, and what they hold beyond what was held before.
+pub(crate) type Part = (Bytes, Option<Arc<Hold>>);
+
+/// Makes an answer's bytes as they are asked for, at most about `bytes_max`: names repeat in text, so a result within the
+/// limits of memory can be many times as large once it is written. What is written gives back what it held.
+///
+/// # Errors  `ResultTooLarge`, `Run` for a column that the format cannot hold, `ResultsFull`, `Internal`.
+pub(crate) struct Encoder(Making);
+
+enum Making {
+    Rows(Box<RowEncoder>),
+    File(VecDeque<Part>),
 }
 
-impl Output {
-    /// To be asked after every row or batch.
-    fn check(&self) -> Result<(), EncodeError> {
-        if self.bytes.len() > self.bytes_max { Err(EncodeError::TooLarge(self.bytes_max)) } else { Ok(()) }
+impl Encoder {
+    /// Begins. A file is made here.
+    pub(crate) fn new(result: QueryResult, format: Format, bytes_max: usize) -> Result<Self, QueryError> {
+        let rows = |result, style| Making::Rows(Box::new(RowEncoder::new(result, style, bytes_max)));
+        let text = |result, style, names| rows(result, RowStyle::Text { style, names });
+        Ok(Self(match format {
+            Format::Json => rows(result, RowStyle::Json),
+            Format::JsonEachRow => rows(result, RowStyle::JsonEachRow),
+            Format::Csv => text(result, text::Style::Csv, false),
+            Format::CsvWithNames => text(result, text::Style::Csv, true),
+            Format::Tsv => text(result, text::Style::Tsv, false),
+            Format::TsvWithNames => text(result, text::Style::Tsv, true),
+            Format::Parquet => Making::File(columnar::file(result, columnar::Kind::Parquet, bytes_max)?),
+            Format::Arrow => Making::File(columnar::file(result, columnar::Kind::Arrow, bytes_max)?),
+        }))
+    }
+
+    /// The next bytes, about so many: one value more at most, of a file a batch. `None` after the last.
+    pub(crate) fn part(&mut self, bytes: usize) -> Result<Option<Part>, QueryError> {
+        match &mut self.0 {
+            Making::Rows(rows) => Ok(rows.part(bytes)?),
+            Making::File(parts) => Ok(parts.pop_front()),
+        }
+    }
+
+    /// Whether nothing is left.
+    pub(crate) fn is_done(&self) -> bool {
+        match &self.0 {
+            Making::Rows(rows) => rows.is_done(),
+            Making::File(parts) => parts.is_empty(),
+        }
+    }
+
+    /// An encoder of the same rows, to find out before the first byte is sent whether they fit; `None` where it's sure
+    /// that they do.
+    pub(crate) fn rehearsal(&self) -> Option<Self> {
+        match &self.0 {
+            Making::Rows(rows) => rows.rehearsal().map(|rows| Self(Making::Rows(Box::new(rows)))),
+            Making::File(_) => None,
+        }
     }
 }
 
 /// Why there are no bytes.
 enum EncodeError {
     TooLarge(usize),
+    /// There is no memory for the bytes.
+    Refused(QueryError),
     /// A column of a type that the format has no word for.
     Unsupported(String),
     Fault(ArrowError),
+}
+
+impl From<QueryError> for EncodeError {
+    fn from(e: QueryError) -> Self {
+        Self::Refused(e)
+    }
 }
 
 impl From<ArrowError> for EncodeError {
@@ -139,6 +196,7 @@ impl From<ArrowError> for EncodeError {
 impl From<EncodeError> for QueryError {
     fn from(e: EncodeError) -> Self {
         match e {
+            EncodeError::Refused(refused) => refused,
             EncodeError::TooLarge(limit) => Self::ResultTooLarge { what: "bytes", limit },
             EncodeError::Unsupported(m) => Self::Run(format!("the format cannot hold a column: {m}")),
             EncodeError::Fault(e) => {

@@ -4,10 +4,9 @@
 use std::io::Write;
 
 use arrow::array::Array;
+use arrow::datatypes::Schema;
 use arrow::error::ArrowError;
 
-use super::{EncodeError, Output};
-use crate::call::QueryResult;
 use crate::cell::{Cell, cell, double, single};
 
 /// Which of the two.
@@ -18,7 +17,7 @@ pub(super) enum Style {
 }
 
 impl Style {
-    fn separator(self) -> u8 {
+    pub(super) fn separator(self) -> u8 {
         match self {
             Self::Csv => b',',
             Self::Tsv => b'\t',
@@ -33,33 +32,18 @@ impl Style {
     }
 }
 
-/// All rows, under a line of names if asked.
-pub(super) fn rows(out: &mut Output, result: &QueryResult, style: Style, names: bool) -> Result<(), EncodeError> {
-    if names {
-        for (i, field) in result.schema.fields().iter().enumerate() {
-            if i > 0 {
-                out.bytes.push(style.separator());
-            }
-            style.text(&mut out.bytes, field.name());
+/// The line of names.
+pub(super) fn names(out: &mut Vec<u8>, schema: &Schema, style: Style) {
+    for (i, field) in schema.fields().iter().enumerate() {
+        if i > 0 {
+            out.push(style.separator());
         }
-        out.bytes.push(b'\n');
+        style.text(out, field.name());
     }
-    for batch in &result.batches {
-        for row in 0..batch.num_rows() {
-            for (i, column) in batch.columns().iter().enumerate() {
-                if i > 0 {
-                    out.bytes.push(style.separator());
-                }
-                value(&mut out.bytes, column.as_ref(), row, style)?;
-            }
-            out.bytes.push(b'\n');
-            out.check()?;
-        }
-    }
-    Ok(())
+    out.push(b'\n');
 }
 
-fn value(out: &mut Vec<u8>, array: &dyn Array, row: usize, style: Style) -> Result<(), ArrowError> {
+pub(super) fn value(out: &mut Vec<u8>, array: &dyn Array, row: usize, style: Style) -> Result<(), ArrowError> {
     match cell(array, row)? {
         Cell::Null => out.extend_from_slice(b"\\N"),
         Cell::Text(text) => style.text(out, text),

@@ -2,7 +2,7 @@
 //! client to take its answer. Whoever goes away, cancels or stays away too long stops its query. Start at
 //! [`Connection::run`].
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
@@ -12,7 +12,9 @@ use arrow::datatypes::{DataType, Field, Schema};
 use arrow::record_batch::RecordBatch;
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::timeout_at;
 
+use super::buffers::{Buffers, CHUNK_BYTES};
 use super::catalog::View;
 use super::encode;
 use super::error::PgError;
@@ -24,11 +26,11 @@ use super::session::{Done, Session, split};
 use super::start::Stream;
 use super::types::PgType;
 use super::{Admitted, Knock, Place, Refused, Registered, Server};
-use crate::call::QueryResult;
+use crate::call::{HeldBatch, QueryResult};
+use crate::error::QueryError;
 use crate::gate::SQL_BYTES_MAX;
-
-/// Answers are sent when this much is ready.
-const CHUNK_BYTES: usize = 64 * 1024;
+use crate::result_memory::Account;
+use crate::sending::Pace;
 
 /// Why a connection ends.
 pub(super) enum End {
@@ -49,6 +51,11 @@ pub(super) struct Connection {
     stream: Box<dyn Stream>,
     input: BytesMut,
     pub(super) out: Out,
+    buffers: Buffers,
+    /// While rows are sent.
+    pace: Option<Pace>,
+    /// What its buffers, statements and portals hold.
+    pub(super) memory: Arc<Account>,
     pub(super) session: Session,
     user: String,
     token: String,
@@ -62,20 +69,27 @@ pub(super) struct Connection {
     pub(super) skips: bool,
 }
 
-/// Rows to be sent, and how far that is.
+/// What a connection keeps from its start on.
+pub(super) struct Kept {
+    /// What the client has sent ahead.
+    pub(super) input: BytesMut,
+    pub(super) buffers: Buffers,
+    pub(super) memory: Arc<Account>,
+}
+
+/// Rows to be sent, and how far that is. A batch is given back when its last row is written.
 pub(super) struct Rows {
     pub(super) columns: Vec<Column>,
-    batches: Vec<RecordBatch>,
-    batch: usize,
+    batches: VecDeque<HeldBatch>,
     row: usize,
     sent: usize,
     tag: &'static str,
 }
 
 impl Rows {
-    pub(super) fn of(result: QueryResult) -> Self {
+    pub(super) fn of(mut result: QueryResult) -> Self {
         let columns = shown(&result.schema);
-        Self { columns, batches: result.batches, batch: 0, row: 0, sent: 0, tag: "SELECT" }
+        Self { columns, batches: result.take_batches(), row: 0, sent: 0, tag: "SELECT" }
     }
 
     /// Columns and rows of texts.
@@ -88,14 +102,14 @@ impl Rows {
         let columns = shown(&schema);
         let batch = RecordBatch::try_new(schema, texts.collect());
         let batch = batch.map_err(|e| PgError::error("XX000", e.to_string()))?;
-        Ok(Self { columns, batches: vec![batch], batch: 0, row: 0, sent: 0, tag: "SHOW" })
+        Ok(Self { columns, batches: [(batch, None)].into(), row: 0, sent: 0, tag: "SHOW" })
     }
 }
 
 impl Connection {
     pub(super) fn new(
         stream: Box<dyn Stream>,
-        input: BytesMut,
+        kept: Kept,
         session: Session,
         (user, token, database): (String, String, String),
         place: Place,
@@ -103,11 +117,14 @@ impl Connection {
     ) -> Self {
         let server = Arc::clone(&registered.server);
         let (statements, portals) = (HashMap::new(), HashMap::new());
-        let out = Out::default();
+        let (out, Kept { input, buffers, memory }) = (Out::default(), kept);
         Self {
             stream,
             input,
             out,
+            buffers,
+            pace: None,
+            memory,
             session,
             user,
             token,
@@ -156,6 +173,7 @@ impl Connection {
             {
                 return Ok(frame);
             }
+            self.buffers.release(&mut self.input, &mut self.out);
             let read = tokio::select! {
                 read = tokio::time::timeout(self.server.limits.idle, self.stream.read_buf(&mut self.input)) => read,
                 () = self.server.stop.cancelled() => {
@@ -164,22 +182,36 @@ impl Connection {
             };
             match read {
                 Ok(Ok(0) | Err(_)) => return Err(End::Gone),
-                Ok(Ok(_)) => {}
+                Ok(Ok(_)) => self.counted().map_err(|full| End::Fatal(PgError::fatal("53200", full.to_string())))?,
                 Err(_) => return Err(End::Fatal(PgError::fatal("57P05", "the connection was idle for too long"))),
             }
         }
     }
 
+    /// Counts what its buffers have.
+    fn counted(&mut self) -> Result<(), QueryError> {
+        self.buffers.count(&self.input, &self.out)
+    }
+
     /// Sends what is ready.
     pub(super) async fn flush(&mut self) -> Result<(), End> {
+        let mut single = Pace::new(self.server.limits.unread);
+        let pace = self.pace.as_mut().unwrap_or(&mut single);
         for chunk in self.out.0.chunks(CHUNK_BYTES) {
-            let written = tokio::time::timeout(self.server.limits.unread, self.stream.write_all(chunk)).await;
+            let written = timeout_at(pace.until(), self.stream.write_all(chunk)).await;
             written.map_err(|_| End::Gone)??;
+            pace.sent(chunk.len());
         }
         self.out.0.clear();
-        let flushed = tokio::time::timeout(self.server.limits.unread, self.stream.flush()).await;
+        let flushed = timeout_at(pace.until(), self.stream.flush()).await;
         flushed.map_err(|_| End::Gone)??;
+        self.buffers.release(&mut self.input, &mut self.out);
         Ok(())
+    }
+
+    /// The same, once enough is ready.
+    pub(super) async fn flush_if_full(&mut self) -> Result<(), End> {
+        if self.out.0.len() >= CHUNK_BYTES { self.flush().await } else { Ok(()) }
     }
 
     /// Waits for the engine, and meanwhile for whatever stops it.
@@ -196,9 +228,11 @@ impl Connection {
         };
         let cancelled = self.registered.notify.notified();
         tokio::pin!(work, timed_out, cancelled);
+        let mut has_room = true;
         loop {
-            // More than a message ahead is left to the system, which then tells nothing of the client.
-            let may_read = self.input.len() < self.server.limits.message_bytes_max;
+            // More than a message ahead, or than there is room for, is left to the system, which then tells nothing of the
+            // client.
+            let may_read = has_room && self.input.len() < self.server.limits.message_bytes_max;
             tokio::select! {
                 done = &mut work => return Ok(done),
                 () = &mut timed_out => {
@@ -210,7 +244,7 @@ impl Connection {
                 }
                 read = self.stream.read_buf(&mut self.input), if may_read => match read {
                     Ok(0) | Err(_) => return Err(End::Gone),
-                    Ok(_) => {}
+                    Ok(_) => has_room = self.buffers.count(&self.input, &self.out).is_ok(),
                 },
             }
         }
@@ -247,7 +281,7 @@ impl Connection {
             settings: self.session.values().clone(),
             readable: admitted.readable.clone(),
         };
-        Job { sql: sql.to_owned(), values, view: Arc::new(view) }
+        Job { sql: sql.to_owned(), values, view: Arc::new(view), memory: Arc::clone(&self.memory) }
     }
 
     /// Runs a statement of the engine's, which begins after `before` characters of the client's text.
@@ -336,6 +370,7 @@ impl Connection {
                 }
                 self.complete(&rows);
             }
+            self.flush_if_full().await?;
         }
         Ok(Ok(()))
     }
@@ -375,8 +410,20 @@ impl Connection {
         Ok(None)
     }
 
-    /// Sends at most so many rows; true when these were the last.
+    /// Sends at most so many rows; true when these were the last. A client that reads them too slowly is gone.
     pub(super) async fn send(
+        &mut self,
+        rows: &mut Rows,
+        formats: &[i16],
+        rows_max: usize,
+    ) -> Result<Result<bool, PgError>, End> {
+        self.pace = Some(Pace::new(self.server.limits.unread));
+        let sent = self.send_rows(rows, formats, rows_max).await;
+        self.pace = None;
+        sent
+    }
+
+    async fn send_rows(
         &mut self,
         rows: &mut Rows,
         formats: &[i16],
@@ -384,25 +431,31 @@ impl Connection {
     ) -> Result<Result<bool, PgError>, End> {
         let zone = self.session.zone();
         let mut left = rows_max;
-        while let Some(batch) = rows.batches.get(rows.batch) {
+        while let Some((batch, _)) = rows.batches.front() {
             if rows.row == batch.num_rows() {
-                (rows.batch, rows.row) = (rows.batch + 1, 0);
+                rows.batches.pop_front();
+                rows.row = 0;
                 continue;
             }
             if left == 0 {
                 return Ok(Ok(false));
             }
-            let (row, columns) = (rows.row, &rows.columns);
+            let (row, columns, before) = (rows.row, &rows.columns, self.out.0.len());
             let written = self.out.row(columns.len(), |at, out| {
                 encode::write(batch.column(at).as_ref(), row, columns[at].kind, format_of(formats, at), zone, out)
             });
+            let written = written.map_err(|error| PgError::error("XX000", error.to_string()));
+            // A row may be as large as a result; before it is sent it is there twice.
+            let written = written.and_then(|()| match self.out.0.len() {
+                0..CHUNK_BYTES => Ok(()),
+                _ => self.counted().map_err(|full| PgError::error("53200", full.to_string())),
+            });
             if let Err(error) = written {
-                return Ok(Err(PgError::error("XX000", error.to_string())));
+                self.out.0.truncate(before);
+                return Ok(Err(error));
             }
             (rows.row, rows.sent, left) = (row + 1, rows.sent + 1, left - 1);
-            if self.out.0.len() >= CHUNK_BYTES {
-                self.flush().await?;
-            }
+            self.flush_if_full().await?;
         }
         Ok(Ok(true))
     }

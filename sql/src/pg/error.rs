@@ -46,7 +46,7 @@ fn sqlstate(error: &QueryError) -> &'static str {
         QueryError::NoTable(_) => "42P01",
         QueryError::NoEndpoint(_) => "42883",
         QueryError::TimedOut { .. } => "57014",
-        QueryError::OutOfMemory { .. } => "53200",
+        QueryError::OutOfMemory { .. } | QueryError::ResultsFull { .. } => "53200",
         QueryError::OutOfDisk { .. } => "53100",
         QueryError::Busy { .. } => "53400",
         QueryError::NotFresh(_) => "57P03",

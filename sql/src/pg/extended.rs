@@ -1,6 +1,7 @@
 //! The extended protocol: statements that are prepared, values bound to them, portals read piece by piece. Start at
 //! [`Connection::extended`].
 
+use std::mem;
 use std::sync::Arc;
 
 use super::connection::{Connection, End, Rows};
@@ -10,6 +11,10 @@ use super::proto::{Bind, Column, Frame, Target, format_of};
 use super::session::{Command, split};
 use super::types::{PgType, Scalar};
 use crate::gate::SQL_BYTES_MAX;
+use crate::result_memory::Hold;
+
+/// What a statement or a portal has besides what it is made of.
+const ENTRY_BYTES: usize = 512;
 
 /// What a prepared statement does.
 enum What {
@@ -24,9 +29,18 @@ pub(super) struct Statement {
     what: What,
     parameters: Vec<PgType>,
     columns: Vec<Column>,
+    /// What it holds of its connection's memory, until its last portal is gone too.
+    _hold: Option<Hold>,
 }
 
 impl Statement {
+    /// Bytes of memory that it has under its name.
+    fn bytes(&self, name: &str) -> usize {
+        let columns = self.columns.iter().map(|column| size_of::<Column>() + column.name.len());
+        let parameters = self.parameters.len() * size_of::<PgType>();
+        ENTRY_BYTES + name.len() + self.sql.len() + parameters + columns.sum::<usize>()
+    }
+
     fn command(&self) -> Result<Option<Command>, PgError> {
         match (&self.what, split(&self.sql).first()) {
             (What::Command, Some(piece)) => piece.command(),
@@ -41,6 +55,16 @@ pub(super) struct Portal {
     values: Vec<(PgType, Given)>,
     formats: Vec<i16>,
     progress: Progress,
+    /// What it holds of its connection's memory, besides its rows, which hold theirs.
+    hold: Hold,
+}
+
+impl Portal {
+    /// Bytes of memory that one has with these values.
+    fn bytes(name: &str, values: &[(PgType, Given)], formats: &[i16]) -> usize {
+        let values = values.iter().map(|(_, given)| size_of::<PgType>() + given.bytes());
+        ENTRY_BYTES + name.len() + size_of_val(formats) + values.sum::<usize>()
+    }
 }
 
 enum Progress {
@@ -93,7 +117,8 @@ impl Connection {
             // Drivers that wait for an answer with `Flush` send no `Sync` before they have it.
             self.flush().await?;
         }
-        Ok(())
+        // A client that never asks for what was said hears it all the same.
+        self.flush_if_full().await
     }
 
     async fn parse(&mut self, name: String, sql: String, oids: &[u32]) -> Outcome {
@@ -111,10 +136,14 @@ impl Connection {
         if oids.len() > params::PARAMETERS_MAX {
             return Ok(Err(PgError::error("54000", "there are too many parameters")));
         }
-        let statement = match self.prepared(sql, oids).await? {
+        let mut statement = match self.prepared(sql, oids).await? {
             Ok(statement) => statement,
             Err(error) => return Ok(Err(error)),
         };
+        match Hold::new(&self.memory, statement.bytes(&name)) {
+            Ok(hold) => statement._hold = Some(hold),
+            Err(full) => return Ok(Err(PgError::error("53200", full.to_string()))),
+        }
         self.statements.insert(name, Arc::new(statement));
         self.out.parse_complete();
         Ok(Ok(()))
@@ -122,7 +151,8 @@ impl Connection {
 
     async fn prepared(&mut self, sql: String, oids: &[u32]) -> Result<Result<Statement, PgError>, End> {
         let pieces = split(&sql);
-        let made = |what, parameters, columns| Ok(Ok(Statement { sql: sql.clone(), what, parameters, columns }));
+        let made =
+            |what, parameters, columns| Ok(Ok(Statement { sql: sql.clone(), what, parameters, columns, _hold: None }));
         let [piece] = pieces.as_slice() else {
             return match pieces.len() {
                 0 => made(What::Nothing, Vec::new(), Vec::new()),
@@ -154,7 +184,7 @@ impl Connection {
                 Ok(match self.describe(piece.text, piece.before, types).await? {
                     Ok(described) => {
                         let (parameters, columns) = (described.parameters, described.columns);
-                        Ok(Statement { sql: sql.clone(), what: What::Query, parameters, columns })
+                        Ok(Statement { sql: sql.clone(), what: What::Query, parameters, columns, _hold: None })
                     }
                     Err(error) => Err(error),
                 })
@@ -179,9 +209,12 @@ impl Connection {
             let bytes = bind.values[at].as_deref();
             params::read(bytes, *kind, format_of(&bind.formats, at)).map(|given| (*kind, given))
         };
-        let values = statement.parameters.iter().enumerate().map(value).collect::<Result<_, _>>()?;
-        let statement = Arc::clone(statement);
-        let portal = Portal { statement, values, formats: bind.result_formats, progress: Progress::New };
+        let values = statement.parameters.iter().enumerate().map(value).collect::<Result<Vec<_>, _>>()?;
+        params::check_lists(&values)?;
+        let (statement, formats) = (Arc::clone(statement), bind.result_formats);
+        let hold = Hold::new(&self.memory, Portal::bytes(&bind.portal, &values, &formats));
+        let hold = hold.map_err(|full| PgError::error("53200", full.to_string()))?;
+        let portal = Portal { statement, values, formats, progress: Progress::New, hold };
         self.portals.insert(bind.portal, portal);
         self.out.bind_complete();
         Ok(())
@@ -226,6 +259,8 @@ impl Connection {
                 return Ok(Err(PgError::error("0A000", message)));
             }
             portal.progress = Progress::Rows(rows);
+            // Its values are used; less is never refused.
+            let _ = portal.hold.resize(ENTRY_BYTES + size_of_val(portal.formats.as_slice()));
         }
         let Progress::Rows(rows) = &mut portal.progress else {
             self.out.complete("SELECT 0");
@@ -244,7 +279,7 @@ impl Connection {
     }
 
     /// Runs the statement; none when it has been answered.
-    async fn first_rows(&mut self, portal: &Portal) -> Result<Result<Option<Rows>, PgError>, End> {
+    async fn first_rows(&mut self, portal: &mut Portal) -> Result<Result<Option<Rows>, PgError>, End> {
         let command = match portal.statement.command() {
             Ok(command) => command,
             Err(error) => return Ok(Err(error)),
@@ -262,7 +297,7 @@ impl Connection {
                 let statement = Arc::clone(&portal.statement);
                 let pieces = split(&statement.sql);
                 let (text, before) = pieces.first().map_or(("", 0), |piece| (piece.text, piece.before));
-                self.query(text, before, portal.values.clone()).await?.map(Some)
+                self.query(text, before, mem::take(&mut portal.values)).await?.map(Some)
             }
         })
     }

@@ -24,6 +24,7 @@ use super::types::{PgType, Scalar};
 use crate::catalog::TableDef;
 use crate::error::QueryError;
 use crate::gate::{self, Extra, Passed};
+use crate::result_memory::Account;
 
 /// The parameters' types as far as they are known.
 pub(crate) type Types = Vec<Option<PgType>>;
@@ -38,6 +39,8 @@ pub(crate) struct Job {
     pub(super) sql: String,
     pub(super) values: Vec<(PgType, Given)>,
     pub(super) view: Arc<View>,
+    /// What its connection's results hold.
+    pub(super) memory: Arc<Account>,
 }
 
 /// A statement that passed.
@@ -67,6 +70,11 @@ impl Job {
     pub(crate) fn prepare(&self, tables: &[TableDef]) -> Result<Prepared, QueryError> {
         let values: Vec<_> = self.values.iter().cloned().map(Some).collect();
         self.passed(self.parse()?, tables, &values)
+    }
+
+    /// What the result's memory counts in.
+    pub(crate) fn memory(&self) -> &Arc<Account> {
+        &self.memory
     }
 
     /// The catalogs that the statement may name besides the caller's tables.

@@ -1,7 +1,7 @@
 //! The Postgres wire: another door to the same catalog, under the same tokens, gate, limits and filters as HTTP.
 //!
 //! - `proto`: messages. `start`: TLS, cancelling, the password. `connection`: the loop of one client, simple queries.
-//!   `extended`: prepared statements and portals. `session`, `settings`: what needs no engine.
+//!   `extended`: prepared statements and portals. `buffers`: what a connection keeps in memory, counted. `session`, `settings`: what needs no engine.
 //! - `job`: a statement on the engine's threads. `params`: values for `$n`. `rewrite`, `empty`: Postgres' dialect. `catalog`:
 //!   `pg_catalog` and `information_schema` of the caller's tables.
 //! - `types`, `encode`: values as Postgres writes them. `error`: SQLSTATEs.
@@ -10,6 +10,7 @@
 //! by a crate, because those there are take a gigabyte before the password, and don't notice a client that goes away
 //! while its query runs.
 
+mod buffers;
 mod catalog;
 mod connection;
 mod empty;
@@ -58,12 +59,16 @@ pub struct ServerLimits {
     pub start: Duration,
     /// Without a statement (57P05).
     pub idle: Duration,
-    /// A client that takes no byte of its answer for this long is gone.
+    /// A client that takes no byte of its answer for this long is gone; so is one that takes rows more slowly than
+    /// [`READ_BYTES_PER_S_MIN`](crate::READ_BYTES_PER_S_MIN) after that.
     pub unread: Duration,
     /// Bytes of one message (54000).
     pub message_bytes_max: usize,
     /// Prepared statements of one connection (53400), and portals.
     pub statements_max: usize,
+    /// Bytes of memory that one connection has for its portals' rows and values, its prepared statements and its buffers
+    /// (53200); one of the largest results fits.
+    pub held_bytes_max: usize,
 }
 
 impl Default for ServerLimits {
@@ -76,6 +81,7 @@ impl Default for ServerLimits {
             unread: Duration::from_secs(30),
             message_bytes_max: 1024 * 1024,
             statements_max: 1_000,
+            held_bytes_max: 80 * 1024 * 1024,
         }
     }
 }
@@ -129,10 +135,10 @@ pub enum Refused {
 
 /// Who may come in.
 pub trait Access: Send + Sync + 'static {
-    /// Checks a token for a tenant's id, at the start of a connection and before each of its statements: one that ends
+    /// Checks a token for a tenant by the name that the client gives, which is its id or its slug, at the start of a connection and before each of its statements: one that ends
     /// meanwhile ends the connection. May read a database for a moment.
     /// # Errors  See [`Refused`].
-    fn admit(&self, tenant: &str, token: &str, knock: Knock) -> Result<Admitted, Refused>;
+    fn admit(&self, user: &str, token: &str, knock: Knock) -> Result<Admitted, Refused>;
 }
 
 /// What all connections share.
@@ -216,7 +222,7 @@ impl Server {
         }
     }
 
-    /// A place for a connection of a tenant.
+    /// A place for a connection of a tenant, by its id.
     fn place(self: &Arc<Self>, tenant: &str) -> Option<Place> {
         let mut tenants = self.tenants.lock().unwrap_or_else(PoisonError::into_inner);
         let count = tenants.entry(tenant.to_owned()).or_default();

@@ -16,6 +16,9 @@ use crate::error::QueryError;
 
 /// `$1000` is the last.
 pub(super) const PARAMETERS_MAX: usize = 1_000;
+/// Items of all lists that are bound to a statement (54000): as many values as the longest text of a statement has. Each
+/// becomes an expression of a few hundred bytes.
+const ITEMS_MAX: usize = 32_000;
 /// Digits of a number that arrow can hold.
 const DIGITS_MAX: usize = 38;
 
@@ -38,6 +41,40 @@ pub(crate) enum Given {
     TimestampTz(NaiveDateTime),
     Interval(String),
     List(Vec<Given>),
+}
+
+impl Given {
+    /// Bytes of memory that it has, about.
+    pub(super) fn bytes(&self) -> usize {
+        let more = match self {
+            Self::Digits(text) | Self::Text(text) | Self::Interval(text) => text.capacity(),
+            Self::Bytes(bytes) => bytes.capacity(),
+            Self::List(items) => {
+                let unused = (items.capacity() - items.len()) * size_of::<Self>();
+                unused + items.iter().map(Self::bytes).sum::<usize>()
+            }
+            Self::Null
+            | Self::Bool(_)
+            | Self::Int(_)
+            | Self::Float(_)
+            | Self::Date(_)
+            | Self::Time(_)
+            | Self::Timestamp(_)
+            | Self::TimestampTz(_) => 0,
+        };
+        size_of::<Self>() + more
+    }
+}
+
+/// Refuses lists that are too long together.
+pub(super) fn check_lists(values: &[(PgType, Given)]) -> Result<(), PgError> {
+    let items = |(_, given): &(PgType, Given)| if let Given::List(items) = given { items.len() } else { 0 };
+    let found: usize = values.iter().map(items).sum();
+    if found > ITEMS_MAX {
+        let message = format!("the lists that are bound have {found} items, the limit is {ITEMS_MAX}");
+        return Err(PgError::error("54000", message));
+    }
+    Ok(())
 }
 
 /// Reads a value in text (format 0) or binary (1).

@@ -8,7 +8,8 @@ use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::connection::Connection;
+use super::buffers::Buffers;
+use super::connection::{Connection, Kept};
 use super::error::PgError;
 use super::proto::{Frame, Hello, Out, Transaction};
 use super::session::Session;
@@ -118,7 +119,7 @@ async fn greet(server: &Arc<Server>, stream: TcpStream, peer: SocketAddr) -> io:
     let user = parameter("user").unwrap_or_default().to_owned();
     let database = parameter("database").filter(|name| !name.is_empty()).unwrap_or(&user).to_owned();
     if user.is_empty() || user.len() > NAME_BYTES_MAX || database.len() > NAME_BYTES_MAX {
-        return refuse(stream, &PgError::fatal("28000", "the user is the tenant's id")).await;
+        return refuse(stream, &PgError::fatal("28000", "the user is the tenant's id or slug")).await;
     }
     if parameter("replication").is_some_and(|value| !matches!(value, "false" | "off" | "no" | "0")) {
         return refuse(stream, &PgError::fatal("0A000", "there is no replication")).await;
@@ -135,23 +136,28 @@ async fn greet(server: &Arc<Server>, stream: TcpStream, peer: SocketAddr) -> io:
         Ok(token) => token,
         Err(error) => return refuse(stream, &error).await,
     };
-    let refused = match server.access.admit(&user, &token, Knock::Look) {
-        Ok(_) => None,
-        Err(Refused::Invalid) => Some(PgError::fatal("28P01", "the token is not one of this tenant")),
+    // From here on the tenant is the token's, however the client has called it.
+    let tenant = match server.access.admit(&user, &token, Knock::Look) {
+        Ok(admitted) => admitted.caller.tenant,
+        Err(Refused::Invalid) => {
+            return refuse(stream, &PgError::fatal("28P01", "the token is not one of this tenant")).await;
+        }
         Err(Refused::TooOften(_) | Refused::Unavailable) => {
-            Some(PgError::fatal("57P03", "the token can't be checked now; retry"))
+            return refuse(stream, &PgError::fatal("57P03", "the token can't be checked now; retry")).await;
         }
     };
-    if let Some(refused) = refused {
-        return refuse(stream, &refused).await;
-    }
-    let Some(place) = server.place(&user) else {
+    let Some(place) = server.place(&tenant) else {
         let limit = server.limits.connections_per_tenant_max;
         let error = PgError::fatal("53300", format!("the tenant has {limit} connections, which is the limit"));
         return refuse(stream, &error).await;
     };
     let Some(registered) = server.register() else {
         return refuse(stream, &PgError::fatal("XX000", "the system gives no random bytes")).await;
+    };
+    let memory = server.reports.connection_memory(&tenant, server.limits.held_bytes_max);
+    let buffers = match Buffers::new(&memory) {
+        Ok(buffers) => buffers,
+        Err(full) => return refuse(stream, &PgError::fatal("53300", full.to_string())).await,
     };
     let mut session = Session::new(&user);
     for (name, value) in &parameters {
@@ -165,7 +171,8 @@ async fn greet(server: &Arc<Server>, stream: TcpStream, peer: SocketAddr) -> io:
     out.backend_key(registered.pid, &registered.secret);
     out.ready(Transaction::None);
     stream.write_all(&out.0).await?;
-    Ok(Some(Connection::new(stream, input, session, (user, token, database), place, registered)))
+    let kept = Kept { input, buffers, memory };
+    Ok(Some(Connection::new(stream, kept, session, (user, token, database), place, registered)))
 }
 
 async fn password(stream: &mut Box<dyn Stream>, input: &mut BytesMut) -> io::Result<Result<String, PgError>> {

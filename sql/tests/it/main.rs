@@ -3,10 +3,12 @@
 mod answers;
 mod doctests;
 mod endpoints;
+mod formats;
 mod hostile;
 mod hostile_pg;
 mod lanes;
 mod pg;
+mod pg_memory;
 mod plans;
 #[path = "../../../sinks/tests/it/python.rs"]
 mod python;

@@ -5,9 +5,10 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
-use sql::Limits;
 use sql::pg::{Access, Admitted, Knock, Readable, Refused, Server, ServerLimits};
+use sql::{Limits, Reports};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -37,6 +38,7 @@ impl Access for Tokens {
 /// A server; stopped when dropped.
 pub struct Door {
     pub address: String,
+    reports: Arc<Reports>,
     tokens: Arc<Tokens>,
     stop: CancellationToken,
     thread: Option<JoinHandle<()>>,
@@ -57,13 +59,14 @@ impl Door {
             let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
             runtime.expect("a runtime").block_on(async move {
                 let listener = TcpListener::bind(listen).await.expect("a port");
-                send.send(listener.local_addr().expect("an address")).expect("it is waited for");
                 let reports = Arc::new(facts.reports_with(limits));
+                let address = listener.local_addr().expect("an address");
+                send.send((address, Arc::clone(&reports))).expect("it is waited for");
                 Server::new(reports, access, server_limits, None, stopped).serve(listener, |_| {}).await;
             });
         });
-        let address = receive.recv().expect("it listens").to_string();
-        Self { address, tokens, stop, thread: Some(thread) }
+        let (address, reports) = receive.recv().expect("it listens");
+        Self { address: address.to_string(), reports, tokens, stop, thread: Some(thread) }
     }
 
     /// A tenant's connection.
@@ -79,6 +82,20 @@ impl Door {
     /// A connection that hasn't said anything.
     pub fn knock(&self) -> Client {
         Client::connect(&self.address)
+    }
+
+    /// Bytes that results and connections hold now.
+    pub fn held_bytes(&self) -> usize {
+        self.reports.held_bytes()
+    }
+
+    /// Waits until they hold no more than that.
+    pub fn holds_at_most(&self, bytes: usize, what: &str) {
+        let started = Instant::now();
+        while self.held_bytes() > bytes {
+            assert!(started.elapsed() < Duration::from_secs(20), "{what}: {} bytes are held", self.held_bytes());
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
     /// From now on the tenant's token is none.
