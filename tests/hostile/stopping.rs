@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 const END_MAX: Duration = Duration::from_secs(5);
 
 /// More rows than any limit lets a query come through; without the signal it runs for ten seconds.
-const ENDLESS: &str = "SELECT count(*) AS n FROM rows a, rows b, rows c, rows d WHERE a.n * b.n * c.n * d.n > 7";
+const ENDLESS: &str =
+    "SELECT count(*) AS n FROM numbers a, numbers b, numbers c WHERE a.n * b.n * c.n > 7";
 
 /// How long the threads of that name have had a core.
 fn ran(pid: u32, name: &str) -> Duration {
@@ -31,7 +32,7 @@ async fn a_signal_ends_the_process_while_its_threads_are_busy() {
     let server = Server::start(dir.path(), &["--limit", "all=off"]);
     let tenant = server.tenant("Busy").await;
     let rows: Vec<String> = (0..3_000).map(|n| format!("{{\"n\":{n}}}")).collect();
-    let url = format!("{}/v0/events?name=rows&wait=true", server.base);
+    let url = format!("{}/v0/events?name=numbers&wait=true", server.base);
     let sent = http_client(60).post(url).bearer_auth(&tenant.token).body(rows.join("\n")).send().await;
     assert_eq!(sent.expect("an answer").status(), 200);
 
@@ -39,9 +40,11 @@ async fn a_signal_ends_the_process_while_its_threads_are_busy() {
         let request = http_client(60).post(format!("{}/v0/sql", server.base)).bearer_auth(&tenant.report_token);
         request.body(sql).send()
     };
-    let endless = tokio::spawn(join_all((0..4).map(|_| ask(ENDLESS))));
+    let endless = tokio::spawn(join_all((0..2).map(|_| ask(ENDLESS))));
     let pid = server.pid();
-    while ran(pid, "long-reports") < Duration::from_millis(500) {
+    // They start in the quick lane, and begin anew here after half a second; a busy machine has little time for it.
+    let before = ran(pid, "long-reports");
+    while ran(pid, "long-reports") < before + Duration::from_millis(5) {
         assert!(!endless.is_finished(), "they ended by themselves");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
@@ -75,7 +78,7 @@ async fn a_signal_ends_the_process_while_its_threads_are_busy() {
     assert!(answers.iter().all(|answer| answer.as_ref().map_or(true, |answer| answer.status() == 503)), "{answers:?}");
     let acknowledged = writer.await.expect("no panic");
     assert!(!acknowledged.is_empty());
-    let server = Server::start(dir.path(), &[]);
+    let server = Server::start(dir.path(), &["--limit", "all=off"]);
     for conversation in acknowledged {
         let path = format!("/v1/conversations/{conversation}");
         let (status, answer) = server.call(Method::GET, &path, &tenant.token, None).await;
