@@ -21,8 +21,10 @@ use crate::filter::CurtainExec;
 /// so that only constants that the SQL computes or repeats can pass it.
 const CONSTANT_BYTES_MAX: usize = 2 * crate::gate::SQL_BYTES_MAX;
 
-/// Buffers that hold so much more than their rows are let be.
+/// Buffers that have so much more than their rows are let be,
 const SLACK_BYTES: usize = 4 * 1024;
+/// and an eighth.
+const SLACK_PARTS: usize = 8;
 
 /// Bytes of the rows in a batch: a slice counts its own part of a shared buffer.
 pub(crate) fn bytes(batch: &RecordBatch) -> usize {
@@ -39,11 +41,11 @@ pub(crate) fn array_bytes(array: &dyn Array) -> usize {
     }
 }
 
-/// A batch as it is held until it is read, and the bytes of memory that it keeps. A few rows may be a small part of large
-/// buffers; then they are copied.
+/// A batch as it is held until it is read, and the bytes of memory that it keeps. Rows may be a part of larger buffers, or in
+/// buffers that have grown too large; then they are copied.
 pub(crate) fn held(batch: RecordBatch) -> DfResult<(RecordBatch, usize)> {
     let (own, kept) = (bytes(&batch), kept_bytes(&batch));
-    if kept <= 2 * own + SLACK_BYTES {
+    if kept <= own + own / SLACK_PARTS + SLACK_BYTES {
         return Ok((batch, kept));
     }
     let copied = copy(&batch)?;
@@ -56,11 +58,22 @@ fn kept_bytes(batch: &RecordBatch) -> usize {
     size_of::<RecordBatch>() + batch.get_array_memory_size()
 }
 
+/// Whether values of a type can be copied out of larger buffers. Others keep the buffers, and count as what they keep.
+fn is_copied(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::Null | DataType::Boolean | DataType::Utf8 | DataType::LargeUtf8 => true,
+        DataType::Binary | DataType::LargeBinary | DataType::Dictionary(..) => true,
+        DataType::List(item) | DataType::LargeList(item) => is_copied(item.data_type()),
+        other => other.is_primitive(),
+    }
+}
+
 fn copy(batch: &RecordBatch) -> DfResult<RecordBatch> {
     let copied = batch.columns().iter().map(|column| {
         Ok(match column.data_type() {
             DataType::Utf8View => Arc::new(column.as_string_view().gc()) as ArrayRef,
             DataType::BinaryView => Arc::new(column.as_binary_view().gc()) as ArrayRef,
+            other if !is_copied(other) => Arc::clone(column),
             _ => {
                 let data = column.to_data();
                 let mut copied = MutableArrayData::new(vec![&data], false, data.len());
