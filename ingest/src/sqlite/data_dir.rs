@@ -10,7 +10,7 @@ use rusqlite::{Connection, OpenFlags};
 use std::collections::HashSet;
 use std::fs::{self, File, TryLockError};
 use std::io::{Read as _, Write as _};
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 /// Pages of WAL at which the writer checkpoints; 16 MiB keeps reads fast and the copy rare.
@@ -87,7 +87,7 @@ impl DataDir {
             let path = path.to_owned();
             move |source| OpenError::Io { path, source }
         };
-        fs::create_dir_all(path).map_err(io(path))?;
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io(path))?;
         // Absolute from here on: readers of its files don't all resolve a relative path in the same way.
         let path = fs::canonicalize(path).map_err(io(path))?;
         let path = path.as_path();
@@ -109,6 +109,7 @@ impl DataDir {
             Err(TryLockError::Error(source)) => return Err(OpenError::Io { path: lock_path, source }),
         }
         lock.set_len(0).and_then(|()| writeln!(lock, "{}", std::process::id())).map_err(io(&lock_path))?;
+        keep_others_out(path);
         let key_path = key_file.map_or_else(|| path.join("parlance.keys"), Path::to_owned);
         Ok(Self { path: path.to_owned(), key_path, _lock: lock })
     }
@@ -159,6 +160,50 @@ impl DataDir {
         let log = EmbeddedLog::open(&connection, self.read_pool(), head)
             .map_err(|reason| OpenError::Damaged { path: path.clone(), reason: reason.to_string() })?;
         Ok((connection, log))
+    }
+}
+
+/// What a data directory holds beside `parlance.*`.
+const OWN: [&str; 7] = ["log.head", "disk.probe", "facts", "files", "sources", "spool", "tmp"];
+
+/// Takes a data directory that others may enter, made by an earlier version or by hand, from everybody but its owner, with
+/// all that is in it. One that belongs to somebody else stays as it is: who mounted it so knows why.
+fn keep_others_out(path: &Path) {
+    let open = |path: &Path| fs::symlink_metadata(path).map(|about| about.permissions().mode() & 0o077 != 0);
+    if let Err(error) = open(path).and_then(|open| if open { tighten(path) } else { Ok(()) }) {
+        let path = path.display();
+        tracing::warn!(%path, %error, "failed to keep others out of the data directory; its modes stay as they are");
+    }
+}
+
+/// The directory itself comes last: one that is closed was done to its end. Where somebody keeps other things too, only what
+/// is ours is closed.
+fn tighten(path: &Path) -> std::io::Result<()> {
+    let mut all_own = true;
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let own = name.to_str().is_some_and(|name| name.starts_with("parlance.") || OWN.contains(&name));
+        all_own &= own;
+        if own {
+            close(&entry)?;
+        }
+    }
+    if all_own { fs::set_permissions(path, fs::Permissions::from_mode(0o700)) } else { Ok(()) }
+}
+
+/// A file, or a directory with what is in it; links are left alone.
+fn close(entry: &fs::DirEntry) -> std::io::Result<()> {
+    let kind = entry.file_type()?;
+    if kind.is_dir() {
+        for entry in fs::read_dir(entry.path())? {
+            close(&entry?)?;
+        }
+    }
+    match (kind.is_dir(), kind.is_file()) {
+        (true, _) => fs::set_permissions(entry.path(), fs::Permissions::from_mode(0o700)),
+        (_, true) => fs::set_permissions(entry.path(), fs::Permissions::from_mode(0o600)),
+        _ => Ok(()),
     }
 }
 
@@ -270,6 +315,34 @@ mod tests {
         _held.open_database().expect("database");
         let error = DataDir::open(dir.path(), None, false).err().expect("locked").to_string();
         assert!(error.contains(&format!("process {}", std::process::id())), "{error}");
+    }
+
+    /// A directory that others could read, of an earlier version or made by hand, is closed to them, and what is in it.
+    #[test]
+    fn others_are_kept_out() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let path = dir.path().join("data");
+        let mode = |path: &Path| fs::metadata(path).expect("there").permissions().mode() & 0o777;
+        drop(DataDir::open(&path, None, true).expect("opens"));
+        assert_eq!(mode(&path), 0o700, "a new one");
+        fs::create_dir_all(path.join("spool")).expect("made");
+        let mail = path.join("spool/a.eml");
+        fs::write(&mail, "To: somebody").expect("written");
+        for (path, mode) in [(&mail, 0o644), (&path.join("spool"), 0o755), (&path, 0o755)] {
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("set");
+        }
+        drop(DataDir::open(&path, None, true).expect("opens"));
+        assert_eq!((mode(&path), mode(&path.join("spool")), mode(&mail)), (0o700, 0o700, 0o600));
+        // Where other things lie too, only what is ours is closed.
+        let shared = dir.path().join("shared");
+        fs::create_dir_all(shared.join("facts")).expect("made");
+        fs::write(shared.join("notes"), "somebody's").expect("written");
+        for (path, mode) in [(&shared.join("notes"), 0o644), (&shared.join("facts"), 0o755), (&shared, 0o755)] {
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("set");
+        }
+        drop(DataDir::open(&shared, None, true).expect("opens"));
+        let modes = (mode(&shared), mode(&shared.join("facts")), mode(&shared.join("notes")));
+        assert_eq!(modes, (0o755, 0o700, 0o644));
     }
 
     #[test]
