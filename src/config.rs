@@ -3,6 +3,8 @@
 //! Every setting has one name: `--data-dir`, `PARLANCE_DATA_DIR`, `data_dir = "…"`. Unknown keys are errors.
 
 use anyhow::{Context as _, bail};
+use chat_api::limits::disk::Reserve;
+use chat_api::limits::quotas::{ByteQuotas, bytes};
 use chat_api::limits::{Cidr, Rates};
 use chat_api::live::Limits;
 use clap::Args;
@@ -55,6 +57,12 @@ pub struct ServeArgs {
     /// How often somebody may call, for example login_ip=20+20/min, visitor=off or all=off
     #[arg(long = "limit", env = "PARLANCE_LIMITS", value_name = "NAME=RATE", value_delimiter = ',')]
     pub limits: Vec<String>,
+    /// How much somebody may write, for example visitor_files=100MiB/day, tenant_log=50GiB or all=off
+    #[arg(long = "quota", env = "PARLANCE_QUOTAS", value_name = "NAME=AMOUNT", value_delimiter = ',')]
+    pub quotas: Vec<String>,
+    /// Room on the disk that files, rows and imports leave free, for example 2GiB, or off [default: 5 %, 1 to 16 GiB]
+    #[arg(long, env = "PARLANCE_DISK_RESERVE", value_name = "BYTES")]
+    pub disk_reserve: Option<String>,
     /// Open sockets at most [default: 20000]
     #[arg(long, env = "PARLANCE_SOCKETS_MAX", value_name = "N")]
     pub sockets_max: Option<usize>,
@@ -95,6 +103,8 @@ struct File {
     allowed_origins: Option<Vec<String>>,
     trusted_proxies: Option<Vec<String>>,
     limits: Option<BTreeMap<String, String>>,
+    quotas: Option<BTreeMap<String, String>>,
+    disk_reserve: Option<String>,
     sockets_max: Option<usize>,
     sockets_per_ip_max: Option<usize>,
     pg_listen: Option<SocketAddr>,
@@ -152,6 +162,8 @@ pub struct Serve {
     pub allowed_origins: Vec<String>,
     pub trusted_proxies: Vec<Cidr>,
     pub rates: Rates,
+    pub quotas: ByteQuotas,
+    pub disk_reserve: Reserve,
     pub sockets: Limits,
     pub pg: Option<Pg>,
     pub log_json: bool,
@@ -188,6 +200,8 @@ impl ServeArgs {
             Some(other) => bail!("failed to read log_format '{other}': expected text or json"),
         };
         let rates = rates_over(rates, file.limits.as_ref(), &self.limits)?;
+        let quotas = quotas(file.quotas.as_ref(), &self.quotas)?;
+        let disk_reserve = reserve(self.disk_reserve.as_ref().or(file.disk_reserve.as_ref()))?;
         let proxies = if self.trusted_proxies.is_empty() { file.trusted_proxies.clone() } else { None };
         let proxies = proxies.unwrap_or(self.trusted_proxies);
         let trusted_proxies = proxies.iter().map(|range| range.parse().context("failed to read trusted_proxies"));
@@ -211,6 +225,8 @@ impl ServeArgs {
             allowed_origins: origins.unwrap_or(self.allowed_origins),
             trusted_proxies: trusted_proxies.collect::<anyhow::Result<_>>()?,
             rates,
+            quotas,
+            disk_reserve,
             sockets,
             pg,
             log_json,
@@ -261,9 +277,35 @@ fn rates_over(mut rates: Rates, file: Option<&BTreeMap<String, String>>, flags: 
     Ok(rates)
 }
 
+/// The file's quotas over the defaults, and the flags' over those.
+fn quotas(file: Option<&BTreeMap<String, String>>, flags: &[String]) -> anyhow::Result<ByteQuotas> {
+    let mut quotas = ByteQuotas::default();
+    for (name, amount) in file.into_iter().flatten() {
+        quotas.set(name, amount).context("failed to read quotas")?;
+    }
+    for flag in flags {
+        let (name, amount) =
+            flag.split_once('=').with_context(|| format!("failed to read quota '{flag}': expected NAME=AMOUNT"))?;
+        quotas.set(name.trim(), amount).context("failed to read quotas")?;
+    }
+    Ok(quotas)
+}
+
+fn reserve(text: Option<&String>) -> anyhow::Result<Reserve> {
+    match text.map(|text| text.trim()) {
+        None => Ok(Reserve::default()),
+        Some("off") => Ok(Reserve::Bytes(0)),
+        Some(text) => {
+            let expected = || format!("failed to read disk_reserve '{text}': expected for example 2GiB, or off");
+            bytes(text).map(Reserve::Bytes).with_context(expected)
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use chat_api::limits::quotas::ByteQuota;
 
     fn with_file(text: &str, flags: ServeArgs) -> anyhow::Result<Serve> {
         let dir = tempfile::tempdir().expect("temp dir");
@@ -317,6 +359,28 @@ mod tests {
         }
         let tls = "pg_listen = \"0.0.0.0:5432\"\npg_tls_cert = \"a\"\npg_tls_key = \"b\"";
         assert!(pg(tls).expect("resolves").is_some());
+    }
+
+    #[test]
+    fn quotas_and_the_reserve_are_set_one_by_one() {
+        let text = "disk_reserve = \"2GiB\"\n[quotas]\nvisitor_text = \"1MiB/day\"\ntenant_log = \"off\"";
+        let flags = ServeArgs { quotas: vec!["visitor_text=2MiB/h".to_owned()], ..ServeArgs::default() };
+        let settings = with_file(text, flags).expect("resolves");
+        assert_eq!(settings.quotas.get(ByteQuota::VisitorText), "2MiB/h".parse().ok());
+        assert_eq!(settings.quotas.get(ByteQuota::TenantLog), None);
+        assert_eq!(settings.quotas.get(ByteQuota::ChatbotText), ByteQuotas::default().get(ByteQuota::ChatbotText));
+        assert_eq!(settings.disk_reserve, Reserve::Bytes(2 << 30));
+        let settings = with_file("disk_reserve = \"off\"", ServeArgs::default()).expect("resolves");
+        assert_eq!(settings.disk_reserve, Reserve::Bytes(0));
+        for (wrong, named) in [
+            ("disk_reserve = \"2GB\"", "2GiB"),
+            ("[quotas]\nvisitors = \"off\"", "visitor_text"),
+            ("[quotas]\nvisitor_text = \"1MiB\"", "/day"),
+            ("[quotas]\ntenant_log = \"1MiB/day\"", "no period"),
+        ] {
+            let error = with_file(wrong, ServeArgs::default()).expect_err(wrong);
+            assert!(format!("{error:#}").contains(named), "{error:#}");
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! [`Engine::open`] is the one way in for the server and for every command that writes or asks SQL.
 
 use crate::config::Store;
+use crate::wiring::disk;
 use crate::wiring::facts::Facts;
 use crate::wiring::tables::Tables;
 use anyhow::Context as _;
@@ -79,7 +80,8 @@ impl Engine {
     /// When its threads can't be started.
     pub fn reports_within(&self, limits: sql::Limits) -> anyhow::Result<sql::Reports> {
         let tables = Tables::new(Arc::clone(&self.facts), Arc::clone(self.writer.reader()), self.pool.clone());
-        let limits = sql::Limits { temp_dir: Some(self.dir.path().join("tmp")), ..limits };
+        let temp_bytes = limits.temp_bytes.min(disk::spill_bytes(self.dir.path()));
+        let limits = sql::Limits { temp_dir: Some(self.dir.path().join("tmp")), temp_bytes, ..limits };
         std::fs::create_dir_all(self.dir.path().join("tmp")).context("failed to make the directory for spills")?;
         sql::Reports::new(Arc::new(tables), limits).context("failed to start the report engine")
     }

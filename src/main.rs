@@ -33,6 +33,7 @@ use mimalloc::MiMalloc;
 static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> std::process::ExitCode {
+    keep_files_private();
     // One TLS and hash implementation in the tree; the libraries ask for the process's default.
     if rustls::crypto::ring::default_provider().install_default().is_err() {
         tracing::debug!("a crypto provider was installed before");
@@ -52,4 +53,11 @@ fn main() -> std::process::ExitCode {
             std::process::ExitCode::FAILURE
         }
     }
+}
+
+/// What this process writes is about people: nobody else on the machine reads it, whichever file it is.
+#[expect(unsafe_code, reason = "it sets a number of the process; no library of the tree has it")]
+fn keep_files_private() {
+    // SAFETY: it takes and gives a number, and can't fail.
+    unsafe { libc::umask(0o077) };
 }

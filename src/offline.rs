@@ -2,14 +2,15 @@
 
 use crate::cli::{ExportArgs, ImportArgs, SqlArgs, TenantCreateArgs, TokenCreateArgs, WhereArgs};
 use crate::engine::Engine;
-use crate::output::{Progress, lines};
+use crate::output::{Progress, open};
 use anyhow::{Context as _, bail};
 use chat_api::auth::scopes::TYPES;
 use chat_api::auth::{passwords, tokens};
 use chat_api::core::command::{AgentDetails, Command, CommandKind, NewAgent};
 use chat_api::core::state::Tenant;
 use chat_api::domain::Submission;
-use chat_api::import::{self, ImportReport, Owner};
+use chat_api::import::{self, Exporter, ImportReport, Owner, Unpacking};
+use chat_api::limits::Intake;
 use chat_api::store::read;
 use ingest::event::Actor;
 use ingest::id::{AgentId, EventId, TenantId, TokenId};
@@ -191,7 +192,7 @@ pub fn print_report(report: &ImportReport) -> ExitCode {
     for bad in report.quarantined.iter().take(20) {
         eprintln!("line {}: {}: {}", bad.line, bad.code, bad.detail);
     }
-    let quarantined = report.quarantined.len();
+    let quarantined = report.bad_lines();
     println!("imported={} skipped={} quarantined={quarantined}", report.imported, report.skipped);
     if quarantined == 0 { ExitCode::SUCCESS } else { ExitCode::from(2) }
 }
@@ -201,15 +202,20 @@ pub fn print_report(report: &ImportReport) -> ExitCode {
 /// # Errors
 /// When the file can't be read or the writer fails.
 pub async fn import(args: &ImportArgs) -> anyhow::Result<ExitCode> {
-    let lines = lines(&args.file)?;
+    let file = open(&args.file)?;
     with_engine(&args.place, true, async |engine| {
         let owner = match &args.tenant {
             Some(slug) => Owner::Tenant(tenant(engine, slug)?.id),
             None => Owner::TenantField,
         };
         let mut progress = Progress::new("lines");
-        let report = engine.importer().import(owner, lines, |done| progress.at(done)).await?;
-        progress.finish();
+        let bar = progress.bar();
+        // Nobody else is on this directory.
+        let place = Intake::default().place(TenantId::fresh());
+        let input = (file, Unpacking::OWN_FILE);
+        let report = engine.importer().run(owner, input, place, move |done| progress.at(done)).await;
+        bar.finish_and_clear();
+        let report = report?;
         Ok(print_report(&report))
     })
     .await
@@ -229,19 +235,12 @@ pub async fn export(args: &ExportArgs) -> anyhow::Result<()> {
             }
             None => Box::new(std::io::BufWriter::new(std::io::stdout())),
         };
-        let (mut after, mut done, mut progress) = (None, 0, Progress::new("conversations"));
-        loop {
-            let page = import::export_page(&engine.pool, tenant.id, after)?;
-            let Some(last) = page.last() else { break };
-            after = Some(last.id);
-            for chat in &page {
-                if let Some(transcript) = import::export(&engine.pool, &engine.views, chat)? {
-                    serde_json::to_writer(&mut out, &transcript)?;
-                    out.write_all(b"\n")?;
-                }
-                done += 1;
-                progress.at(done);
-            }
+        let (mut exporter, mut progress) = (Exporter::new(tenant.id), Progress::new("conversations"));
+        let mut bytes = Vec::new();
+        while exporter.step(&engine.pool, &engine.views, &mut bytes)? {
+            out.write_all(&bytes)?;
+            bytes.clear();
+            progress.at(exporter.done());
         }
         out.flush()?;
         progress.finish();

@@ -88,13 +88,7 @@ pub async fn token_create(args: &TokenCreateArgs) -> anyhow::Result<()> {
 /// # Errors
 /// The server's, or the file's.
 pub async fn import(args: &ImportArgs) -> anyhow::Result<ExitCode> {
-    let body = if args.file.as_os_str() == "-" {
-        let lines = crate::output::lines(&args.file)?;
-        Body::wrap_stream(lines)
-    } else {
-        let file = tokio::fs::File::open(&args.file).await;
-        Body::from(file.with_context(|| format!("failed to open {}", args.file.display()))?)
-    };
+    let body = Body::from(tokio::fs::File::from_std(crate::output::open(&args.file)?));
     let query = match &args.tenant {
         Some(slug) => [("tenant", slug.as_str())],
         None => [("tenantField", "tenant")],

@@ -6,6 +6,7 @@ use crate::engine::Engine;
 use crate::pg::PgDoor;
 use crate::rebuild::{self, View};
 use crate::verify::{self, Findings};
+use crate::wiring::disk::{self, DiskProbe};
 use crate::wiring::{jobs, mail::StateOutbox};
 use anyhow::Context as _;
 use axum::http::{HeaderMap, StatusCode};
@@ -19,7 +20,8 @@ use chat_api::http::extract::Write;
 use chat_api::http::problem::Problem;
 use chat_api::http::surface::describe::Operation;
 use chat_api::http::surface::{ANYONE, OPERATOR, Routes};
-use chat_api::limits::{Limit, Limiter};
+use chat_api::limits::disk::Disk;
+use chat_api::limits::{Limit, Limiter, Room, usage};
 use chat_api::live::LiveHub;
 use chat_api::presence;
 use chat_api::store::{read, save};
@@ -149,7 +151,8 @@ impl Server {
             views: Arc::clone(&engine.views),
             activity: chat_api::activity::Activity::default(),
             live: Arc::clone(&live),
-            limiter: Limiter::new(settings.rates.clone()),
+            limiter: Limiter::new(settings.rates.clone())
+                .within(Room::new(settings.quotas.clone(), watched_disk(&engine, &settings))),
             files: Arc::new(Files::open(&engine.dir.path().join("files")).context("failed to open the files")?),
             presence: Arc::default(),
             remove_mail: remove_mail(&outbox),
@@ -162,6 +165,7 @@ impl Server {
         tasks.spawn(live.run(reader, Arc::clone(&engine.views), engine.pool.clone(), end, stop_live.clone()));
         let stop = stop_work.clone();
         tasks.spawn(async move { outbox.run(stop).await });
+        tasks.spawn(usage::follow(Arc::clone(&app), stop_work.clone()));
         tasks.spawn(prune(Arc::clone(&engine), Arc::clone(&app), stop_work.clone()));
         tasks.spawn(presence::watch(Arc::clone(&app), stop_work.clone()));
         let (writer, pool) = (engine.writer.clone(), engine.pool.clone());
@@ -232,6 +236,12 @@ fn set_up(stream: &mut TcpStream) {
     }
 }
 
+/// The disk of the data directory.
+fn watched_disk(engine: &Engine, settings: &Serve) -> Disk {
+    let path = engine.dir.path().to_owned();
+    Disk::new(Box::new(move || disk::space(&path)), settings.disk_reserve)
+}
+
 fn outbox(engine: &Engine, settings: &Serve, public_url: &str) -> anyhow::Result<Outbox> {
     let spool = engine.dir.path().join("spool");
     let rate = settings.rates.get(Limit::MailRecipient).map(|rate| RecipientRate {
@@ -273,7 +283,9 @@ fn probes(engine: &Engine, outbox: &Outbox) -> Vec<(&'static str, Probe)> {
         let error = || status.last_error.clone().unwrap_or_else(|| "not reachable".to_owned());
         (!status.reachable).then(|| format!("{} mails wait: {}", status.pending, error()))
     });
-    vec![("log", log), ("facts", facts), ("mail", mail)]
+    let disk = DiskProbe::new(engine.dir.path());
+    let disk: Probe = Box::new(move || disk.problem());
+    vec![("log", log), ("disk", disk), ("facts", facts), ("mail", mail)]
 }
 
 async fn prune(engine: Arc<Engine>, app: Arc<App>, stop: CancellationToken) {

@@ -29,6 +29,8 @@ pub struct Limits {
     pub memory_bytes_per_tenant: usize,
     /// Temporary disk of all running queries of a tenant (413).
     pub temp_bytes_per_tenant: u64,
+    /// Temporary disk of all running queries of all tenants; those that run share what is left of it.
+    pub temp_bytes: u64,
     /// Where temporary files go; the system's directory when `None`.
     pub temp_dir: Option<PathBuf>,
     /// Rows of a result (413).
@@ -61,6 +63,7 @@ impl Default for Limits {
             time: Duration::from_secs(10),
             memory_bytes_per_tenant: 256 * 1024 * 1024,
             temp_bytes_per_tenant: 1024 * 1024 * 1024,
+            temp_bytes: 4 * 1024 * 1024 * 1024,
             temp_dir: None,
             result_rows: 100_000,
             result_bytes: 64 * 1024 * 1024,

@@ -122,6 +122,29 @@ impl Tenants {
     /// # Errors  `Internal` when its pools cannot be made (no temporary directory).
     pub(crate) fn slot(&self, tenant: &str) -> Result<Arc<Slot>, QueryError> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let slot = self.find_or_make(&mut state, tenant)?;
+        self.share_disk(&state)?;
+        Ok(slot)
+    }
+
+    /// Gives each tenant whose queries run an equal part of the temporary disk that nobody uses, so that all together never
+    /// use more than there is.
+    fn share_disk(&self, state: &State) -> Result<(), QueryError> {
+        let running = state.slots.values().filter(|slot| Arc::strong_count(slot) > 1);
+        let disks: Vec<_> = running.map(|slot| &slot.session.runtime_env().disk_manager).collect();
+        let used: u64 = disks.iter().map(|disk| disk.used_disk_space()).sum();
+        let part = self.limits.temp_bytes.saturating_sub(used) / disks.len().max(1) as u64;
+        for disk in disks {
+            let bytes = (disk.used_disk_space() + part).min(self.limits.temp_bytes_per_tenant);
+            disk.set_max_temp_directory_size(bytes).map_err(|error| {
+                tracing::error!(%error, "a tenant's temporary disk can't be bounded");
+                QueryError::Internal
+            })?;
+        }
+        Ok(())
+    }
+
+    fn find_or_make(&self, state: &mut State, tenant: &str) -> Result<Arc<Slot>, QueryError> {
         if let Some(slot) = state.slots.get(tenant) {
             return Ok(Arc::clone(slot));
         }
@@ -152,5 +175,27 @@ impl Tenants {
         });
         state.slots.insert(tenant.to_owned(), Arc::clone(&slot));
         Ok(slot)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// However many tenants' queries run, what they may spill is together no more than there is; one alone has its whole part.
+    #[test]
+    fn all_tenants_together_spill_so_much() {
+        let limits = Limits { temp_bytes: 4_000, temp_bytes_per_tenant: 1_000, ..Limits::default() };
+        let memory = ResultMemory::new(limits.held_bytes, limits.held_bytes_per_tenant, limits.kept_bytes);
+        let tenants = Tenants::new(limits, Arc::new(memory));
+        let max = |slot: &Slot| slot.session.runtime_env().disk_manager.max_temp_directory_size();
+        let first = tenants.slot("first").expect("a slot");
+        assert_eq!(max(&first), 1_000);
+        let others: Vec<_> = (0..39).map(|number| tenants.slot(&number.to_string()).expect("a slot")).collect();
+        let all: u64 = others.iter().chain([&first]).map(|slot| max(slot)).sum();
+        assert!(all <= 4_000 && max(&first) == 100, "{all}, {}", max(&first));
+        drop(others);
+        drop(tenants.slot("first").expect("a slot"));
+        assert_eq!(max(&first), 1_000, "those that don't run leave it");
     }
 }

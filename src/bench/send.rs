@@ -53,7 +53,7 @@ pub async fn run(common: &Common) -> anyhow::Result<()> {
 /// A server of its own process on this scratch directory, without limits, and where it is.
 pub(super) async fn start_server(dir: &Path) -> anyhow::Result<(Child, String)> {
     let mut child = Command::new(std::env::current_exe()?)
-        .args(["serve", "--listen", "127.0.0.1:0", "--limit", "all=off", "--data-dir"])
+        .args(["serve", "--listen", "127.0.0.1:0", "--limit", "all=off", "--quota", "all=off", "--data-dir"])
         .arg(dir.join("data"))
         // Slow reports are what some benchmarks ask for.
         .env("PARLANCE_LOG", "warn,sql::observed=error")

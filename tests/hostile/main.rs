@@ -2,8 +2,10 @@
 //! lives, another tenant's queries are answered all the while, and memory stays bounded. Start at
 //! [`siege::at_default_limits_and_with_rates_off`].
 
+mod bodies;
 #[path = "../../sql/tests/it/support/client.rs"]
 mod client;
+mod disk;
 mod results;
 mod siege;
 mod stopping;

@@ -10,8 +10,7 @@ use std::time::{Duration, Instant};
 const END_MAX: Duration = Duration::from_secs(5);
 
 /// More rows than any limit lets a query come through; without the signal it runs for ten seconds.
-const ENDLESS: &str =
-    "SELECT count(*) AS n FROM numbers a, numbers b, numbers c WHERE a.n * b.n * c.n > 7";
+const ENDLESS: &str = "SELECT count(*) AS n FROM numbers a, numbers b, numbers c WHERE a.n * b.n * c.n > 7";
 
 /// How long the threads of that name have had a core.
 fn ran(pid: u32, name: &str) -> Duration {

@@ -2399,8 +2399,13 @@ export interface components {
              * @description Conversations written.
              */
             imported: number;
-            /** @description Lines that were not imported. */
+            /** @description Lines that were not imported: the first 1,000 that were found. */
             quarantined: components["schemas"]["Quarantined"][];
+            /**
+             * Format: uint64
+             * @description How many there are, when they aren't all listed.
+             */
+            quarantinedTotal?: number;
             /**
              * Format: uint64
              * @description Conversations that were there already.
@@ -3077,6 +3082,15 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"];
             };
         };
+        /** @description Insufficient Storage */
+        Problem507: {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
         /** @description Bad Request */
         V0Error400: {
             headers: {
@@ -3178,6 +3192,15 @@ export interface components {
         };
         /** @description Service Unavailable */
         V0Error503: {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["V0Error"];
+            };
+        };
+        /** @description Insufficient Storage */
+        V0Error507: {
             headers: {
                 [name: string]: unknown;
             };
@@ -3610,6 +3633,7 @@ export interface operations {
             413: components["responses"]["V0Error413"];
             429: components["responses"]["V0Error429"];
             503: components["responses"]["V0Error503"];
+            507: components["responses"]["V0Error507"];
         };
     };
     getV0DatasourcesByName: {
@@ -3734,6 +3758,7 @@ export interface operations {
             413: components["responses"]["V0Error413"];
             429: components["responses"]["V0Error429"];
             503: components["responses"]["V0Error503"];
+            507: components["responses"]["V0Error507"];
         };
     };
     getV0Pipes: {
@@ -6614,9 +6639,12 @@ export interface operations {
             400: components["responses"]["Problem400"];
             401: components["responses"]["Problem401"];
             403: components["responses"]["Problem403"];
+            408: components["responses"]["Problem408"];
+            413: components["responses"]["Problem413"];
             415: components["responses"]["Problem415"];
             429: components["responses"]["Problem429"];
             503: components["responses"]["Problem503"];
+            507: components["responses"]["Problem507"];
         };
     };
     postInvitations: {
@@ -6729,10 +6757,13 @@ export interface operations {
             400: components["responses"]["Problem400"];
             401: components["responses"]["Problem401"];
             404: components["responses"]["Problem404"];
+            408: components["responses"]["Problem408"];
+            413: components["responses"]["Problem413"];
             415: components["responses"]["Problem415"];
             422: components["responses"]["Problem422"];
             429: components["responses"]["Problem429"];
             503: components["responses"]["Problem503"];
+            507: components["responses"]["Problem507"];
         };
     };
     postOperatorRebuild: {
@@ -7774,6 +7805,7 @@ export interface operations {
             422: components["responses"]["Problem422"];
             429: components["responses"]["Problem429"];
             503: components["responses"]["Problem503"];
+            507: components["responses"]["Problem507"];
         };
     };
     getVisitors: {
@@ -8256,6 +8288,7 @@ export interface operations {
             422: components["responses"]["Problem422"];
             429: components["responses"]["Problem429"];
             503: components["responses"]["Problem503"];
+            507: components["responses"]["Problem507"];
         };
     };
     getWidgetFilesById: {

@@ -14,6 +14,7 @@ pub mod command;
 mod configuration;
 mod credentials;
 pub mod decide;
+mod growth;
 mod import;
 mod lifecycle;
 mod mail;

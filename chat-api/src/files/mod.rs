@@ -8,11 +8,13 @@ pub mod kinds;
 pub mod names;
 
 use crate::app::App;
+use crate::limits::quotas::ByteQuota;
 use crate::store::read;
 use futures_util::{Stream, stream};
 use ingest::id::FileId;
 use ingest::seal::SealError;
 use ingest::seal::stream::{CHUNK_BYTES, FileCipher, TAG_BYTES};
+use ingest::time::Timestamp;
 use kinds::{Kind, Sniffer};
 use ring::digest::{Context, SHA256};
 use std::collections::HashMap;
@@ -150,18 +152,17 @@ impl Files {
         self.dir.join(id.to_string())
     }
 
-    /// The files that are old enough to have their event by now.
-    fn settled(&self) -> io::Result<Vec<FileId>> {
+    /// All files: their ids, their bytes, and whether they are old enough to have their event by now.
+    fn all(&self) -> io::Result<Vec<(FileId, u64, bool)>> {
         let before = (SystemTime::now() - ORPHAN_AFTER).max(self.opened);
-        let mut ids = Vec::new();
+        let mut all = Vec::new();
         for entry in fs::read_dir(&self.dir)? {
             let entry = entry?;
             let Some(id) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-            if entry.metadata()?.modified()? < before {
-                ids.push(id);
-            }
+            let about = entry.metadata()?;
+            all.push((id, about.len(), about.modified()? < before));
         }
-        Ok(ids)
+        Ok(all)
     }
 }
 
@@ -281,20 +282,26 @@ fn settle(mut half: Half, target: &Path) -> io::Result<()> {
     }
 }
 
-/// Deletes the bytes that no event names, and those of erased persons; gives how many files.
+/// Deletes the bytes that no event names, and those of erased persons; gives how many files. What is kept is counted for
+/// the tenants' quotas.
 ///
 /// # Errors
 /// The system's, or SQLite's.
 pub async fn prune(app: &App) -> io::Result<usize> {
-    let (files, pool) = (Arc::clone(&app.files), app.pool.clone());
+    let (files, pool, room) = (Arc::clone(&app.files), app.pool.clone(), Arc::clone(&app.limiter.room));
     let pruned = tokio::task::spawn_blocking(move || {
-        let mut pruned = 0;
-        for id in files.settled()? {
-            if !pool.read(|connection| read::file_is_kept(connection, id)).map_err(io::Error::other)? {
-                files.remove(id)?;
-                pruned += 1;
+        let (mut pruned, mut kept) = (0, HashMap::new());
+        for (id, bytes, settled) in files.all()? {
+            match pool.read(|connection| read::file_keeper(connection, id)).map_err(io::Error::other)? {
+                Some(tenant) => *kept.entry(*tenant.bytes()).or_default() += bytes,
+                None if settled => {
+                    files.remove(id)?;
+                    pruned += 1;
+                }
+                None => {}
             }
         }
+        room.usage.set_all(ByteQuota::TenantFilesKept, &kept, Timestamp::now().0);
         Ok(pruned)
     });
     pruned.await.map_err(io::Error::other)?

@@ -1,4 +1,7 @@
 //! Transcripts in and out, as streams of NDJSON: `/v1/import`, `/v1/export`, and the operator's import.
+//!
+//! Each tenant has one import and one export at a time, on a thread apart from the sockets'. A sender that keeps less than
+//! [`PACE_BYTES`] a second, or a reader that takes nothing for [`UNREAD_MAX`], loses its turn.
 
 use super::extract::{Params, require};
 use super::operator::{Operator, tenant_by_slug};
@@ -7,33 +10,45 @@ use super::surface::describe::Operation;
 use super::surface::{OPERATOR, Routes, Way};
 use crate::app::App;
 use crate::auth::AgentCaller;
-use crate::import::{self, ImportError, ImportReport, LINE_BYTES_MAX, Owner};
+use crate::import::{Exporter, ImportError, ImportReport, Owner, Unpacking};
+use crate::limits::{BucketKey, NoRoom, NoTurn, Place, Turn};
 use axum::Json;
-use axum::body::{Body, Bytes};
+use axum::body::{Body, BodyDataStream, Bytes};
 use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
-use flate2::write::MultiGzDecoder;
-use futures_util::{Stream, StreamExt as _, stream};
+use futures_util::{StreamExt as _, stream};
 use ingest::event::Actor;
-use ingest::id::{ConversationId, TenantId};
+use ingest::id::TenantId;
 use ingest::payload::Permission;
 use schemars::JsonSchema;
 use serde::Deserialize;
-use std::collections::VecDeque;
-use std::io::{self, Write as _};
+use std::io::{self, Read};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
 
-/// How a gzip stream starts.
-const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
-/// Compressed bytes inflated at once: at gzip's best ratio some 16 MiB come out.
-const INFLATED_AT_ONCE: usize = 16 * 1024;
+/// An import's time for its whole body.
+const IMPORT_TIME_MAX: Duration = Duration::from_secs(3_600);
+/// How long an import may wait for its sender at all before its pace counts.
+const PACE_AFTER: Duration = Duration::from_secs(30);
+/// Bytes for each second of waiting that a sender has to keep up.
+const PACE_BYTES: u64 = 1_024;
+/// A reader of an export who takes nothing for this long is gone.
+const UNREAD_MAX: Duration = Duration::from_secs(30);
+/// Bytes of an export that are given to the connection at a time.
+const PIECE_BYTES: usize = 64 * 1024;
+/// Between two looks for room among what is under way.
+const ROOM_LOOK: Duration = Duration::from_millis(50);
+/// Seconds after which a turn may be free.
+const RETRY_AFTER_S: u64 = 5;
 
 pub(super) fn routes() -> Routes {
     use Permission::{Export, Import};
     let ndjson = |operation: &mut Operation<'_>| {
         operation.takes("application/x-ndjson");
-        operation.refuses(&[400, 415]);
+        operation.refuses(&[400, 408, 413, 415, 429, 503, 507]);
     };
     Routes::new("Bulk")
         .post(
@@ -44,7 +59,10 @@ pub(super) fn routes() -> Routes {
         )
         .also(ndjson)
         .get("/v1/export/conversations", export, &[Way::May(Export)], "All conversations as NDJSON, importable again.")
-        .also(|operation| operation.gives("application/x-ndjson"))
+        .also(|operation| {
+            operation.gives("application/x-ndjson");
+            operation.refuses(&[429, 503]);
+        })
         .post("/v1/operator/import", import_any, OPERATOR, "Imports transcripts for any tenant.")
         .also(ndjson)
 }
@@ -81,209 +99,183 @@ async fn import(app: &App, actor: Actor, owner: Owner, request: Request) -> Outc
         let detail = "send NDJSON as it is, or compressed with gzip";
         return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_encoding", detail));
     }
-    let lines = lines(request.into_body());
-    match app.importer(actor).import(owner, lines, |_| {}).await {
+    // What is for many tenants is the operator's own.
+    let (key, tenant) = match owner {
+        Owner::Tenant(tenant) => (BucketKey::id(*tenant.bytes()), tenant),
+        Owner::TenantField => (BucketKey::text("operator"), TenantId::fresh()),
+    };
+    let turn = app.limiter.imports.take(key).map_err(|full| no_turn(full, "import"))?;
+    let place = app.limiter.intake.place(tenant);
+    let body = Incoming::new(request.into_body(), turn);
+    match app.importer(actor).run(owner, (body, Unpacking::REQUEST), place, |_| {}).await {
         Ok(report) => Ok(Json(report)),
         Err(ImportError::Write(error)) => Err(error.into()),
-        Err(ImportError::Read { line, source }) => {
-            let detail = format!("the body broke off after line {line}: {source}; what came before is imported");
-            Err(Problem::new(StatusCode::BAD_REQUEST, "body_incomplete", detail))
+        Err(ImportError::Read { line, source }) => Err(unread(line, &source)),
+        Err(error @ ImportError::Full { .. }) => {
+            let detail = format!("{error}; what came before is imported");
+            Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "too_much_under_way", detail).retry_after(RETRY_AFTER_S))
         }
+        Err(ImportError::NoSpace { none, .. }) => Err(none.into()),
         Err(other) => Err(Problem::internal(&other)),
     }
 }
 
-/// A body's lines, inflated when it starts like gzip, however it's labelled.
-fn lines(body: Body) -> impl Stream<Item = io::Result<Vec<u8>>> + Send {
-    let lines = Lines { body: body.into_data_stream().boxed(), decoder: None, ready: VecDeque::new(), ended: false };
-    stream::unfold(lines, |mut lines| async move {
-        let line = lines.next().await.transpose()?;
-        Some((line, lines))
-    })
+fn unread(line: u64, error: &io::Error) -> Problem {
+    let (status, code, what) = match error.kind() {
+        io::ErrorKind::FileTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "was refused"),
+        io::ErrorKind::TimedOut => (StatusCode::REQUEST_TIMEOUT, "timed_out", "came too slowly"),
+        _ => (StatusCode::BAD_REQUEST, "body_incomplete", "broke off"),
+    };
+    let detail = format!("the body {what} after line {line}: {error}; what came before is imported");
+    Problem::new(status, code, detail)
 }
 
-struct Lines {
-    body: stream::BoxStream<'static, Result<Bytes, axum::Error>>,
-    /// Chosen by the first bytes.
-    decoder: Option<Decoder>,
-    ready: VecDeque<Vec<u8>>,
-    ended: bool,
+fn no_turn(full: NoTurn, what: &str) -> Problem {
+    let (status, code, detail) = match full {
+        NoTurn::Own => {
+            let detail = format!("an {what} of yours is under way; one at a time");
+            (StatusCode::TOO_MANY_REQUESTS, format!("{what}_under_way"), detail)
+        }
+        NoTurn::All => {
+            let detail = format!("too many {what}s are under way on this server; try again in a moment");
+            (StatusCode::SERVICE_UNAVAILABLE, format!("too_many_{what}s"), detail)
+        }
+    };
+    Problem::new(status, code, detail).retry_after(RETRY_AFTER_S)
 }
 
-enum Decoder {
-    Plain(Splitter),
-    Gzip(Box<MultiGzDecoder<Splitter>>),
+/// A body, read on an import's thread. It holds the turn for as long as it's read.
+struct Incoming {
+    body: BodyDataStream,
+    runtime: Handle,
+    chunk: Bytes,
+    started: Instant,
+    waited: Duration,
+    bytes: u64,
+    _turn: Turn,
 }
 
-impl Lines {
-    async fn next(&mut self) -> io::Result<Option<Vec<u8>>> {
-        let mut head = Vec::new();
-        while self.ready.is_empty() && !self.ended {
-            match self.body.next().await {
-                Some(chunk) => {
-                    let chunk = chunk.map_err(io::Error::other)?;
-                    head.extend_from_slice(&chunk);
-                    if self.decoder.is_none() && head.len() < GZIP_MAGIC.len() {
-                        continue;
-                    }
-                    self.feed(&std::mem::take(&mut head)).await?;
-                }
-                None => {
-                    self.ended = true;
-                    self.feed(&head).await?;
-                    self.finish()?;
-                }
+impl Incoming {
+    fn new(body: Body, turn: Turn) -> Self {
+        Self {
+            body: body.into_data_stream(),
+            runtime: Handle::current(),
+            chunk: Bytes::new(),
+            started: Instant::now(),
+            waited: Duration::ZERO,
+            bytes: 0,
+            _turn: turn,
+        }
+    }
+
+    /// How much longer its sender may keep it waiting.
+    fn patience(&self) -> Duration {
+        let pace = PACE_AFTER + Duration::from_secs(self.bytes / PACE_BYTES);
+        pace.saturating_sub(self.waited).min(IMPORT_TIME_MAX.saturating_sub(self.started.elapsed()))
+    }
+}
+
+impl Read for Incoming {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        while self.chunk.is_empty() {
+            let (asked, patience) = (Instant::now(), self.patience());
+            let body = &mut self.body;
+            let next = self.runtime.block_on(async { tokio::time::timeout(patience, body.next()).await });
+            self.waited += asked.elapsed();
+            let slow = |_| {
+                let (pace, whole) = (PACE_BYTES, IMPORT_TIME_MAX.as_secs());
+                let reason = format!("a body keeps {pace} bytes a second and ends within {whole} s");
+                io::Error::new(io::ErrorKind::TimedOut, reason)
+            };
+            match next.map_err(slow)? {
+                None => return Ok(0),
+                Some(chunk) => self.chunk = chunk.map_err(io::Error::other)?,
             }
+            self.bytes += self.chunk.len() as u64;
         }
-        Ok(self.ready.pop_front())
-    }
-
-    async fn feed(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let decoder = self.decoder.get_or_insert_with(|| {
-            if bytes.starts_with(&GZIP_MAGIC) {
-                Decoder::Gzip(Box::new(MultiGzDecoder::new(Splitter::default())))
-            } else {
-                Decoder::Plain(Splitter::default())
-            }
-        });
-        match decoder {
-            Decoder::Plain(splitter) => {
-                splitter.write_all(bytes)?;
-                self.ready.append(&mut splitter.lines);
-            }
-            Decoder::Gzip(gzip) => {
-                for part in bytes.chunks(INFLATED_AT_ONCE) {
-                    gzip.write_all(part)?;
-                    self.ready.append(&mut gzip.get_mut().lines);
-                    // Inflating holds the thread; others get a turn in between.
-                    tokio::task::yield_now().await;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn finish(&mut self) -> io::Result<()> {
-        let mut splitter = match self.decoder.take() {
-            None => return Ok(()),
-            Some(Decoder::Plain(splitter)) => splitter,
-            Some(Decoder::Gzip(gzip)) => gzip.finish()?,
-        };
-        self.ready.append(&mut splitter.lines);
-        if !splitter.open.is_empty() {
-            self.ready.push_back(splitter.open);
-        }
-        Ok(())
+        let length = self.chunk.len().min(out.len());
+        out[..length].copy_from_slice(&self.chunk.split_to(length));
+        Ok(length)
     }
 }
 
-/// Cuts bytes into lines. Of a line that is too long it keeps just enough to be seen as too long.
-#[derive(Default)]
-struct Splitter {
-    lines: VecDeque<Vec<u8>>,
-    open: Vec<u8>,
-}
-
-impl Splitter {
-    fn keep(&mut self, bytes: &[u8]) {
-        let room = (LINE_BYTES_MAX + 1).saturating_sub(self.open.len());
-        self.open.extend_from_slice(&bytes[..bytes.len().min(room)]);
-    }
-}
-
-impl io::Write for Splitter {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let mut parts = bytes.split(|byte| *byte == b'\n');
-        if let Some(first) = parts.next() {
-            self.keep(first);
-        }
-        for part in parts {
-            self.lines.push_back(std::mem::take(&mut self.open));
-            self.keep(part);
-        }
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
+/// What an export's writer sends to its reader.
+enum Piece {
+    Bytes(Bytes),
+    End,
 }
 
 async fn export(State(app): State<Arc<App>>, caller: AgentCaller) -> Outcome<Response> {
     require(&caller, Permission::Export, "export conversations")?;
-    let tenant = caller.tenant;
-    let pages = stream::unfold(Some(None), move |after: Option<Option<ConversationId>>| {
-        let app = Arc::clone(&app);
-        async move {
-            let after = after?;
-            // A page reads hundreds of histories: not on a thread that others wait for.
-            let page = tokio::task::spawn_blocking(move || export_page(&app, tenant, after)).await;
-            match page {
-                Ok(Ok(Some((bytes, last)))) => Some((Ok(bytes), Some(Some(last)))),
-                Ok(Ok(None)) => None,
-                Ok(Err(problem)) => Some((Err(io::Error::other(problem.detail().to_owned())), None)),
-                Err(error) => Some((Err(io::Error::other(error)), None)),
-            }
+    let key = BucketKey::id(*caller.tenant.bytes());
+    let turn = app.limiter.exports.take(key).map_err(|full| no_turn(full, "export"))?;
+    let (send, receive) = mpsc::channel(1);
+    tokio::spawn(async move {
+        // What ends without `End` breaks the answer off, so that nobody takes a part for the whole.
+        if let Err(error) = write_export(&app, caller.tenant, &send).await {
+            tracing::warn!(%error, "an export ended early");
+        }
+        drop(turn);
+    });
+    let pieces = stream::unfold(Some(receive), async |receive| {
+        let mut receive: mpsc::Receiver<Piece> = receive?;
+        match receive.recv().await {
+            Some(Piece::Bytes(bytes)) => Some((Ok(bytes), Some(receive))),
+            Some(Piece::End) => None,
+            None => Some((Err(io::Error::other("the export ended early")), None)),
         }
     });
     let headers = [
         (header::CONTENT_TYPE, "application/x-ndjson"),
         (header::CONTENT_DISPOSITION, "attachment; filename=\"conversations.ndjson\""),
     ];
-    Ok((headers, Body::from_stream(pages)).into_response())
+    Ok((headers, Body::from_stream(pieces)).into_response())
 }
 
-fn export_page(
-    app: &App,
-    tenant: TenantId,
-    after: Option<ConversationId>,
-) -> Outcome<Option<(Vec<u8>, ConversationId)>> {
-    let chats = import::export_page(&app.pool, tenant, after)?;
-    let Some(last) = chats.last().map(|chat| chat.id) else { return Ok(None) };
-    let mut bytes = Vec::new();
-    for chat in &chats {
-        if let Some(transcript) = import::export(&app.pool, &app.views, chat)? {
-            serde_json::to_writer(&mut bytes, &transcript).map_err(|error| Problem::internal(&error))?;
-            bytes.push(b'\n');
-        }
-    }
-    Ok(Some((bytes, last)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    async fn read(chunks: Vec<Vec<u8>>) -> io::Result<Vec<String>> {
-        let body = Body::from_stream(stream::iter(chunks.into_iter().map(io::Result::Ok)));
-        let lines: Vec<io::Result<Vec<u8>>> = lines(body).collect().await;
-        lines.into_iter().map(|line| line.map(|line| String::from_utf8_lossy(&line).into_owned())).collect()
-    }
-
-    fn gzip(text: &str) -> Vec<u8> {
-        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
-        encoder.write_all(text.as_bytes()).expect("written");
-        encoder.finish().expect("compressed")
-    }
-
-    /// Lines are the same wherever the chunks are cut, compressed or not, with or without a last newline.
-    #[tokio::test]
-    async fn lines_do_not_depend_on_chunks() {
-        for text in ["one\ntwo\n\nfour", "one\ntwo\n\nfour\n"] {
-            let expected = ["one", "two", "", "four"];
-            for bytes in [text.as_bytes().to_vec(), gzip(text)] {
-                for size in [1, 3, 1_000] {
-                    let lines = read(bytes.chunks(size).map(<[u8]>::to_vec).collect()).await.expect("reads");
-                    assert_eq!(lines, expected, "{size}");
-                }
+/// Writes all of a tenant's, as fast as it's taken; what isn't taken yet counts as under way.
+async fn write_export(app: &Arc<App>, tenant: TenantId, send: &mpsc::Sender<Piece>) -> io::Result<()> {
+    let mut exporter = Exporter::new(tenant);
+    let mut place = app.limiter.intake.place(tenant);
+    loop {
+        let shared = Arc::clone(app);
+        // It reads histories: not on a thread that others wait for.
+        let step = tokio::task::spawn_blocking(move || {
+            let mut out = Vec::new();
+            let mut more = true;
+            while more && out.len() < PIECE_BYTES {
+                more = exporter.step(&shared.pool, &shared.views, &mut out).map_err(io::Error::other)?;
             }
+            io::Result::Ok((exporter, out, more))
+        });
+        let out;
+        let more;
+        (exporter, out, more) = step.await.map_err(io::Error::other)??;
+        hold(&mut place, out.len()).await?;
+        let mut out = Bytes::from(out);
+        while !out.is_empty() {
+            let piece = out.split_to(out.len().min(PIECE_BYTES));
+            send_piece(send, Piece::Bytes(piece)).await?;
         }
-        assert!(read(Vec::new()).await.expect("reads").is_empty());
+        place.give_back(place.bytes());
+        if !more {
+            return send_piece(send, Piece::End).await;
+        }
     }
+}
 
-    #[tokio::test]
-    async fn a_cut_off_gzip_is_an_error() {
-        let whole = gzip(&"line\n".repeat(10_000));
-        assert!(read(vec![whole[..whole.len() / 2].to_vec()]).await.is_err());
+async fn send_piece(send: &mpsc::Sender<Piece>, piece: Piece) -> io::Result<()> {
+    let sent = tokio::time::timeout(UNREAD_MAX, send.send(piece)).await;
+    sent.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?.map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))
+}
+
+/// Waits for room as long as a reader may keep others waiting.
+async fn hold(place: &mut Place, bytes: usize) -> io::Result<()> {
+    let asked = Instant::now();
+    loop {
+        match place.hold(bytes) {
+            Ok(()) => return Ok(()),
+            Err(NoRoom::Tenant | NoRoom::Server) if asked.elapsed() < UNREAD_MAX => tokio::time::sleep(ROOM_LOOK).await,
+            Err(full) => return Err(io::Error::other(format!("there is no room for more: {full:?}"))),
+        }
     }
 }

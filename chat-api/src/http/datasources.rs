@@ -2,6 +2,7 @@
 //! filled, replaced and deleted.
 
 use super::extract::{body, form, idempotency_key};
+use super::multipart::{FormError, Parts};
 use super::parts::{self, Entry};
 use super::rows::{self, Incoming, UNPACKED_BYTES_MAX};
 use super::surface::describe::Operation;
@@ -23,7 +24,6 @@ use axum::response::{IntoResponse as _, Response};
 use ingest::event::RequestKey;
 use ingest::id::DataSourceId;
 use ingest::payload::{DataSourceCreated, SourceColumn};
-use multer::{Constraints, Multipart, SizeLimit};
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::json;
@@ -60,7 +60,7 @@ fn describe_create(operation: &mut Operation<'_>) {
     operation.query("schema", "Columns in Tinybird's words; inferred unless said.", json!({ "type": "string" }));
     operation.query("dialect_delimiter", "Of a CSV; a comma unless said.", json!({ "type": "string" }));
     operation.takes("text/plain");
-    operation.refuses(&[400, 403, 404, 409, 411, 413]);
+    operation.refuses(&[400, 403, 404, 409, 411, 413, 507]);
 }
 
 #[derive(Debug, Serialize, JsonSchema)]
@@ -356,8 +356,7 @@ async fn read_request(request: Request, place: &mut Place) -> Result<(Asked, Buf
     }
     let boundary = multer::parse_boundary(&kind).map_err(|error| V0Error::bad_request(error.to_string()))?;
     let max = (UNPACKED_BYTES_MAX + FORM_BYTES_MAX) as u64;
-    let limits = Constraints::new().size_limit(SizeLimit::new().whole_stream(max));
-    let mut parts = Multipart::with_constraints(request.into_body().into_data_stream(), boundary, limits);
+    let mut parts = Parts::new(request.into_body(), boundary, max);
     let (mut rows, mut format, mut words) = (Buffer::new(0), None, 0);
     let broken = |error: multer::Error| match error {
         multer::Error::StreamSizeExceeded { .. } => {
@@ -366,7 +365,11 @@ async fn read_request(request: Request, place: &mut Place) -> Result<(Asked, Buf
         }
         other => V0Error::bad_request(format!("the form can't be read: {other}")),
     };
-    while let Some(mut part) = parts.next_field().await.map_err(broken)? {
+    let malformed = |error: FormError| match error {
+        FormError::Form(error) => broken(error),
+        FormError::Head | FormError::Parts => V0Error::bad_request(error.to_string()),
+    };
+    while let Some(mut part) = parts.next().await.map_err(malformed)? {
         let name = part.name().unwrap_or_default().to_owned();
         let is_rows = matches!(&*name, "csv" | "ndjson" | "json" | "file");
         let mut bytes = Buffer::new(if is_rows { UNPACKED_BYTES_MAX } else { FORM_BYTES_MAX });

@@ -11,6 +11,8 @@ use axum::extract::rejection::JsonRejection;
 use axum::extract::{FromRequest, FromRequestParts, OptionalFromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
+use bytes::BytesMut;
+use futures_util::StreamExt as _;
 use ingest::event::RequestKey;
 use ingest::payload::Permission;
 use schemars::JsonSchema;
@@ -130,13 +132,18 @@ pub async fn body(request: Request, max: usize) -> Outcome<Bytes> {
     if length.is_some_and(|length: u64| length > max as u64) {
         return Err(too_large());
     }
-    axum::body::to_bytes(request.into_body(), max).await.map_err(|error| {
-        if std::error::Error::source(&error).is_some_and(|source| source.to_string().contains("length limit")) {
-            too_large()
-        } else {
-            Problem::new(StatusCode::BAD_REQUEST, "body_incomplete", "the body broke off")
+    let mut stream = request.into_body().into_data_stream();
+    // One piece of memory, however small the pieces are that it comes in.
+    let mut bytes = BytesMut::new();
+    while let Some(piece) = stream.next().await {
+        let broken = |_| Problem::new(StatusCode::BAD_REQUEST, "body_incomplete", "the body broke off");
+        let piece = piece.map_err(broken)?;
+        if bytes.len() + piece.len() > max {
+            return Err(too_large());
         }
-    })
+        bytes.extend_from_slice(&piece);
+    }
+    Ok(bytes.freeze())
 }
 
 /// Reads JSON strictly.

@@ -4,6 +4,7 @@
 //! while it comes in, then a message is posted that names it. What no event took is deleted again.
 
 use super::extract::{Id, Write, idempotency_key, require};
+use super::multipart::{FormError, Parts};
 use super::problem::{Outcome, Problem};
 use super::surface::describe::Operation;
 use super::surface::{AGENT, Routes, VISITOR, Way};
@@ -13,6 +14,7 @@ use crate::app::App;
 use crate::auth::{AgentCaller, VisitorCaller};
 use crate::core::state::StoredFile;
 use crate::files::{FILE_BYTES_MAX, Files, Received, Upload, UploadError, names};
+use crate::limits::FileSender;
 use crate::store::read;
 use crate::view::{EventView, FileAbout};
 use axum::Json;
@@ -24,7 +26,7 @@ use axum::response::{IntoResponse as _, Response};
 use futures_util::StreamExt as _;
 use ingest::id::{FileId, PersonId, TenantId, ThreadId};
 use ingest::payload::Permission;
-use multer::{Constraints, Field, Multipart, SizeLimit};
+use multer::Field;
 use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
@@ -74,7 +76,7 @@ fn form(operation: &mut Operation<'_>) {
             "clientId": { "type": "string" },
         },
     }));
-    operation.refuses(&[400, 404, 408, 409, 410, 413, 415, 422, 429, 503]);
+    operation.refuses(&[400, 404, 408, 409, 410, 413, 415, 422, 429, 503, 507]);
 }
 
 fn attachment(operation: &mut Operation<'_>) {
@@ -126,6 +128,7 @@ struct Form {
     content: String,
     client_id: Option<String>,
     write: Write<()>,
+    sender: FileSender,
 }
 
 impl Form {
@@ -141,9 +144,10 @@ impl Form {
 }
 
 async fn visitor_sends(State(app): State<Arc<App>>, caller: VisitorCaller, request: Request) -> Outcome<Response> {
-    let form = receive(&app, request, caller.visitor.0, caller.visitor.into()).await?;
+    let sender = FileSender { tenant: caller.tenant, visitor: Some((caller.visitor, caller.chatbot)) };
+    let form = receive(&app, request, caller.visitor.0, caller.visitor.into(), sender).await?;
     let said = widget::say(&app, &caller, caller.conversation, &form.write, form.posted()).await;
-    settle(&app, form.file.id, said.and_then(|(status, event)| widget::said(&app, &caller, status, event)))
+    settle(&app, &form, said.and_then(|(status, event)| widget::said(&app, &caller, status, event)))
 }
 
 async fn agent_sends(
@@ -155,43 +159,70 @@ async fn agent_sends(
     let chat = threads::conversation(&app, &caller, thread)?;
     require(&caller, Permission::ConversationsReply, "write to visitors")?;
     // Whoever sends it, it belongs to the visitor: erasing them erases it.
-    let form = receive(&app, request, caller.agent.0, chat.visitor.into()).await?;
+    let sender = FileSender { tenant: caller.tenant, visitor: None };
+    let form = receive(&app, request, caller.agent.0, chat.visitor.into(), sender).await?;
     let author = events::Author { tenant: caller.tenant, actor: caller.actor(), sender: caller.sender() };
     let outcome = events::post(&app, author, read::Place::from(&chat), &form.write, form.posted()).await;
-    settle(&app, form.file.id, outcome.map(|(status, event)| (status, Json(event)).into_response()))
+    settle(&app, &form, outcome.map(|(status, event)| (status, Json(event)).into_response()))
 }
 
 /// Deletes the bytes that no event took: of a refused request, and of a repeated one, whose event has its own. When it
 /// isn't known what became of the event, they stay until it is.
-fn settle(app: &App, id: FileId, outcome: Outcome<Response>) -> Outcome<Response> {
+fn settle(app: &App, form: &Form, outcome: Outcome<Response>) -> Outcome<Response> {
     let orphan = match &outcome {
         Ok(response) => response.status() != StatusCode::CREATED,
         Err(problem) => problem.status().is_client_error(),
     };
     if orphan {
-        delete(&app.files, id);
+        delete(&app.files, form.file.id);
+        app.limiter.room.give_back_file(form.sender, form.file.about.size);
     }
     outcome
 }
 
-async fn receive(app: &App, request: Request, sender: Uuid, person: PersonId) -> Outcome<Form> {
+async fn receive(app: &App, request: Request, own: Uuid, person: PersonId, sender: FileSender) -> Outcome<Form> {
     let busy = || {
         let detail = "too many files are being sent; try again in a moment";
         Problem::new(StatusCode::TOO_MANY_REQUESTS, "too_many_uploads", detail).retry_after(RETRY_AFTER_S)
     };
-    let _place = app.files.place(sender).ok_or_else(busy)?;
-    tokio::time::timeout(UPLOAD_TIME_MAX, read_form(app, request, person)).await.map_err(|_| {
-        let detail = format!("the form took longer than {} s", UPLOAD_TIME_MAX.as_secs());
-        Problem::new(StatusCode::REQUEST_TIMEOUT, "timed_out", detail)
-    })?
+    let _place = app.files.place(own).ok_or_else(busy)?;
+    // As much as it may become, until it's known.
+    let length = length(&request).unwrap_or(FILE_BYTES_MAX).min(FILE_BYTES_MAX);
+    app.limiter.room.take_file(sender, length)?;
+    let mut taken = Taken { app, sender, bytes: length };
+    let form =
+        tokio::time::timeout(UPLOAD_TIME_MAX, read_form(app, request, person, sender)).await.map_err(|_| {
+            let detail = format!("the form took longer than {} s", UPLOAD_TIME_MAX.as_secs());
+            Problem::new(StatusCode::REQUEST_TIMEOUT, "timed_out", detail)
+        })??;
+    taken.bytes = length.saturating_sub(form.file.about.size);
+    Ok(form)
 }
 
-async fn read_form(app: &App, request: Request, person: PersonId) -> Outcome<Form> {
+/// Room that was taken for a file; what is left of it when this is dropped is given back.
+struct Taken<'a> {
+    app: &'a App,
+    sender: FileSender,
+    bytes: u64,
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        self.app.limiter.room.give_back_file(self.sender, self.bytes);
+    }
+}
+
+/// How long a request says that its body is.
+fn length(request: &Request) -> Option<u64> {
+    request.headers().get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+async fn read_form(app: &App, request: Request, person: PersonId, sender: FileSender) -> Outcome<Form> {
     let key = idempotency_key(request.headers())?;
     let path = request.uri().path().to_owned();
     let mut parts = multipart(request)?;
     let (mut file, mut content, mut client_id) = (None, None, None);
-    while let Some(mut part) = parts.next_field().await.map_err(|error| broken(&error))? {
+    while let Some(mut part) = parts.next().await.map_err(|error| malformed(&error))? {
         let name = part.name().unwrap_or_default().to_owned();
         let seen = match &*name {
             "file" => file.is_some(),
@@ -230,23 +261,23 @@ async fn read_form(app: &App, request: Request, person: PersonId) -> Outcome<For
     Ok(Form {
         content: content.unwrap_or_else(|| about.name.clone()),
         client_id,
+        sender,
         write: Write { body: (), key, fingerprint: fingerprint.into_bytes() },
         file: NewFile { id, person, about, sha256: received.sha256 },
     })
 }
 
-fn multipart(request: Request) -> Outcome<Multipart<'static>> {
+fn multipart(request: Request) -> Outcome<Parts> {
     let max = FILE_BYTES_MAX + FORM_BYTES_MAX;
     let text = |name| request.headers().get(name).and_then(|value| value.to_str().ok());
-    if text(header::CONTENT_LENGTH).and_then(|length| length.parse().ok()).is_some_and(|length: u64| length > max) {
+    if length(&request).is_some_and(|length| length > max) {
         return Err(refused(UploadError::TooLarge));
     }
     let boundary = text(header::CONTENT_TYPE).and_then(|kind| multer::parse_boundary(kind).ok()).ok_or_else(|| {
         let detail = "send the file as multipart/form-data with a boundary, in a part called 'file'";
         Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail)
     })?;
-    let limits = Constraints::new().size_limit(SizeLimit::new().whole_stream(max));
-    Ok(Multipart::with_constraints(request.into_body().into_data_stream(), boundary, limits))
+    Ok(Parts::new(request.into_body(), boundary, max))
 }
 
 async fn store(mut upload: Upload, part: &mut Field<'_>, called: Option<&str>) -> Outcome<Received> {
@@ -265,6 +296,15 @@ async fn text(name: &str, part: &mut Field<'_>) -> Outcome<String> {
         }
     }
     String::from_utf8(bytes).map_err(|_| Problem::invalid(name, format!("'{name}' isn't UTF-8")))
+}
+
+fn malformed(error: &FormError) -> Problem {
+    match error {
+        FormError::Form(error) => broken(error),
+        FormError::Head | FormError::Parts => {
+            Problem::new(StatusCode::BAD_REQUEST, "malformed_multipart", error.to_string())
+        }
+    }
 }
 
 fn broken(error: &multer::Error) -> Problem {

@@ -7,7 +7,8 @@ use crate::auth::passwords::PasswordError;
 use crate::auth::tokens::TokenError;
 use crate::auth::{AuthError, OperatorRefusal};
 use crate::core::Rejection;
-use crate::limits::TooOften;
+use crate::limits::disk::Writes;
+use crate::limits::{NoSpace, TooOften};
 use crate::view::ViewError;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -20,6 +21,8 @@ use std::borrow::Cow;
 
 /// Seconds after which a failed write is worth another try.
 const RETRY_AFTER_S: u64 = 1;
+/// Seconds after which a disk may have room again: somebody has to make it.
+const DISK_RETRY_AFTER_S: u64 = 60;
 
 /// An error as it's answered; boxed, so that what usually goes well stays small.
 #[derive(Debug, Clone)]
@@ -41,8 +44,8 @@ pub type Outcome<T> = Result<T, Problem>;
 impl Problem {
     /// An error with its words.
     #[must_use]
-    pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
-        let code = Cow::Borrowed(code);
+    pub fn new(status: StatusCode, code: impl Into<Cow<'static, str>>, detail: impl Into<String>) -> Self {
+        let code = code.into();
         let detail = detail.into();
         Self(Box::new(Words { status, code, detail, field: None, winner: None, retry_after_s: None }))
     }
@@ -89,6 +92,12 @@ impl Problem {
     #[must_use]
     pub fn status(&self) -> StatusCode {
         self.0.status
+    }
+
+    /// The seconds to wait, for those who answer in another shape.
+    #[must_use]
+    pub fn seconds(&self) -> Option<u64> {
+        self.0.retry_after_s
     }
 
     /// Whether it has this code.
@@ -187,6 +196,31 @@ impl From<OperatorRefusal> for Problem {
 impl IntoResponse for OperatorRefusal {
     fn into_response(self) -> Response {
         Problem::from(self).into_response()
+    }
+}
+
+impl From<NoSpace> for Problem {
+    fn from(none: NoSpace) -> Self {
+        match none {
+            NoSpace::UsedUp(used_up) => {
+                let status = match used_up.retry_after_s {
+                    Some(_) => StatusCode::TOO_MANY_REQUESTS,
+                    None => StatusCode::PAYLOAD_TOO_LARGE,
+                };
+                let problem = Self::new(status, used_up.quota.code(), used_up.to_string());
+                match used_up.retry_after_s {
+                    Some(seconds) => problem.retry_after(seconds),
+                    None => problem,
+                }
+            }
+            NoSpace::Disk(low) => {
+                let status = match low.writes {
+                    Writes::Bulk => StatusCode::INSUFFICIENT_STORAGE,
+                    Writes::Conversation => StatusCode::SERVICE_UNAVAILABLE,
+                };
+                Self::new(status, "disk_nearly_full", low.to_string()).retry_after(DISK_RETRY_AFTER_S)
+            }
+        }
     }
 }
 

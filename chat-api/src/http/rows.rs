@@ -61,7 +61,7 @@ pub(super) fn routes() -> Routes {
 fn describe(operation: &mut Operation<'_>) {
     operation.query("name", "The data source.", json!({ "type": "string" }));
     operation.query("wait", "Answers 200 rather than 202.", json!({ "type": "boolean" }));
-    operation.refuses(&[400, 403, 409, 411, 413]);
+    operation.refuses(&[400, 403, 409, 411, 413, 507]);
 }
 
 /// What became of rows.
@@ -219,6 +219,7 @@ pub(super) struct TakenIn {
 pub(super) async fn take_in(app: &Arc<App>, token: &TokenCaller, incoming: Incoming) -> Result<TakenIn, V0Error> {
     let Incoming { name, bytes, mut place, packed, format, columns, replace, request_key } = incoming;
     let import_id = Uuid::now_v7().to_string();
+    app.limiter.room.rows(token.tenant, bytes.bytes().len() as u64)?;
     let unpacked = apart(move || unpack(bytes, packed, &mut place).map(|bytes| (bytes, place))).await?;
     let (mut bytes, mut place) = unpacked;
     let mut last = None;
@@ -233,6 +234,7 @@ pub(super) async fn take_in(app: &Arc<App>, token: &TokenCaller, incoming: Incom
         (checked, bytes, place) = apart(check).await?;
         let Checked { source_id, create, batch } = checked;
         let Batch { chunks, successful, quarantined } = batch;
+        app.limiter.room.rows(token.tenant, chunks.iter().map(|chunk| chunk.rows.json().len() as u64).sum())?;
         let create = create.map(Box::new);
         let kind = CommandKind::AppendRows { name: name.clone(), source_id, create, replace, chunks };
         let (writer, append) = (Arc::clone(app), command(token.tenant, token.actor(), request_key.clone(), kind));

@@ -5,7 +5,7 @@ use super::problem::Problem;
 use crate::app::App;
 use crate::auth::tokens::bearer;
 use crate::auth::{AuthError, TokenCaller, caller};
-use crate::limits::{NoRoom, Quota};
+use crate::limits::{NoRoom, NoSpace, Quota};
 use axum::Json;
 use axum::body::HttpBody as _;
 use axum::extract::{FromRequestParts, Request};
@@ -87,6 +87,14 @@ impl From<NoRoom> for V0Error {
                 Self { retry_after_s: Some(1), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, error) }
             }
         }
+    }
+}
+
+impl From<NoSpace> for V0Error {
+    fn from(none: NoSpace) -> Self {
+        let problem = Problem::from(none);
+        let retry_after_s = problem.seconds();
+        Self { retry_after_s, ..Self::new(problem.status(), problem.detail()) }
     }
 }
 

@@ -14,16 +14,17 @@ use crate::auth::tokens::bearer;
 use crate::auth::{VisitorCaller, caller};
 use crate::core::CommandKind;
 use crate::core::state::{Chatbot, Conversation};
-use crate::limits::{BucketKey, ClientIp, Limit, TooOften};
+use crate::limits::{BucketKey, ClientIp, Limit};
 use crate::live::Person;
 use crate::store::read as stored;
 use crate::view::{ConversationView, EventView};
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use axum::http::request::Parts;
+use axum::http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse as _, Response};
 use axum::{Extension, Json};
-use ingest::id::{ChatbotId, ConversationId, TenantId, VisitorId};
+use ingest::id::{ConversationId, TenantId, VisitorId};
 use ingest::time::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -60,12 +61,12 @@ pub(super) async fn gate(Extension(app): Extension<Arc<App>>, mut request: Reque
         return problem.into_response();
     }
     let blocked = caller.as_ref().is_some_and(|caller| caller.blocked);
-    let mut response = match hold(&app, ClientIp::of(request.extensions()), chatbot.id, caller.as_ref()) {
+    let mut response = match hold(&app, &request, &chatbot, caller.as_ref()) {
         Ok(()) if blocked && request.method() != Method::GET => {
             Problem::new(StatusCode::FORBIDDEN, "visitor_blocked", "this visitor is blocked").into_response()
         }
         Ok(()) => next.run(request).await,
-        Err(refusal) => Problem::from(refusal).into_response(),
+        Err(refusal) => refusal.into_response(),
     };
     let failed = response.status().is_client_error() || response.status().is_server_error();
     app.activity.note(chatbot.id, Timestamp::now(), failed);
@@ -106,20 +107,48 @@ fn readable(app: &App, mut response: Response, origin: Option<&str>) -> Response
     response
 }
 
-/// Holds a visitor to their limit, and without one a new session to those of its address and its chatbot.
-pub(super) fn hold(
-    app: &App,
-    client: ClientIp,
-    chatbot: ChatbotId,
-    caller: Option<&VisitorCaller>,
-) -> Result<(), TooOften> {
-    if let Some(caller) = caller {
-        return app.limiter.take(Limit::Visitor, BucketKey::id(*caller.visitor.bytes()));
+/// Holds a visitor to their limit, and without one a new session to those of its address and its chatbot; who writes, to
+/// the quotas too. Every door of visitors passes here.
+pub(super) fn hold(app: &App, request: &impl Asked, chatbot: &Chatbot, caller: Option<&VisitorCaller>) -> Outcome<()> {
+    match caller {
+        Some(caller) => app.limiter.take(Limit::Visitor, BucketKey::id(*caller.visitor.bytes()))?,
+        None => {
+            if let Some(address) = ClientIp::of(request.extensions()).0 {
+                app.limiter.take(Limit::SessionIp, BucketKey::ip(address))?;
+            }
+            app.limiter.take(Limit::SessionChatbot, BucketKey::id(*chatbot.id.bytes()))?;
+        }
     }
-    if let Some(address) = client.0 {
-        app.limiter.take(Limit::SessionIp, BucketKey::ip(address))?;
+    if *request.method() != Method::GET {
+        app.limiter.room.visitor(chatbot.tenant, chatbot.id, caller.map(|caller| caller.visitor))?;
     }
-    app.limiter.take(Limit::SessionChatbot, BucketKey::id(*chatbot.bytes()))
+    Ok(())
+}
+
+/// A request, whole or without its body.
+pub(super) trait Asked {
+    fn method(&self) -> &Method;
+    fn extensions(&self) -> &Extensions;
+}
+
+impl Asked for Request {
+    fn method(&self) -> &Method {
+        self.method()
+    }
+
+    fn extensions(&self) -> &Extensions {
+        self.extensions()
+    }
+}
+
+impl Asked for Parts {
+    fn method(&self) -> &Method {
+        &self.method
+    }
+
+    fn extensions(&self) -> &Extensions {
+        &self.extensions
+    }
 }
 
 /// Whose request it is: a chatbot's by its key for a new session, a visitor's by their token for all else.

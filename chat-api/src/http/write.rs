@@ -28,6 +28,9 @@ pub fn command(tenant: TenantId, actor: Actor, request: Option<RequestKey>, kind
 pub async fn submit(app: &App, submission: impl Into<Submission>) -> Outcome<Answer> {
     let submission = submission.into();
     let tenant = submission.command.tenant;
+    if submission.command.kind.is_growth() {
+        app.limiter.room.text(tenant)?;
+    }
     app.submit(submission).await?.map_err(|rejection| Problem::rejected(app, tenant, rejection))
 }
 

@@ -1,91 +1,182 @@
-//! Conversations as transcripts: what an import reads.
+//! Conversations as transcripts: what an import reads. Start at [`Exporter`].
+//!
+//! A tenant's conversations are written in order of their ids, one line each, a few messages at a time: what is held is
+//! those messages, however long a conversation is and however many there are.
 
-use super::transcript::{Line, Party, Transcript};
+use super::transcript::{Line, Party};
 use crate::core::state::{Conversation, Status};
-use crate::store::{load::parse, read};
+use crate::store::read;
 use crate::view::{ViewError, Views};
 use ingest::id::{ConversationId, TenantId};
 use ingest::payload::Payload;
 use ingest::sqlite::{EmbeddedLog, ReadPool};
+use serde::Serialize;
+use std::borrow::Cow;
+use std::collections::VecDeque;
+use uuid::Uuid;
 
-/// The ids of a tenant's conversations after `after`, in order, at most 500: pages of an export.
-///
-/// # Errors
-/// SQLite's.
-pub fn export_page(
+/// Conversations whose ids are read at a time.
+const IDS_PAGE: i64 = 500;
+/// Events that are read at a time; an event has at most 256 KiB.
+const HISTORY_PAGE: usize = 16;
+
+/// A tenant's conversations being written.
+pub struct Exporter {
+    tenant: TenantId,
+    after: Option<ConversationId>,
+    ids: VecDeque<ConversationId>,
+    open: Option<Open>,
+    done: u64,
+}
+
+/// A conversation of which a part is written.
+struct Open {
+    chat: Conversation,
+    after: u64,
+    messages: u64,
+    resolved: bool,
+}
+
+/// What a transcript says before its messages.
+#[derive(Serialize)]
+struct Head<'a> {
+    id: Cow<'a, str>,
+    visitor: Party,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    agent: Option<Party>,
+    tags: Vec<&'a str>,
+}
+
+impl Exporter {
+    /// All of the tenant's, from the first.
+    #[must_use]
+    pub fn new(tenant: TenantId) -> Self {
+        Self { tenant, after: None, ids: VecDeque::new(), open: None, done: 0 }
+    }
+
+    /// Conversations that are done.
+    #[must_use]
+    pub fn done(&self) -> u64 {
+        self.done
+    }
+
+    /// Writes on, a little; `false` when all is written.
+    ///
+    /// # Errors
+    /// See [`ViewError`].
+    pub fn step(&mut self, pool: &ReadPool, views: &Views, out: &mut Vec<u8>) -> Result<bool, ViewError> {
+        if let Some(open) = &mut self.open {
+            if !open.step(pool, views, out)? {
+                self.open = None;
+                self.done += 1;
+            }
+            return Ok(true);
+        }
+        if self.ids.is_empty() {
+            self.ids = ids_after(pool, self.tenant, self.after)?;
+        }
+        let Some(id) = self.ids.pop_front() else { return Ok(false) };
+        self.after = Some(id);
+        if let Some(chat) = pool.read(|connection| read::conversation(connection, self.tenant, id))? {
+            let resolved = chat.status == Status::Resolved;
+            self.open = Some(Open { chat, after: 0, messages: 0, resolved });
+        }
+        Ok(true)
+    }
+}
+
+fn ids_after(
     pool: &ReadPool,
     tenant: TenantId,
     after: Option<ConversationId>,
-) -> rusqlite::Result<Vec<Conversation>> {
+) -> rusqlite::Result<VecDeque<ConversationId>> {
     pool.read(|connection| {
-        let sql = "SELECT body FROM conversations WHERE tenant = ?1 AND id > ?2 ORDER BY id LIMIT 500";
+        let sql = "SELECT id FROM conversations WHERE tenant = ?1 AND id > ?2 ORDER BY id LIMIT ?3";
         let after = after.map_or([0; 16], |id| *id.bytes());
         let mut statement = connection.prepare_cached(sql)?;
-        let rows = statement.query_map((tenant.bytes(), after), |row| parse(&row.get::<_, String>(0)?))?;
-        rows.collect()
+        let rows = statement.query_map((tenant.bytes(), after, IDS_PAGE), |row| row.get::<_, [u8; 16]>(0))?;
+        rows.map(|id| id.map(|id| ConversationId(Uuid::from_bytes(id)))).collect()
     })
 }
 
-/// A conversation as a transcript; `None` when it has no readable messages.
-///
-/// # Errors
-/// See [`ViewError`].
-pub fn export(pool: &ReadPool, views: &Views, chat: &Conversation) -> Result<Option<Transcript>, ViewError> {
-    let mut messages = Vec::new();
-    let mut resolved = chat.status == Status::Resolved;
-    let mut after = 0;
-    loop {
-        let page = EmbeddedLog::history(pool, chat.id, after, 500)?;
-        let Some(last) = page.last() else { break };
-        after = last.event.seq;
+impl Open {
+    /// Writes a few messages more; `false` when the line is ended, if there is one: what has no readable message has none.
+    fn step(&mut self, pool: &ReadPool, views: &Views, out: &mut Vec<u8>) -> Result<bool, ViewError> {
+        let page = EmbeddedLog::history(pool, self.chat.id, self.after, HISTORY_PAGE)?;
+        let Some(last) = page.last() else {
+            if self.messages > 0 {
+                out.extend_from_slice(b"],\"resolved\":");
+                write(out, &self.resolved);
+                if let Some(rating) = self.chat.rating {
+                    out.extend_from_slice(b",\"rating\":");
+                    write(out, &rating);
+                }
+                out.extend_from_slice(b"}\n");
+            }
+            return Ok(false);
+        };
+        self.after = last.event.seq;
         for record in &page {
             match &record.event.payload {
                 Payload::MessagePosted(message) => {
                     if let Some(text) = views.open(Some(&message.content))? {
                         let at = record.event.occurred_at.to_string();
-                        messages.push(Line { at, from: message.author_type, text });
+                        self.message(pool, views, out, &Line { at, from: message.author_type, text })?;
                     }
                 }
                 // Nobody resolved what ran out: it would count for an agent where it's imported.
-                Payload::ConversationResolved(done) if done.reason.is_none() => resolved = true,
+                Payload::ConversationResolved(done) if done.reason.is_none() => self.resolved = true,
                 _ => {}
             }
         }
+        Ok(true)
     }
-    if messages.is_empty() {
-        return Ok(None);
+
+    fn message(&mut self, pool: &ReadPool, views: &Views, out: &mut Vec<u8>, message: &Line) -> Result<(), ViewError> {
+        if self.messages == 0 {
+            write(out, &self.head(pool, views)?);
+            // The object goes on.
+            out.pop();
+            out.extend_from_slice(b",\"messages\":[");
+        } else {
+            out.push(b',');
+        }
+        self.messages += 1;
+        write(out, message);
+        Ok(())
     }
-    let (visitor, agent) = pool.read(|connection| {
-        let agent = chat.agent.map(|id| read::agent(connection, chat.tenant, id)).transpose()?.flatten();
-        Ok((read::visitor(connection, chat.tenant, chat.visitor)?, agent))
-    })?;
-    let party = |id: Option<String>, own: String, name: Option<String>, email| {
-        let id = id.unwrap_or(own);
-        Party { name: name.filter(|name| *name != id), id, email }
-    };
-    let visitor = match visitor {
-        Some(found) => {
-            let (name, email) = (views.open(found.name.as_ref())?, views.open(found.email.as_ref())?);
-            let external_id = views.open(found.external_ref.as_ref())?.or(found.external_id);
-            party(external_id, found.id.to_string(), name, email)
-        }
-        None => Party { id: chat.visitor.to_string(), name: None, email: None },
-    };
-    let agent = match agent {
-        Some(found) => {
-            let (name, email) = (views.open(Some(&found.name))?, views.open(found.email.as_ref())?);
-            Some(party(found.external_id, found.id.to_string(), name, email))
-        }
-        None => None,
-    };
-    Ok(Some(Transcript {
-        id: chat.external_id.clone().unwrap_or_else(|| chat.id.to_string()),
-        tenant: None,
-        visitor,
-        agent,
-        tags: chat.tags.iter().cloned().collect(),
-        resolved,
-        rating: chat.rating,
-        messages,
-    }))
+
+    fn head(&self, pool: &ReadPool, views: &Views) -> Result<Head<'_>, ViewError> {
+        let chat = &self.chat;
+        let (visitor, agent) = pool.read(|connection| {
+            let agent = chat.agent.map(|id| read::agent(connection, chat.tenant, id)).transpose()?.flatten();
+            Ok((read::visitor(connection, chat.tenant, chat.visitor)?, agent))
+        })?;
+        let party = |id: Option<String>, own: String, name: Option<String>, email| {
+            let id = id.unwrap_or(own);
+            Party { name: name.filter(|name| *name != id), id, email }
+        };
+        let visitor = match visitor {
+            Some(found) => {
+                let (name, email) = (views.open(found.name.as_ref())?, views.open(found.email.as_ref())?);
+                let external_id = views.open(found.external_ref.as_ref())?.or(found.external_id);
+                party(external_id, found.id.to_string(), name, email)
+            }
+            None => Party { id: chat.visitor.to_string(), name: None, email: None },
+        };
+        let agent = match agent {
+            Some(found) => {
+                let (name, email) = (views.open(Some(&found.name))?, views.open(found.email.as_ref())?);
+                Some(party(found.external_id, found.id.to_string(), name, email))
+            }
+            None => None,
+        };
+        let tags = chat.tags.iter().map(String::as_str).collect();
+        let id = chat.external_id.as_deref().map_or_else(|| Cow::Owned(chat.id.to_string()), Cow::Borrowed);
+        Ok(Head { id, visitor, agent, tags })
+    }
+}
+
+fn write(out: &mut Vec<u8>, value: &impl Serialize) {
+    serde_json::to_writer(out, value).expect("texts and numbers are written as JSON");
 }

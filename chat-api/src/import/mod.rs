@@ -2,12 +2,21 @@
 //!
 //! A line is checked whole before anything of it is written; a bad one goes to quarantine with its number and reason,
 //! and the others go through. Ids follow from the tenant and the transcript's own ids, so importing again changes
-//! nothing. Start at [`Importer::import`]; `transcript.rs` is a line and its checks, `export.rs` writes what it reads.
+//! nothing. Start at [`Importer::run`]: it works on a thread of its own, at the lowest priority, and holds a line and what the
+//! writer hasn't answered, counted in the tenant's [`Place`].
+//!
+//! `run.rs` is one import, `lines.rs` pulls the lines, `transcript.rs` is a line and its checks, `quarantine.rs` what is wrong with some,
+//! `export.rs` writes what an import reads.
 
 mod export;
+mod lines;
+mod quarantine;
+mod run;
 mod transcript;
 
-pub use export::{export, export_page};
+pub use export::Exporter;
+pub use lines::{Lines, PullError, Pulled, Unpacking};
+pub use quarantine::LISTED_MAX;
 pub use transcript::{LINE_BYTES_MAX, Line, Party, Transcript};
 
 use crate::app::App;
@@ -16,9 +25,10 @@ use crate::core::command::{
 };
 use crate::core::state::Tenant;
 use crate::domain::{ChatDomain, Submission};
+use crate::http::surface::describe::may_lack;
+use crate::limits::{NoSpace, Place, Room};
 use crate::store::read;
 use crate::store::search::name_hmacs;
-use futures_util::{Stream, StreamExt as _};
 use ingest::event::Actor;
 use ingest::id::{AgentId, ConversationId, EventId, PersonId, TenantId, VisitorId};
 use ingest::payload::Role;
@@ -26,15 +36,18 @@ use ingest::seal::{KeyFile, PersonKey};
 use ingest::sqlite::{NewPersonKey, PersonKeys, ReadPool};
 use ingest::time::Timestamp;
 use ingest::writer::{WriteError, Writer};
+use run::Run;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::io::Read;
 use std::sync::Arc;
+use thread_priority::{ThreadPriority, set_current_thread_priority};
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
 use transcript::{Bad, check};
 
-/// Transcripts under way at once; they share fsyncs.
-const IN_FLIGHT: usize = 128;
 /// Chats at once for an imported agent; the contract's default.
 const MAX_CONCURRENT_CHATS: u32 = 6;
 
@@ -56,8 +69,20 @@ pub struct ImportReport {
     pub imported: u64,
     /// Conversations that were there already.
     pub skipped: u64,
-    /// Lines that were not imported.
+    /// Lines that were not imported: the first 1,000 that were found.
     pub quarantined: Vec<Quarantined>,
+    /// How many there are, when they aren't all listed.
+    #[serde(rename = "quarantinedTotal", default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "may_lack::<u64>")]
+    pub quarantined_total: Option<u64>,
+}
+
+impl ImportReport {
+    /// How many lines were not imported.
+    #[must_use]
+    pub fn bad_lines(&self) -> u64 {
+        self.quarantined_total.unwrap_or(self.quarantined.len() as u64)
+    }
 }
 
 /// Whose the transcripts are.
@@ -83,6 +108,23 @@ pub enum ImportError {
         /// What the source said.
         source: std::io::Error,
     },
+    /// Too many rows are under way. Retry later.
+    #[error("failed to import after line {line}: too much is being sent at once")]
+    Full {
+        /// The last line that was read.
+        line: u64,
+    },
+    /// The tenant has written as much as it may, or the disk is nearly full.
+    #[error("failed to import after line {line}: there is no room for more")]
+    NoSpace {
+        /// The last line that was read.
+        line: u64,
+        /// Why.
+        none: NoSpace,
+    },
+    /// The thread that it runs on can't be had, or has ended. Retry later.
+    #[error("failed to import: {0}")]
+    Thread(std::io::Error),
     /// The state can't be read. Retry later.
     #[error("failed to import: {0}")]
     Sqlite(#[from] rusqlite::Error),
@@ -99,6 +141,8 @@ pub struct Importer {
     key_file: Arc<KeyFile>,
     actor: Actor,
     tenants: HashMap<String, TenantId>,
+    /// What may be written; of whoever has the data directory, all there is.
+    room: Arc<Room>,
 }
 
 enum Prepared {
@@ -116,55 +160,45 @@ impl Importer {
         key_file: Arc<KeyFile>,
         actor: Actor,
     ) -> Self {
-        Self { writer, pool, keys, key_file, actor, tenants: HashMap::new() }
+        let room = Arc::new(Room::unlimited());
+        Self { writer, pool, keys, key_file, actor, tenants: HashMap::new(), room }
     }
 
-    /// Imports every line; `progress` gets the number of lines done.
+    /// The same, within what may be written.
+    #[must_use]
+    pub fn within(self, room: Arc<Room>) -> Self {
+        Self { room, ..self }
+    }
+
+    /// Imports every line of `source`, on a thread of its own; `progress` gets the number of lines done. What is under way is
+    /// held by `place`. Who stops waiting doesn't stop it: it ends with its source.
     ///
     /// # Errors
     /// [`ImportError`] when it can't go on; bad lines are no error, they are in the report.
-    pub async fn import(
-        &mut self,
+    pub async fn run<R: Read + Send + 'static>(
+        self,
         owner: Owner,
-        lines: impl Stream<Item = std::io::Result<Vec<u8>>> + Send,
-        mut progress: impl FnMut(u64) + Send,
+        (source, unpacking): (R, Unpacking),
+        place: Place,
+        progress: impl FnMut(u64) + Send + 'static,
     ) -> Result<ImportReport, ImportError> {
-        let mut report = ImportReport::default();
-        let mut number = 0;
-        let mut lines = std::pin::pin!(lines);
-        let mut under_way = futures_util::stream::FuturesOrdered::new();
-        loop {
-            let line = lines.next().await;
-            let done = line.is_none();
-            if let Some(line) = line {
-                let line = line.map_err(|source| ImportError::Read { line: number, source })?;
-                number += 1;
-                if line.iter().all(u8::is_ascii_whitespace) {
-                    continue;
-                }
-                match self.prepare(owner, &line).await? {
-                    Prepared::Bad(Bad(code, detail)) => {
-                        report.quarantined.push(Quarantined { line: number, code: code.into(), detail });
-                    }
-                    Prepared::Ready(submission) => {
-                        let (writer, keys) = (self.writer.clone(), Arc::clone(&self.keys));
-                        under_way.push_back(submit(writer, keys, *submission, number));
-                    }
-                }
+        let (send, outcome) = oneshot::channel();
+        let runtime = Handle::current();
+        let work = move || {
+            // Whoever sends messages goes first.
+            if let Err(error) = set_current_thread_priority(ThreadPriority::Min) {
+                tracing::debug!(?error, "an import keeps its thread's priority");
             }
-            while under_way.len() >= if done { 1 } else { IN_FLIGHT } {
-                if let Some(outcome) = under_way.next().await {
-                    count(&mut report, outcome?);
-                }
-            }
-            progress(number);
-            if done {
-                break;
-            }
-        }
-        report.quarantined.sort_by_key(|bad| bad.line);
-        self.store_quarantine(&report.quarantined).await?;
-        Ok(report)
+            let mut run = Run::new(self, owner, place, runtime);
+            let read = run.import(source, unpacking, progress);
+            // What was sent before it broke off is in, and what was wrong with it is stored.
+            let report = run.finish();
+            // Nobody may be waiting any more.
+            drop(send.send(read.and(report)));
+        };
+        std::thread::Builder::new().name("import".to_owned()).spawn(work).map_err(ImportError::Thread)?;
+        let ended = |_| ImportError::Thread(std::io::Error::other("its thread has ended"));
+        outcome.await.map_err(ended)?
     }
 
     async fn prepare(&mut self, owner: Owner, line: &[u8]) -> Result<Prepared, ImportError> {
@@ -303,53 +337,6 @@ impl Importer {
         };
         Ok(Submission { command, keys: new_keys })
     }
-
-    async fn store_quarantine(&self, bad: &[Quarantined]) -> Result<(), ImportError> {
-        if bad.is_empty() {
-            return Ok(());
-        }
-        let (import, at, bad) = (EventId::fresh().to_string(), Timestamp::now().0, bad.to_vec());
-        let store = move |connection: &rusqlite::Connection| {
-            connection.execute_batch(
-                "CREATE TABLE IF NOT EXISTS quarantine (
-                     import TEXT NOT NULL, line INTEGER NOT NULL, code TEXT NOT NULL, detail TEXT NOT NULL, at INTEGER NOT NULL
-                 ) STRICT",
-            )?;
-            let mut insert = connection.prepare_cached("INSERT INTO quarantine VALUES (?1, ?2, ?3, ?4, ?5)")?;
-            bad.iter().try_for_each(|bad| {
-                insert.execute((&import, bad.line.cast_signed(), bad.code.as_ref(), &bad.detail, at)).map(drop)
-            })
-        };
-        Ok(self.writer.transact(store).await?)
-    }
-}
-
-async fn submit(
-    writer: Writer<ChatDomain>,
-    keys: Arc<PersonKeys>,
-    submission: Submission,
-    line: u64,
-) -> Result<Result<bool, Quarantined>, ImportError> {
-    let persons: Vec<PersonId> = submission.keys.iter().map(|key| key.person).collect();
-    let outcome = writer.submit(submission).await;
-    let written = matches!(&outcome, Ok(Ok(answer)) if !answer.events.is_empty());
-    persons.into_iter().for_each(|person| keys.confirm(person, written));
-    match outcome {
-        Ok(Ok(_)) => Ok(Ok(written)),
-        Ok(Err(refused)) => Ok(Err(Quarantined { line, code: refused.code.into(), detail: refused.detail })),
-        Err(WriteError::TooLarge(reason)) => {
-            Ok(Err(Quarantined { line, code: "too_large".into(), detail: reason.to_string() }))
-        }
-        Err(error) => Err(error.into()),
-    }
-}
-
-fn count(report: &mut ImportReport, outcome: Result<bool, Quarantined>) {
-    match outcome {
-        Ok(true) => report.imported += 1,
-        Ok(false) => report.skipped += 1,
-        Err(bad) => report.quarantined.push(bad),
-    }
 }
 
 /// A slug: lower-case letters, digits and single hyphens, at most 60; empty when nothing is left.
@@ -386,7 +373,9 @@ impl App {
     /// An importer that writes as `actor`.
     #[must_use]
     pub fn importer(&self, actor: Actor) -> Importer {
-        Importer::new(self.writer.clone(), self.pool.clone(), Arc::clone(&self.keys), Arc::clone(&self.key_file), actor)
+        let (keys, key_file) = (Arc::clone(&self.keys), Arc::clone(&self.key_file));
+        let importer = Importer::new(self.writer.clone(), self.pool.clone(), keys, key_file, actor);
+        importer.within(Arc::clone(&self.limiter.room))
     }
 }
 

@@ -3,7 +3,10 @@
 use ingest::payload::AuthorType;
 use ingest::time::Timestamp;
 use schemars::JsonSchema;
+use serde::de::{Deserializer, Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::marker::PhantomData;
 
 /// The longest line read; a longer one is quarantined.
 pub const LINE_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -11,6 +14,12 @@ pub const LINE_BYTES_MAX: usize = 8 * 1024 * 1024;
 pub const MESSAGE_CHARS_MAX: usize = 20_000;
 /// The most messages of one transcript: it is written in one transaction.
 const MESSAGES_MAX: usize = 10_000;
+/// The most tags of one transcript; the API's limit of one request.
+const TAGS_MAX: usize = 100;
+/// The longest name, address or tag, in bytes: 200 characters of any writing.
+const NAME_BYTES_MAX: usize = 800;
+/// How the error starts of a list that is too long.
+const TOO_MANY: &str = "more than";
 
 /// A conversation as it is imported and exported.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -23,13 +32,40 @@ pub struct Transcript {
     pub visitor: Party,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent: Option<Party>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "at_most::<_, _, TAGS_MAX>")]
     pub tags: Vec<String>,
     #[serde(default)]
     pub resolved: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rating: Option<u8>,
+    #[serde(deserialize_with = "at_most::<_, _, MESSAGES_MAX>")]
     pub messages: Vec<Line>,
+}
+
+/// A list that is refused as soon as it's too long: items take more memory than the few bytes that they are written with.
+fn at_most<'de, D: Deserializer<'de>, T: Deserialize<'de>, const MAX: usize>(from: D) -> Result<Vec<T>, D::Error> {
+    struct AtMost<T, const MAX: usize>(PhantomData<T>);
+
+    impl<'de, T: Deserialize<'de>, const MAX: usize> Visitor<'de> for AtMost<T, MAX> {
+        type Value = Vec<T>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "a list of at most {MAX}")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Vec<T>, A::Error> {
+            let mut list = Vec::new();
+            while let Some(item) = items.next_element()? {
+                if list.len() == MAX {
+                    return Err(A::Error::custom(format!("{TOO_MANY} {MAX} items")));
+                }
+                list.push(item);
+            }
+            Ok(list)
+        }
+    }
+
+    from.deserialize_seq(AtMost::<T, MAX>(PhantomData))
 }
 
 /// A visitor or agent of a transcript.
@@ -59,16 +95,15 @@ pub(super) struct Bad(pub &'static str, pub String);
 
 /// Everything that can be wrong with a line, before anything of it is written.
 pub(super) fn check(line: &[u8]) -> Result<Transcript, Bad> {
-    if line.len() > LINE_BYTES_MAX {
-        return Err(Bad(
-            "line_too_long",
-            format!("the line has {} bytes, at most {LINE_BYTES_MAX} are read", line.len()),
-        ));
-    }
     let transcript: Transcript = serde_json::from_slice(line).map_err(|error| {
         // serde_json's words about data may quote it; its category and place don't.
+        let text = error.to_string();
         let (code, what) = match error.classify() {
-            serde_json::error::Category::Data => ("invalid_field", data_error(&error.to_string())),
+            serde_json::error::Category::Data if text.starts_with(TOO_MANY) => {
+                let detail = format!("a transcript has 1 to {MESSAGES_MAX} messages and at most {TAGS_MAX} tags");
+                ("message_count", detail)
+            }
+            serde_json::error::Category::Data => ("invalid_field", data_error(&text)),
             _ => ("not_json", "the line is not a JSON object".to_owned()),
         };
         Bad(code, format!("{what} (column {})", error.column()))
@@ -80,10 +115,15 @@ pub(super) fn check(line: &[u8]) -> Result<Transcript, Bad> {
     if transcript.id.len() > 200 || parties.clone().any(|party| party.id.len() > 200) {
         return Err(Bad("id_too_long", "an id has more than 200 bytes".to_owned()));
     }
+    let names = parties.flat_map(|party| party.name.iter().chain(&party.email)).chain(&transcript.tags);
+    if names.into_iter().any(|name| name.len() > NAME_BYTES_MAX) {
+        let detail = format!("a name, an address or a tag has more than {NAME_BYTES_MAX} bytes");
+        return Err(Bad("name_too_long", detail));
+    }
     if transcript.rating.is_some_and(|rating| !(1..=5).contains(&rating)) {
         return Err(Bad("invalid_rating", "a rating is 1 to 5".to_owned()));
     }
-    if transcript.messages.is_empty() || transcript.messages.len() > MESSAGES_MAX {
+    if transcript.messages.is_empty() {
         return Err(Bad("message_count", format!("a transcript has 1 to {MESSAGES_MAX} messages")));
     }
     let mut previous = Timestamp(i64::MIN);
@@ -141,6 +181,14 @@ mod tests {
         assert_eq!(code("{oops"), "not_json");
         assert_eq!(code("[1,2]"), "invalid_field");
         assert_eq!(code(&transcript("")), "message_count");
+        let many = |item: &str, count: usize| vec![item; count].join(",");
+        assert_eq!(code(&transcript(&many(good, MESSAGES_MAX))), "ok");
+        assert_eq!(code(&transcript(&many(good, MESSAGES_MAX + 1))), "message_count");
+        let tagged = |tags: &str| transcript(good).replacen('{', &format!("{{\"tags\":[{tags}],"), 1);
+        assert_eq!(code(&tagged(&many("\"a\"", TAGS_MAX))), "ok");
+        // Refused at the first that is too many, whatever follows.
+        assert_eq!(code(&tagged(&many("\"a\"", 1_000_000))), "message_count");
+        assert_eq!(code(&tagged(&format!("\"{}\"", "a".repeat(NAME_BYTES_MAX + 1)))), "name_too_long");
         assert_eq!(code(&transcript(&good.replace("2020-05-12T17:44:40Z", "yesterday"))), "invalid_time");
         assert_eq!(code(&transcript(&good.replace("Hello", " \\n "))), "empty_message");
         assert_eq!(code(&transcript(&good.replace("visitor", "ghost"))), "invalid_field");

@@ -178,6 +178,14 @@ impl Buffer {
         Ok(())
     }
 
+    /// Empties it for what comes next; the memory of a small one stays its own, so that many short lines cost little.
+    pub fn reset(&mut self, place: &mut Place) {
+        match &mut self.memory {
+            Memory::Small(small) => small.clear(),
+            Memory::Large(..) => self.clear(place),
+        }
+    }
+
     /// Empties it and gives its memory back.
     pub fn clear(&mut self, place: &mut Place) {
         self.memory = Memory::Small(Vec::new());

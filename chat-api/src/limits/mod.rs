@@ -2,23 +2,35 @@
 //!
 //! [`Rates`] is what is configured, [`Limiter`] the buckets. A bucket is one number, the time at which it is full again
 //! (the generic cell rate algorithm), so one that is full needn't be kept: memory is bounded by what is in use.
-//! [`client`] says which address a request came from.
+//! [`client`] says which address a request came from. [`Intake`] bounds what is held in memory, [`Turns`] who does something
+//! large, [`Room`] what is written: quotas of bytes ([`quotas`], counted by [`usage`]) and the disk's reserve ([`disk`]).
 
 pub mod client;
+pub mod disk;
 mod intake;
+pub mod quotas;
+mod room;
+mod turns;
+pub mod usage;
 
 pub use client::{Cidr, ClientIp};
 pub use intake::{Buffer, Intake, NoRoom, Place};
+pub use room::{FileSender, NoSpace, Room};
+pub use turns::{NoTurn, Turn, Turns};
 
 use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Buckets kept of one kind; some 4 MiB. When more are in use, those nearest to full are forgotten.
 const BUCKETS_MAX: usize = 100_000;
+/// Imports at once, one a tenant: each has a thread. A tenant that sends slowly loses its turn.
+const IMPORTS_MAX: usize = 32;
+/// Exports at once, one a tenant: what they have read and nobody has taken counts among the rows under way.
+const EXPORTS_MAX: usize = 64;
 
 macro_rules! limits {
     ($($(#[$doc:meta])* $limit:ident = $name:literal, $default:literal;)*) => {
@@ -222,6 +234,12 @@ pub struct Limiter {
     tokens: Mutex<Buckets>,
     /// Rows under way.
     pub intake: Intake,
+    /// Imports under way.
+    pub imports: Turns,
+    /// Exports under way.
+    pub exports: Turns,
+    /// What may still be written.
+    pub room: Arc<Room>,
 }
 
 impl Limiter {
@@ -229,7 +247,22 @@ impl Limiter {
     #[must_use]
     pub fn new(rates: Rates) -> Self {
         let buckets = std::array::from_fn(|_| Mutex::default());
-        Self { rates, start: Instant::now(), buckets, tokens: Mutex::default(), intake: Intake::default() }
+        Self {
+            rates,
+            start: Instant::now(),
+            buckets,
+            tokens: Mutex::default(),
+            intake: Intake::default(),
+            imports: Turns::new(IMPORTS_MAX),
+            exports: Turns::new(EXPORTS_MAX),
+            room: Arc::new(Room::unlimited()),
+        }
+    }
+
+    /// The same, with quotas and a disk.
+    #[must_use]
+    pub fn within(self, room: Room) -> Self {
+        Self { room: Arc::new(room), ..self }
     }
 
     /// Takes one from the bucket of a credential that brings its own rate, at least 1 a second.

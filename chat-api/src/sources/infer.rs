@@ -2,6 +2,7 @@
 //!
 //! All columns take NULL, except lists: what later rows lack was only guessed to be there.
 
+use super::ROW_BYTES_MAX;
 use super::columns::{COLUMNS_MAX, PATH_MAX, check_column_name};
 use super::rows::{Body, BodyFormat};
 use super::value::{date, time};
@@ -57,7 +58,10 @@ pub fn infer(body: &Body<'_>) -> Result<Vec<SourceColumn>, String> {
             let (mut rows, mut outcome) = (0, Ok(()));
             body.values(|value| {
                 rows += 1;
-                if let Ok(row) = serde_json::from_slice(value) {
+                // A longer one is no row, and its keys could be more than there is memory for.
+                if value.len() <= ROW_BYTES_MAX
+                    && let Ok(row) = serde_json::from_slice(value)
+                {
                     outcome = found.object(&mut Vec::new(), row);
                 }
                 more(rows, &outcome)
@@ -75,7 +79,9 @@ fn csv(body: &Body<'_>, delimiter: u8, found: &mut Found) -> Result<(), String> 
     let mut rows = 0;
     let mut outcome = Ok(());
     body.records(delimiter, |record| {
-        let Ok(record) = record else { return ControlFlow::Continue(()) };
+        if record.is_cut() {
+            return ControlFlow::Continue(());
+        }
         let texts: Option<Vec<&str>> = record.iter().map(|field| std::str::from_utf8(field).ok()).collect();
         let Some(texts) = texts else { return ControlFlow::Continue(()) };
         let Some(names) = &names else {

@@ -2,6 +2,7 @@
 
 use super::columns::Tree;
 use super::{Fault, ROW_BYTES_MAX};
+use csv_core::ReadRecordResult;
 use ingest::payload::{ColumnType, SourceColumn};
 use serde::de::{DeserializeSeed, Deserializer as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
@@ -36,9 +37,95 @@ pub(crate) enum Row<'a> {
     /// The text of one JSON value.
     Json(&'a [u8]),
     /// Fields of a record, and the columns they are for.
-    Fields(&'a csv::ByteRecord, &'a [usize]),
-    /// A record that can't be read.
-    Broken(String),
+    Fields(&'a Record, &'a [usize]),
+}
+
+/// A record of a CSV: its fields one after the other, and where each ends. Of one that is longer than a row may be, as when
+/// a quote never closes, only the start is kept.
+#[derive(Debug, Default)]
+pub(crate) struct Record {
+    text: Vec<u8>,
+    text_bytes: usize,
+    ends: Vec<usize>,
+    fields: usize,
+    cut: bool,
+}
+
+impl Record {
+    /// The next of the input; `false` when there is none.
+    fn read(&mut self, reader: &mut csv_core::Reader, input: &mut &[u8]) -> bool {
+        (self.text_bytes, self.fields, self.cut) = (0, 0, false);
+        // What is past a row's bytes is written over and over.
+        let mut passed = (Vec::new(), Vec::new());
+        loop {
+            let (text, ends) = if self.cut {
+                passed.0.resize(4_096, 0);
+                passed.1.resize(512, 0);
+                (&mut passed.0[..], &mut passed.1[..])
+            } else {
+                (&mut self.text[self.text_bytes..], &mut self.ends[self.fields..])
+            };
+            let (result, read, written, ended) = reader.read_record(input, text, ends);
+            *input = &input[read..];
+            if !self.cut {
+                self.text_bytes += written;
+                self.fields += ended;
+            }
+            match result {
+                // Without input it says where the last record ends.
+                ReadRecordResult::InputEmpty => {}
+                ReadRecordResult::OutputFull => self.cut |= !grow(&mut self.text),
+                ReadRecordResult::OutputEndsFull => self.cut |= !grow(&mut self.ends),
+                ReadRecordResult::Record => return true,
+                ReadRecordResult::End => return false,
+            }
+        }
+    }
+
+    /// How many fields it has.
+    pub(super) fn len(&self) -> usize {
+        self.fields
+    }
+
+    /// Whether it's longer than a row may be, and only its start is here.
+    pub(super) fn is_cut(&self) -> bool {
+        self.cut || self.text_bytes > ROW_BYTES_MAX
+    }
+
+    /// The fields that are here, in order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        let starts = std::iter::once(0).chain(self.ends[..self.fields].iter().copied());
+        starts.zip(&self.ends[..self.fields]).map(|(start, end)| &self.text[start..*end])
+    }
+
+    /// The fields with commas between them, at most so many bytes of it.
+    fn joined(&self, max: usize) -> String {
+        let mut text = Vec::new();
+        let rest = if self.cut {
+            &self.text[self.ends[..self.fields].last().copied().unwrap_or(0)..self.text_bytes]
+        } else {
+            &[]
+        };
+        for field in self.iter().chain((!rest.is_empty()).then_some(rest)) {
+            if text.len() > max {
+                break;
+            }
+            text.extend_from_slice(&field[..field.len().min(max)]);
+            text.push(b',');
+        }
+        text.pop();
+        String::from_utf8_lossy(&text).into_owned()
+    }
+}
+
+/// Makes room for more of a record; `false` when it has what a row may have.
+fn grow<T: Clone + Default>(room: &mut Vec<T>) -> bool {
+    if room.len() > ROW_BYTES_MAX {
+        return false;
+    }
+    let length = (2 * room.len()).clamp(1_024, ROW_BYTES_MAX + 1);
+    room.resize(length, T::default());
+    true
 }
 
 impl<'a> Body<'a> {
@@ -61,12 +148,10 @@ impl<'a> Body<'a> {
                 let mut header: Option<Vec<usize>> = None;
                 self.records(delimiter, |record| {
                     any = true;
-                    let record = match record {
-                        Ok(record) => record,
-                        Err(error) => return each(Row::Broken(error)),
-                    };
                     if header.is_none() {
-                        if let Some(places) = names(record, columns) {
+                        if !record.is_cut()
+                            && let Some(places) = names(record, columns)
+                        {
                             header = Some(places);
                             return ControlFlow::Continue(());
                         }
@@ -80,24 +165,12 @@ impl<'a> Body<'a> {
     }
 
     /// The records of a CSV, until `each` breaks.
-    pub(super) fn records(
-        &self,
-        delimiter: u8,
-        mut each: impl FnMut(Result<&csv::ByteRecord, String>) -> ControlFlow<()>,
-    ) {
-        let mut reader = csv::ReaderBuilder::new()
-            .has_headers(false)
-            .flexible(true)
-            .delimiter(delimiter)
-            .from_reader(self.bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(self.bytes));
-        let mut record = csv::ByteRecord::new();
-        loop {
-            let flow = match reader.read_byte_record(&mut record) {
-                Ok(false) => return,
-                Ok(true) => each(Ok(&record)),
-                Err(error) => each(Err(error.to_string())),
-            };
-            if flow.is_break() {
+    pub(super) fn records(&self, delimiter: u8, mut each: impl FnMut(&Record) -> ControlFlow<()>) {
+        let mut input = self.bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(self.bytes);
+        let mut reader = csv_core::ReaderBuilder::new().delimiter(delimiter).build();
+        let mut record = Record::default();
+        while record.read(&mut reader, &mut input) {
+            if each(&record).is_break() {
                 return;
             }
         }
@@ -147,7 +220,7 @@ impl<'de, F: FnMut(&'de [u8]) -> ControlFlow<()>> Visitor<'de> for Items<F> {
 }
 
 /// The columns that a line of names is for; `None` when it's a line of values.
-fn names(record: &csv::ByteRecord, columns: &[SourceColumn]) -> Option<Vec<usize>> {
+fn names(record: &Record, columns: &[SourceColumn]) -> Option<Vec<usize>> {
     let place = |field: &[u8]| {
         let name = std::str::from_utf8(field).ok()?.trim();
         columns.iter().position(|column| column.name.eq_ignore_ascii_case(name) || column.path.join(".") == name)
@@ -163,7 +236,6 @@ impl Row<'_> {
     /// The values of the columns.
     pub(crate) fn values(&self, columns: &[SourceColumn], tree: &Tree) -> Result<Values<'_>, Fault> {
         match self {
-            Self::Broken(reason) => Err(Fault::row(reason.clone())),
             Self::Json(bytes) => {
                 if bytes.len() > ROW_BYTES_MAX {
                     return Err(Fault::row(format!("the row has more than {ROW_BYTES_MAX} bytes")));
@@ -180,23 +252,19 @@ impl Row<'_> {
     /// The row as text, at most so many bytes of it.
     pub(crate) fn text(&self, max: usize) -> String {
         let whole = match self {
-            Self::Broken(_) => Cow::Borrowed(""),
             Self::Json(bytes) => String::from_utf8_lossy(&bytes[..bytes.len().min(max)]),
-            Self::Fields(record, _) => {
-                let fields = record.iter().map(String::from_utf8_lossy).collect::<Vec<_>>();
-                Cow::Owned(fields.join(","))
-            }
+            Self::Fields(record, _) => Cow::Owned(record.joined(max)),
         };
         whole[..whole.floor_char_boundary(max)].to_owned()
     }
 }
 
-fn fields<'a>(record: &csv::ByteRecord, places: &[usize], columns: &[SourceColumn]) -> Result<Values<'a>, Fault> {
+fn fields<'a>(record: &Record, places: &[usize], columns: &[SourceColumn]) -> Result<Values<'a>, Fault> {
+    if record.is_cut() {
+        return Err(Fault::row(format!("the row has more than {ROW_BYTES_MAX} bytes")));
+    }
     if record.len() != places.len() {
         return Err(Fault::row(format!("the record has {} fields, {} are expected", record.len(), places.len())));
-    }
-    if record.as_slice().len() > ROW_BYTES_MAX {
-        return Err(Fault::row(format!("the row has more than {ROW_BYTES_MAX} bytes")));
     }
     let mut values = vec![None; columns.len()];
     for (field, place) in record.iter().zip(places) {

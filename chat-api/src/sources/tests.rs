@@ -232,3 +232,44 @@ fn inferred_columns_take_their_rows() {
     let batch = batch(&columns, lines, BodyFormat::Json);
     assert_eq!((batch.successful, batch.quarantined), (3, 0), "{columns:?}");
 }
+
+/// A quote that never closes makes one field of everything that follows: of it the start is kept, as of any row that is too
+/// long, and what was before it is in.
+#[test]
+fn a_record_without_an_end_is_one_bad_row() {
+    let columns = schema("a Int64, b String").expect("a schema");
+    let endless = [&b"a,b\n1,good\n2,\""[..], &b"x,\n".repeat(5_000_000)].concat();
+    let commas = [&b"a,b\n1,good\n"[..], &b",".repeat(15_000_000)].concat();
+    for bytes in [endless, commas] {
+        let batch = batch(&columns, &bytes, CSV);
+        assert_eq!((batch.successful, batch.quarantined), (1, 1));
+        let bad = batch.chunks.iter().find(|chunk| chunk.quarantined).expect("a bad row").rows.json();
+        assert!(bad.contains("the row has more than 131072 bytes"), "{}", &bad[..500]);
+        assert!(bad.len() < 2 * ROW_BYTES_MAX);
+        // The same rows are what columns are inferred from.
+        assert_eq!(infer(&Body { bytes: &bytes, format: CSV }).expect("columns").len(), 2);
+    }
+}
+
+/// What follows a record that is too long is read.
+#[test]
+fn a_long_record_is_passed() {
+    let columns = schema("a Int64, b String").expect("a schema");
+    let long = |bytes: usize| format!("a,b\n1,\"{}\"\n2,\"y\"\n", "x".repeat(bytes));
+    let counts = |text: &str| {
+        let batch = batch(&columns, text.as_bytes(), CSV);
+        (batch.successful, batch.quarantined)
+    };
+    assert_eq!(counts(&long(ROW_BYTES_MAX + 100_000)), (1, 1));
+    assert_eq!(counts(&long(ROW_BYTES_MAX - 1_000)), (2, 0));
+    assert_eq!(counts(&format!("a,b\n{}\n2,y\n", "1,".repeat(ROW_BYTES_MAX))), (1, 1));
+}
+
+/// An object of more keys than a row may have bytes is no row to infer from.
+#[test]
+fn columns_are_inferred_from_rows_that_can_be_rows() {
+    let keys: String = (0..200_000).map(|number| format!("\"k{number}\":1,")).collect();
+    let bytes = format!("{{{}\"a\":1}}\n{{\"b\":1}}\n", keys);
+    let columns = infer(&Body { bytes: bytes.as_bytes(), format: BodyFormat::Json }).expect("columns");
+    assert_eq!(columns.iter().map(|column| column.name.as_str()).collect::<Vec<_>>(), ["b"]);
+}

@@ -3,7 +3,7 @@
 //! Each entity is a row: its key, the columns that queries go by, and the entity itself as JSON in `body`, with every
 //! personal text sealed. [`load`] brings rows into a [`State`](crate::core::State) for the writer, [`save`] writes what
 //! changed, [`read`], [`inbox`] and [`search`] answer the API from the read-only pool, [`hash`] sums all of it up. What is kept of
-//! persons beside the log, so that erasing can take it away, is in [`persons`].
+//! persons beside the log, so that erasing can take it away, is in [`persons`], what was used of quotas in [`usage`].
 
 pub mod hash;
 pub mod inbox;
@@ -12,6 +12,7 @@ pub mod persons;
 pub mod read;
 pub mod save;
 pub mod search;
+pub mod usage;
 
 use rusqlite::Connection;
 
@@ -122,6 +123,7 @@ pub fn create_tables(connection: &Connection) -> rusqlite::Result<()> {
          ) WITHOUT ROWID, STRICT;
          CREATE INDEX IF NOT EXISTS requests_at ON requests (at);",
     )?;
+    usage::create_table(connection)?;
     persons::create_tables(connection)
 }
 

@@ -18,7 +18,7 @@ use ingest::id::{
     RoleId, SessionId, TagId, TenantId, VisitorId,
 };
 use ingest::time::Timestamp;
-use rusqlite::{Connection, Params};
+use rusqlite::{Connection, OptionalExtension as _, Params};
 use serde::de::DeserializeOwned;
 use std::collections::BTreeSet;
 use uuid::Uuid;
@@ -371,14 +371,15 @@ pub fn files_of(connection: &Connection, tenant: TenantId, visitor: VisitorId) -
     rows.map(|id| id.map(|id| FileId(Uuid::from_bytes(id)))).collect()
 }
 
-/// Whether an event names this file and its visitor wasn't erased: whether its bytes are to be kept.
+/// The tenant of a file whose bytes are to be kept: an event names it, and its visitor wasn't erased.
 ///
 /// # Errors
 /// SQLite's.
-pub fn file_is_kept(connection: &Connection, id: FileId) -> rusqlite::Result<bool> {
-    let sql = "SELECT EXISTS (SELECT 1 FROM files JOIN visitors ON visitors.id = files.visitor
-                              WHERE files.id = ?1 AND NOT visitors.erased)";
-    connection.prepare_cached(sql)?.query_row([id.bytes()], |row| row.get(0))
+pub fn file_keeper(connection: &Connection, id: FileId) -> rusqlite::Result<Option<TenantId>> {
+    let sql = "SELECT files.tenant FROM files JOIN visitors ON visitors.id = files.visitor
+               WHERE files.id = ?1 AND NOT visitors.erased";
+    let tenant = connection.prepare_cached(sql)?.query_row([id.bytes()], |row| row.get(0)).optional()?;
+    Ok(tenant.map(|tenant| TenantId(Uuid::from_bytes(tenant))))
 }
 
 /// Something that is due.

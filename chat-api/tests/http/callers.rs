@@ -23,7 +23,7 @@ const FORM: &str =
 
 /// A body that is right for a route; none where none is needed. `{name}` is an id of the caller's tenant; see
 /// [`World::fresh`].
-fn body(route: &Route) -> Option<Value> {
+pub(super) fn body(route: &Route) -> Option<Value> {
     configuration_body(route).or_else(|| chat_body(route)).or_else(|| {
         assert!(says_nothing(route), "{} {}: how is it called?", route.method, route.path);
         None
@@ -175,10 +175,10 @@ fn names(path: &'static str) -> Vec<&'static str> {
     path.split('{').skip(1).filter_map(|rest| rest.split('}').next()).collect()
 }
 
-type Ids = BTreeMap<&'static str, String>;
+pub(super) type Ids = BTreeMap<&'static str, String>;
 
 /// Replaces `{name}` everywhere.
-fn filled(text: &str, ids: &Ids) -> String {
+pub(super) fn filled(text: &str, ids: &Ids) -> String {
     ids.iter().fold(text.to_owned(), |text, (name, id)| text.replace(&format!("{{{name}}}"), id))
 }
 
@@ -188,7 +188,7 @@ fn path(route: &Route, id: impl Fn(&'static str) -> String) -> String {
         .fold(route.path.to_owned(), |path, name| path.replace(&format!("{{{name}}}"), &id(name)))
 }
 
-fn own_path(route: &Route, ids: &Ids) -> String {
+pub(super) fn own_path(route: &Route, ids: &Ids) -> String {
     let path = path(route, |name| ids[id_of(route.path, name)].clone());
     match (route.method, route.path) {
         ("POST", "/v1/operator/import") => format!("{path}?tenant={}", ids["slug"]),
@@ -201,7 +201,7 @@ fn own_path(route: &Route, ids: &Ids) -> String {
 }
 
 /// All that a route's path and bodies name, as `{thing}`.
-fn wants(route: &Route) -> String {
+pub(super) fn wants(route: &Route) -> String {
     let mut text: String =
         names(route.path).into_iter().map(|name| format!("{{{}}}", id_of(route.path, name))).collect();
     body(route).into_iter().chain(more_bodies(route)).for_each(|body| text.push_str(&body.to_string()));
@@ -210,24 +210,24 @@ fn wants(route: &Route) -> String {
 
 /// Somebody with a credential, or none.
 #[derive(Debug, Clone)]
-struct Caller {
+pub(super) struct Caller {
     name: String,
     credential: Option<(&'static str, String)>,
     permissions: Option<PermissionSet>,
 }
 
 impl Caller {
-    fn bearer(name: &str, token: &str, permissions: Option<PermissionSet>) -> Self {
+    pub(super) fn bearer(name: &str, token: &str, permissions: Option<PermissionSet>) -> Self {
         let credential = Some(("authorization", format!("Bearer {token}")));
         Self { name: name.to_owned(), credential, permissions }
     }
 
-    fn page(tenant: &Tenant) -> Self {
+    pub(super) fn page(tenant: &Tenant) -> Self {
         let credential = Some(("x-chatbot-key", tenant.chatbot_key.clone()));
         Self { name: "page".to_owned(), credential, permissions: None }
     }
 
-    fn owner(tenant: &Tenant) -> Self {
+    pub(super) fn owner(tenant: &Tenant) -> Self {
         Self::bearer("owner", &tenant.token, Some(Role::Owner.permissions()))
     }
 
@@ -249,9 +249,9 @@ impl Caller {
     }
 }
 
-struct World {
-    server: Server,
-    acme: Tenant,
+pub(super) struct World {
+    pub(super) server: Server,
+    pub(super) acme: Tenant,
     globex: Tenant,
     /// An agent of each built-in role.
     agents: Vec<(Role, String)>,
@@ -263,7 +263,10 @@ struct World {
 
 impl World {
     async fn new() -> Self {
-        let server = Server::start();
+        Self::on(Server::start()).await
+    }
+
+    pub(super) async fn on(server: Server) -> Self {
         let (acme, globex) = (server.tenant("Acme").await, server.tenant("Globex").await);
         let mut agents = Vec::new();
         let mut signed_in = Vec::new();
@@ -316,7 +319,7 @@ impl World {
 
     /// Ids of a tenant that no call has touched yet, of those things that are wanted; and the token of that
     /// conversation's visitor.
-    async fn fresh(&mut self, tenant: &Tenant, wants: &str) -> (Ids, String) {
+    pub(super) async fn fresh(&mut self, tenant: &Tenant, wants: &str) -> (Ids, String) {
         let word = self.word();
         let session = self.server.session(tenant, json!({ "initialMessage": "Hello" })).await;
         let mut ids = Ids::from([
@@ -367,7 +370,7 @@ impl World {
         (ids, text(&session["sessionToken"]))
     }
 
-    async fn call(&self, route: &Route, caller: &Caller, path: &str, body: Option<String>) -> Reply {
+    pub(super) async fn call(&self, route: &Route, caller: &Caller, path: &str, body: Option<String>) -> Reply {
         let mut call = Call::new(route.method.parse().expect("a method"), path);
         if let Some(body) = body {
             call = call.header("content-type", "application/json").raw(body);

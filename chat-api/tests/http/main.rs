@@ -15,6 +15,7 @@ mod idempotency;
 mod isolation;
 mod limits;
 mod origins;
+mod quotas;
 mod reports;
 mod roles;
 mod search;

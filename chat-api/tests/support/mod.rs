@@ -11,7 +11,7 @@ use chat_api::app::{ApiConfig, App, REQUEST_TIME_MAX};
 use chat_api::core::state::Mail;
 use chat_api::domain::ChatDomain;
 use chat_api::files::Files;
-use chat_api::limits::{Limiter, Rates};
+use chat_api::limits::{Limiter, Rates, Room};
 use chat_api::live::LiveHub;
 use chat_api::presence::{self, Clock, Presence};
 use chat_api::store;
@@ -78,11 +78,13 @@ pub struct Setup {
     pub more: Router<Arc<App>>,
     /// For a request.
     pub request_time_max: Duration,
+    /// What may be written; everything unless it's what is tested.
+    pub room: Room,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { rates: Rates::off(), more: Router::new(), request_time_max: REQUEST_TIME_MAX }
+        Self { rates: Rates::off(), more: Router::new(), request_time_max: REQUEST_TIME_MAX, room: Room::unlimited() }
     }
 }
 
@@ -224,7 +226,7 @@ impl Server {
             views: Arc::new(Views::new(pool, keys)),
             activity: chat_api::activity::Activity::default(),
             live: Arc::new(LiveHub::new()),
-            limiter: Limiter::new(setup.rates),
+            limiter: Limiter::new(setup.rates).within(setup.room),
             files: Arc::new(Files::open(&data.path().join("files")).expect("files")),
             presence: Arc::new(Presence::new(clock)),
             remove_mail: Box::new(|_| Ok(())),

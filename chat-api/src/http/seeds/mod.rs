@@ -69,7 +69,7 @@ impl FromRequestParts<Arc<App>> for Caller {
             Some(token) if token.starts_with(VISITOR_PREFIX) => {
                 let (visitor, chatbot) = caller::visitor(app, token)?;
                 widget::origin_allowed(app, &chatbot, page)?;
-                widget::hold(app, client, visitor.chatbot, Some(&visitor))?;
+                widget::hold(app, &*parts, &chatbot, Some(&visitor))?;
                 app.presence.seen(visitor.tenant, Person::Visitor(visitor.visitor));
                 Who::Visitor(visitor)
             }
@@ -77,7 +77,7 @@ impl FromRequestParts<Arc<App>> for Caller {
             None => {
                 let chatbot = widget::chatbot_of_key(app, &headers)?;
                 widget::origin_allowed(app, &chatbot, page)?;
-                widget::hold(app, client, chatbot.id, None)?;
+                widget::hold(app, &*parts, &chatbot, None)?;
                 Who::Chatbot(Box::new(chatbot))
             }
         };
