@@ -149,10 +149,10 @@ pub fn duration_ms(text: &str) -> anyhow::Result<i64> {
 /// Says what is expected.
 pub fn scope(text: &str) -> anyhow::Result<Scope> {
     let types = TYPES;
-    let found = types.iter().find_map(|kind| Some((kind, text.strip_prefix(kind)?.strip_prefix(':')?)));
+    let found = types.iter().find_map(|kind| Some((*kind, text.strip_prefix(kind)?.strip_prefix(':')?)));
     match found {
         Some((kind, resource)) if !resource.is_empty() => Ok(Scope {
-            r#type: (*kind).to_owned(),
+            r#type: kind.to_owned(),
             resource: resource.to_owned(),
             fixed_params: BTreeMap::new(),
             filter: None,
@@ -261,7 +261,13 @@ pub async fn sql(args: &SqlArgs) -> anyhow::Result<()> {
         engine.facts.wait_for(end, std::time::Duration::from_secs(600)).await?;
         let reports = engine.reports()?;
         let (id, now_ms) = (tenant.id.to_string(), Timestamp::now().0);
-        let caller = sql::Caller { tenant: id, time_zone: tenant.time_zone, now_ms, filters: sql::RowFilters::new() };
+        let caller = sql::Caller {
+            tenant: id,
+            time_zone: tenant.time_zone,
+            now_ms,
+            readable: sql::Readable::All,
+            filters: sql::RowFilters::new(),
+        };
         let result = reports.query(&caller, &args.sql).await?;
         println!("{}", arrow::util::pretty::pretty_format_batches_with_schema(result.schema, &result.batches)?);
         Ok(())

@@ -11,6 +11,7 @@ use arrow::record_batch::RecordBatch;
 
 use crate::error::QueryError;
 use crate::format::{self, Format};
+use crate::reads::{Readable, RowFilters};
 use crate::result_memory::Hold;
 use crate::tenants::Owner;
 
@@ -80,9 +81,6 @@ impl Default for Limits {
 /// A request's parameters: each one's texts in the order they came.
 pub type Params = BTreeMap<String, Vec<String>>;
 
-/// Conditions that a table's rows must all meet for a caller, by table: SQL over that table's columns.
-pub type RowFilters = BTreeMap<String, Vec<String>>;
-
 /// Who asks, and when.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
@@ -92,6 +90,8 @@ pub struct Caller {
     pub time_zone: String,
     /// Milliseconds since 1970: `now()`, and the end of the default period.
     pub now_ms: i64,
+    /// From the credential, never from the request: the tables that SQL may name. An endpoint reads with other rights.
+    pub readable: Readable,
     /// From the credential, never from the request. They hold wherever the tables are named, in endpoints too.
     pub filters: RowFilters,
 }

@@ -15,10 +15,10 @@ use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 
-use crate::call::RowFilters;
 use crate::error::QueryError;
 use crate::filter;
 use crate::hours::Opening;
+use crate::reads::{Readable, RowFilters};
 use crate::scan::TenantTable;
 
 /// The one catalog a call sees; never part of what a caller needs to write.
@@ -153,17 +153,19 @@ pub(crate) struct CallCatalog {
 }
 
 impl CallCatalog {
-    pub(crate) fn new(source: &Arc<dyn TenantTables>, tenant: &Arc<str>) -> Arc<Self> {
-        Self::with(source, tenant, Vec::new())
+    pub(crate) fn new(source: &Arc<dyn TenantTables>, tenant: &Arc<str>, readable: &Readable) -> Arc<Self> {
+        Self::with(source, tenant, readable, Vec::new())
     }
 
-    /// The same, with more schemas.
+    /// The same, with more schemas. What isn't readable isn't there, however a statement comes to name it.
     pub(crate) fn with(
         source: &Arc<dyn TenantTables>,
         tenant: &Arc<str>,
+        readable: &Readable,
         extra: Vec<(&'static str, Arc<dyn SchemaProvider>)>,
     ) -> Arc<Self> {
-        let tables = source.tables(tenant).into_iter().map(|def| {
+        let readable = source.tables(tenant).into_iter().filter(|def| readable.has(&def.name));
+        let tables = readable.map(|def| {
             let name = Arc::clone(&def.name);
             (name, Arc::new(TenantTable::new(def, Arc::clone(tenant), Arc::clone(source))))
         });
@@ -197,7 +199,7 @@ impl CallCatalog {
         for (name, conditions) in filters {
             // A filter of a table that is not there hides nothing that is.
             if let Some(table) = self.tables.get(name.as_str()) {
-                bound.insert(name.clone(), filter::bind(state, &table.def().schema, conditions)?);
+                bound.insert(name.as_str().to_owned(), filter::bind(state, &table.def().schema, conditions)?);
             }
         }
         self.filters.set(bound).map_err(|_| QueryError::Internal)

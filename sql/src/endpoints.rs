@@ -10,6 +10,7 @@ use serde::Serialize;
 use crate::call::{Caller, Params};
 use crate::datafile::{self, Node};
 use crate::error::QueryError;
+use crate::reads::EndpointName;
 use crate::template::{self, Args, Budget, Rendered, Template};
 use crate::zone;
 
@@ -107,8 +108,8 @@ impl Endpoints {
             .map(Self)
     }
 
-    pub(crate) fn get(&self, name: &str) -> Option<&Endpoint> {
-        self.0.get(name)
+    pub(crate) fn get(&self, name: &EndpointName) -> Option<&Endpoint> {
+        self.0.get(name.as_str())
     }
 
     pub(crate) fn descriptions(&self) -> impl Iterator<Item = &EndpointDescription> {

@@ -2,6 +2,7 @@
 //! Everything runs on the engine's own low-priority threads with large stacks ([`Lanes`]); the caller's thread only waits, and
 //! a caller that stops waiting stops its query. Start at [`Reports::query`].
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,7 +16,7 @@ use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 
 use crate::answers::Key;
-use crate::call::{Caller, Limits, Params, QueryResult, RowFilters};
+use crate::call::{Caller, Limits, Params, QueryResult};
 use crate::catalog::{CallCatalog, TableDef, TenantTables};
 use crate::endpoints::{EndpointDescription, Endpoints, LoadError};
 use crate::error::{QueryError, from_datafusion};
@@ -28,6 +29,7 @@ use crate::observed::{self, Observed, WithObserved};
 use crate::own::OwnPipe;
 use crate::pg::{Described, Job, Prepared, Types};
 use crate::plans::{self, Optimized, Plans};
+use crate::reads::{EndpointName, Published, Readable, Reader, RowFilters, TableName};
 use crate::result_memory::{Account, Hold, ResultMemory};
 use crate::sending::{Answer, Writer};
 use crate::template::{self, Budget};
@@ -79,12 +81,12 @@ struct Call {
 enum Work {
     Sql(String),
     Endpoint {
-        name: String,
+        name: EndpointName,
         params: Params,
         over: Option<String>,
     },
     Own {
-        pipe: Arc<OwnPipe>,
+        published: Published,
         params: Params,
         over: Option<String>,
     },
@@ -99,9 +101,22 @@ impl Work {
     fn endpoint(&self) -> Option<&str> {
         match self {
             Self::Sql(_) | Self::Wire(_) => Some(observed::QUERY),
-            Self::Endpoint { name, .. } => Some(name),
-            Self::Own { pipe, .. } => Some(pipe.name()),
+            Self::Endpoint { name, .. } => Some(name.as_str()),
+            Self::Own { published, .. } => Some(published.pipe.name()),
             Self::Try(_) => None,
+        }
+    }
+
+    /// As whom the call reads: SQL as the token, an endpoint that ships as one who reads every table, a tenant's own as its
+    /// publisher could. The row filters of the token that calls hold in all of them.
+    fn reader<'a>(&self, caller: &'a Caller) -> (Cow<'a, Caller>, Reader) {
+        match self {
+            Self::Sql(_) | Self::Wire(_) | Self::Try(_) => (Cow::Borrowed(caller), Reader::Token),
+            Self::Endpoint { .. } if caller.readable == Readable::All => (Cow::Borrowed(caller), Reader::Publisher),
+            Self::Endpoint { .. } => {
+                (Cow::Owned(Caller { readable: Readable::All, ..caller.clone() }), Reader::Publisher)
+            }
+            Self::Own { published, .. } => (Cow::Owned(published.reader(caller)), Reader::Publisher),
         }
     }
 }
@@ -131,7 +146,7 @@ impl Reports {
     /// Calls an endpoint. `params` are the request's; reserved and unknown ones are ignored.
     /// # Errors  See [`QueryError`].
     pub async fn endpoint(&self, caller: &Caller, name: &str, params: &Params) -> Result<QueryResult, QueryError> {
-        let work = Work::Endpoint { name: name.to_owned(), params: params.clone(), over: None };
+        let work = Work::Endpoint { name: EndpointName::of(name), params: params.clone(), over: None };
         self.run(caller.clone(), work).await
     }
 
@@ -144,20 +159,21 @@ impl Reports {
         params: &Params,
         sql: &str,
     ) -> Result<QueryResult, QueryError> {
-        let work = Work::Endpoint { name: name.to_owned(), params: params.clone(), over: Some(sql.to_owned()) };
+        let over = Some(sql.to_owned());
+        let work = Work::Endpoint { name: EndpointName::of(name), params: params.clone(), over };
         self.run(caller.clone(), work).await
     }
 
-    /// Calls a tenant's own endpoint; with `over`, a SELECT over its result, `_`.
+    /// Calls a tenant's own endpoint, which reads what its publisher could; with `over`, a SELECT over its result, `_`.
     /// # Errors  See [`QueryError`].
     pub async fn own(
         &self,
         caller: &Caller,
-        pipe: Arc<OwnPipe>,
+        published: Published,
         params: &Params,
         over: Option<String>,
     ) -> Result<QueryResult, QueryError> {
-        self.run(caller.clone(), Work::Own { pipe, params: params.clone(), over }).await
+        self.run(caller.clone(), Work::Own { published, params: params.clone(), over }).await
     }
 
     /// Refuses everything from here on, what runs too: whoever waits hears at once that the server is stopping. No thread
@@ -228,20 +244,14 @@ impl Reports {
         tokio::time::timeout(limit, run).await.unwrap_or(Err(QueryError::TimedOut { seconds: limit.as_secs() }))
     }
 
-    /// Whether an endpoint that is to be published can be planned over the caller's tables, with its defaults, and with
-    /// something for each parameter that has none. Gives the tables it names.
+    /// Whether an endpoint that is to be published can be planned over the tables that the caller reads, with its defaults, and
+    /// with something for each parameter that has none. What it reads with others is looked at when it's called.
     /// # Errors  What is wrong with it.
-    pub async fn try_own(&self, caller: &Caller, pipe: Arc<OwnPipe>) -> Result<Vec<String>, QueryError> {
-        let (probe, asker) = (Arc::clone(&pipe), caller.clone());
-        let tables = self.in_turn(&caller.tenant, move || Ok(probe.statement(&asker, &probe.sample())?.tables)).await;
-        match tables {
-            // It refuses the values it was tried with; what it reads with others is seen when it's called.
-            Err(QueryError::Refused { .. }) => Ok(Vec::new()),
-            tables => {
-                let tables = tables?;
-                self.run(caller.clone(), Work::Try(pipe)).await?;
-                Ok(tables)
-            }
+    pub async fn try_own(&self, caller: &Caller, pipe: Arc<OwnPipe>) -> Result<(), QueryError> {
+        match self.run(caller.clone(), Work::Try(pipe)).await {
+            // It refuses the values it was tried with.
+            Ok(_) | Err(QueryError::Refused { .. }) => Ok(()),
+            Err(error) => Err(error),
         }
     }
 
@@ -275,23 +285,15 @@ impl Reports {
         tokio::time::timeout(limit, described).await.unwrap_or(Err(QueryError::TimedOut { seconds: limit.as_secs() }))
     }
 
-    /// The tables that a statement names, for a route to check scopes before it runs the statement. Without
-    /// duplicates, sorted; a name that is no table is among them.
-    /// # Errors  As [`Reports::query`] for a statement that may not run at all.
-    pub async fn tables_named(&self, sql: &str) -> Result<Vec<String>, QueryError> {
-        let sql = sql.to_owned();
-        self.lanes.spawn(Lane::Quick, async move { gate::read(&sql).map(|passed| passed.tables) }).await
-    }
-
     /// Whether a row filter can be read, and fits its table if there is one of that name.
     /// # Errors  What is wrong with it.
-    pub async fn check_filter(&self, tenant: &str, table: &str, condition: &str) -> Result<(), QueryError> {
+    pub async fn check_filter(&self, tenant: &str, table: &TableName, condition: &str) -> Result<(), QueryError> {
         let (inner, condition, of) = (Arc::clone(&self.inner), condition.to_owned(), Arc::<str>::from(tenant));
-        let filters = RowFilters::from([(table.to_owned(), vec![condition.clone()])]);
+        let filters = RowFilters::from([(table.clone(), vec![condition.clone()])]);
         self.take_turn(tenant, |slot| async move {
             gate::condition(&condition)?;
             inner.tables.wait_fresh().await?;
-            let catalog = CallCatalog::new(&inner.tables, &of);
+            let catalog = CallCatalog::new(&inner.tables, &of, &Readable::All);
             let clock = Clock::new(&inner.tables, &of, "UTC");
             let state =
                 session::state(&slot.session, &catalog, 1, DateTime::UNIX_EPOCH, clock).map_err(|e| inner.error(&e))?;
@@ -416,12 +418,14 @@ impl Inner {
     async fn work(&self, call: &Call, lane: Lane, watch: &Watch) -> Result<(QueryResult, bool), QueryError> {
         let Call { caller, work, slot, started } = call;
         let work = work.as_ref();
+        let (caller, who) = work.reader(caller);
+        let caller = caller.as_ref();
         let (mut wire, mut waited) = (None, Duration::ZERO);
         let run = !matches!(work, Work::Try(_));
         let mut passed = match work {
             Work::Sql(sql) => gate::read(sql)?,
-            Work::Own { pipe, params, over } => {
-                let passed = pipe.statement(caller, params)?;
+            Work::Own { published, params, over } => {
+                let passed = published.pipe.statement(caller, params)?;
                 match over {
                     Some(sql) => passed.under(sql)?,
                     None => passed,
@@ -449,6 +453,7 @@ impl Inner {
                 }
             }
         };
+        caller.readable.check(&passed.tables, who)?;
         let format = passed.format.as_deref().map(Format::parse).transpose()?;
         if !passed.tables.is_empty() {
             // First: the newest event may have made the table.
@@ -498,7 +503,7 @@ impl Inner {
         let tenant: Arc<str> = Arc::from(caller.tenant.as_str());
         let extra =
             wire.map(|job| job.schemas(&self.tables.tables(&caller.tenant))).transpose().map_err(|e| self.error(&e))?;
-        Ok(CallCatalog::with(&self.tables, &tenant, extra.unwrap_or_default()))
+        Ok(CallCatalog::with(&self.tables, &tenant, &caller.readable, extra.unwrap_or_default()))
     }
 
     /// Into how many parts a query is cut: few rows are done before a second thread has begun.
@@ -518,12 +523,14 @@ impl Inner {
         let tenant: Arc<str> = Arc::from(caller.tenant.as_str());
         let clock = Clock::new(&self.tables, &tenant, &caller.time_zone);
         let state = session::state(&slot.session, catalog, partitions, now, clock).map_err(|e| self.error(&e))?;
-        catalog.open(&state, &caller.filters)?;
+        // What is wrong with it would name columns to one who may only call an endpoint over that table.
+        let unfit = |_| QueryError::sql("a row filter doesn't fit its table's columns (any more)", None);
+        catalog.open(&state, &caller.filters).map_err(unfit)?;
         Ok(state)
     }
 
-    fn read_endpoint(&self, caller: &Caller, name: &str, params: &Params) -> Result<Passed, QueryError> {
-        let endpoint = self.endpoints.get(name).ok_or_else(|| QueryError::NoEndpoint(name.to_owned()))?;
+    fn read_endpoint(&self, caller: &Caller, name: &EndpointName, params: &Params) -> Result<Passed, QueryError> {
+        let endpoint = self.endpoints.get(name).ok_or_else(|| QueryError::NoEndpoint(name.to_string()))?;
         let rendered = endpoint.render(caller, params, &mut Budget::of_rendering())?;
         let mut statement = gate::parse(&rendered.sql)?;
         template::bind(&mut statement, &rendered.literals)?;

@@ -8,6 +8,7 @@ use datafusion::common::SchemaError;
 use datafusion::error::DataFusionError;
 
 use crate::catalog::{NotFresh, TablesError};
+use crate::reads::Reader;
 
 /// A place in the SQL text; both count from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +46,14 @@ pub enum QueryError {
         message: String,
         /// Where, when known.
         position: Option<Position>,
+    },
+    /// 403: a table that is read without a scope for it. Whether there is such a table isn't said.
+    #[error("this needs DATASOURCES:READ:{table}, which {who} doesn't have")]
+    NoScope {
+        /// As the SQL names it.
+        table: String,
+        /// Who lacks it.
+        who: Reader,
     },
     /// 400: the SQL is larger than a limit on its text.
     #[error("the SQL has {found} {what}, the limit is {limit}")]
@@ -162,7 +171,7 @@ impl QueryError {
             | Self::TemplateTooLarge { .. }
             | Self::Parameter { .. } => 400,
             Self::Refused { status, .. } => *status,
-            Self::NotAllowed { .. } => 403,
+            Self::NotAllowed { .. } | Self::NoScope { .. } => 403,
             Self::NoTable(_) | Self::NoEndpoint(_) => 404,
             Self::TimedOut { .. } => 408,
             Self::ResultTooLarge { .. }
@@ -181,6 +190,7 @@ impl QueryError {
             Self::Sql { .. } => "sql_invalid",
             Self::Run(_) => "sql_failed",
             Self::NotAllowed { .. } => "sql_not_allowed",
+            Self::NoScope { .. } => "table_not_readable",
             Self::SqlTooLarge { .. } => "sql_too_large",
             Self::Unreadable(_) => "endpoint_invalid",
             Self::TemplateTooLarge { .. } => "template_too_large",

@@ -105,6 +105,31 @@ impl CurtainExec {
     }
 }
 
+/// A condition that can't be computed on a row says which value it met there, and that row may be hidden.
+fn covered(error: DataFusionError) -> DataFusionError {
+    use datafusion::arrow::error::ArrowError as A;
+    let of_a_value = match error.find_root() {
+        DataFusionError::Execution(_) => true,
+        DataFusionError::ArrowError(inner, _) => matches!(
+            inner.as_ref(),
+            A::DivideByZero
+                | A::CastError(_)
+                | A::ParseError(_)
+                | A::ArithmeticOverflow(_)
+                | A::ComputeError(_)
+                | A::InvalidArgumentError(_)
+                | A::NotYetImplemented(_)
+        ),
+        // Limits, files.
+        _ => false,
+    };
+    if of_a_value {
+        DataFusionError::Execution("a row filter can't be computed on every row".to_owned())
+    } else {
+        error
+    }
+}
+
 impl DisplayAs for CurtainExec {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter) -> fmt::Result {
         write!(f, "CurtainExec")
@@ -143,7 +168,7 @@ impl ExecutionPlan for CurtainExec {
         let columns: Vec<usize> = (0..self.width).collect();
         let given = Arc::clone(&self.given);
         let rows = self.input.execute(partition, context)?.map(move |batch| {
-            let batch = batch?.project(&columns)?;
+            let batch = batch.map_err(covered)?.project(&columns)?;
             given.rows.fetch_add(batch.num_rows() as u64, Ordering::Relaxed);
             given.bytes.fetch_add(measure::bytes(&batch) as u64, Ordering::Relaxed);
             Ok(batch)

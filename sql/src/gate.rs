@@ -86,7 +86,8 @@ impl Passed {
             || ast::With { with_token: AttachedToken::empty(), recursive: false, cte_tables: Vec::with_capacity(1) };
         query.with.get_or_insert_with(nothing).cte_tables.insert(0, result);
         expand::check(query)?;
-        Ok(Self { statement: outer.statement, tables: self.tables, format: outer.format })
+        let tables = tables(&outer.statement, Extra::default())?;
+        Ok(Self { statement: outer.statement, tables, format: outer.format })
     }
 }
 
@@ -318,7 +319,14 @@ pub(crate) fn check_with(mut statement: Statement, extra: Extra) -> Result<Passe
         return Err(e);
     }
     expand::check(query)?;
-    let references = resolve_table_references(&statement, true).map_err(|e| from_datafusion(&e, 0, 0))?.0;
+    let tables = tables(&statement, extra)?;
+    Ok(Passed { statement, tables, format })
+}
+
+/// The tables that a statement reads, as the planner will resolve them.
+/// # Errors  403 for what is in no catalog of the call.
+pub(crate) fn tables(statement: &Statement, extra: Extra) -> Result<Vec<String>, QueryError> {
+    let references = resolve_table_references(statement, true).map_err(|e| from_datafusion(&e, 0, 0))?.0;
     let mut tables = BTreeSet::new();
     for reference in references {
         if reference.catalog().is_none() && reference.schema().is_some_and(|s| extra.schemas.contains(&s)) {
@@ -332,7 +340,7 @@ pub(crate) fn check_with(mut statement: Statement, extra: Extra) -> Result<Passe
         }
         tables.insert(reference.table().to_owned());
     }
-    Ok(Passed { statement, tables: tables.into_iter().collect(), format })
+    Ok(tables.into_iter().collect())
 }
 
 /// The query of a SELECT or of an EXPLAIN of one.

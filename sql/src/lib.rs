@@ -6,7 +6,7 @@
 //! - `call`: who asks, what comes back. `engine` ([`Reports`]), `session`, `tenants`, `measure`, `watch`, `once`, `give_way`: running it within the limits of its tenant.
 //! - `endpoints` (`endpoints/*.pipe`), `datafile`, `template`, `zone`: a call's parameters to SQL with bound values.
 //! - `own`: endpoints that tenants publish. `kept_pipes`: those that were read.
-//! - `filter`: the rows that a token may see. `format`, `cell`: the answer as JSON, CSV, TSV, Parquet or Arrow. `sending`: its way to
+//! - `reads`, `filter`: the tables and the rows that a token, or an endpoint's publisher, may see. `format`, `cell`: the answer as JSON, CSV, TSV, Parquet or Arrow. `sending`: its way to
 //!   its reader, part by part. `result_memory`: what results hold until then, bounded.
 //! - `answers`, `plans`: answers that are still true, plans that are still good. `observed`: what became of each call, as tables.
 //! - [`pg`]: the same over the Postgres wire.
@@ -42,6 +42,7 @@ mod own;
 mod percentile;
 pub mod pg;
 mod plans;
+mod reads;
 mod result_memory;
 mod scan;
 mod sending;
@@ -52,7 +53,7 @@ mod text;
 mod watch;
 mod zone;
 
-pub use call::{Caller, Limits, Params, QueryResult, RowFilters};
+pub use call::{Caller, Limits, Params, QueryResult};
 pub use catalog::{NewestBy, NotFresh, ParquetFile, SnapshotGuard, TableDef, TableSnapshot, TablesError, TenantTables};
 pub use endpoints::{EndpointDescription, LoadError, ParameterDescription, RESERVED_PARAMETERS};
 pub use engine::{Reports, StartError};
@@ -61,6 +62,7 @@ pub use format::{Format, type_name};
 pub use gate::{NESTING_MAX, OPERATORS_MAX, SQL_BYTES_MAX, TABLES_MAX};
 pub use hours::Opening;
 pub use own::{OwnPipe, PIPE_BYTES_MAX, PIPE_NODES_MAX};
+pub use reads::{EndpointName, Published, PublisherReads, Readable, Reader, RowFilters, TableName, Tables};
 pub use sending::{Answer, AnswerParts, CutOff, READ_BYTES_PER_S_MIN};
 pub use template::preview as preview_template;
 pub use template::{RENDER_BYTES_MAX, RENDER_STEPS_MAX, TEMPLATE_PARTS_MAX};

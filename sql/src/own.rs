@@ -12,7 +12,8 @@ use crate::datafile;
 use crate::endpoints::{self, Endpoint, EndpointDescription, LoadError, ParameterDescription};
 use crate::error::QueryError;
 use crate::expand;
-use crate::gate::{self, Passed};
+use crate::gate::{self, Extra, Passed};
+use crate::reads::{Published, Readable, TableName, Tables};
 use crate::template::{self, Budget};
 
 /// Nodes of a pipe.
@@ -117,21 +118,16 @@ impl OwnPipe {
             Call { pipe: self, caller, params, budget, done: BTreeMap::new(), path: Vec::new(), order: Vec::new() };
         call.visit(self.answers)?;
         let Call { mut done, order, .. } = call;
-        let mut tables: Vec<String> = Vec::new();
         let mut common = Vec::new();
         let mut answer = None;
         for at in order {
             let Some(passed) = done.remove(&at) else { continue };
-            let named = passed.tables.iter().filter(|table| self.place(table).is_none());
-            tables.extend(named.cloned());
             if at == self.answers {
                 answer = Some(passed);
             } else {
                 common.push(common_table(&self.nodes[at].0, passed.statement)?);
             }
         }
-        tables.sort();
-        tables.dedup();
         let Passed { mut statement, format, .. } = answer.ok_or(QueryError::Internal)?;
         let query = gate::plain_query(&mut statement).ok_or_else(not_a_query)?;
         if !common.is_empty() {
@@ -141,11 +137,39 @@ impl OwnPipe {
             with.cte_tables.splice(0..0, common);
         }
         expand::check(query)?;
+        // Of the whole: a node takes a table's place where the planner lets it, and not where the schema is named too.
+        let tables = gate::tables(&statement, Extra::default())?;
         Ok(Passed { statement, tables, format })
+    }
+
+    /// The tables it names with its sample values and that are no node's name: what it was held to, when it was published,
+    /// before its publisher's rights were kept. None if it refuses these values.
+    fn named_by_default(&self, caller: &Caller) -> Tables {
+        let named = self.statement(caller, &self.sample()).map(|passed| passed.tables).unwrap_or_default();
+        named.iter().filter(|table| self.place(table).is_none()).map(|table| TableName::of(table)).collect()
     }
 
     fn place(&self, name: &str) -> Option<usize> {
         self.nodes.iter().position(|(known, _)| known == name)
+    }
+}
+
+impl Published {
+    /// The caller with the tables that the publisher could read, and the row filters of both.
+    pub(crate) fn reader(&self, caller: &Caller) -> Caller {
+        let Some(reads) = &self.reads else {
+            return Caller { readable: Readable::Only(self.pipe.named_by_default(caller)), ..caller.clone() };
+        };
+        let mut reader = Caller { readable: reads.tables.clone(), ..caller.clone() };
+        for (table, conditions) in &reads.filters {
+            let both = reader.filters.entry(table.clone()).or_default();
+            for condition in conditions {
+                if !both.contains(condition) {
+                    both.push(condition.clone());
+                }
+            }
+        }
+        reader
     }
 }
 

@@ -163,9 +163,10 @@ fn parts(plan: &LogicalPlan) -> DfResult<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::call::{Caller, RowFilters};
+    use crate::call::Caller;
     use crate::catalog::{CallCatalog, NotFresh, TableSnapshot, TablesError, TenantTables};
     use crate::hours::Clock;
+    use crate::reads::{Readable, RowFilters};
     use crate::session;
     use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
     use async_trait::async_trait;
@@ -201,15 +202,15 @@ mod tests {
 
     async fn planned(sql: &str) -> (Key, Optimized) {
         let (source, tenant): (Arc<dyn TenantTables>, Arc<str>) = (Arc::new(Unread), "acme".into());
-        let catalog = CallCatalog::new(&source, &tenant);
+        let catalog = CallCatalog::new(&source, &tenant, &Readable::All);
         let runtime = session::runtime(1 << 20, 1 << 20, None, None).expect("pools");
         let clock = Clock::new(&source, &tenant, "UTC");
         let state =
             session::state(&session::template(runtime), &catalog, 1, DateTime::UNIX_EPOCH, clock).expect("a session");
         catalog.open(&state, &RowFilters::new()).expect("no filters");
         let passed = gate::read(sql).expect("a statement");
-        let caller =
-            Caller { tenant: "acme".to_owned(), time_zone: "UTC".to_owned(), now_ms: 0, filters: RowFilters::new() };
+        let (tenant, time_zone) = ("acme".to_owned(), "UTC".to_owned());
+        let caller = Caller { tenant, time_zone, now_ms: 0, readable: Readable::All, filters: RowFilters::new() };
         let key = Key::of(&caller, &passed).expect("a key");
         (key, optimized(&state, passed.statement).await.expect("a plan"))
     }

@@ -20,7 +20,7 @@ use ingest::sqlite::DataDir;
 use reqwest::Method;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use sql::{Caller, Params, QueryResult, Reports, RowFilters};
+use sql::{Caller, Params, QueryResult, Readable, Reports, RowFilters};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -323,7 +323,8 @@ async fn repeat(reports: &Reports, call: &Call, time: Duration) -> anyhow::Resul
 
 fn caller(tenant: &Measured) -> Caller {
     let now_ms = FROM.plus_ms(SPAN_MS).0;
-    Caller { tenant: tenant.id.to_string(), time_zone: ZONE.to_owned(), now_ms, filters: RowFilters::default() }
+    let (tenant, time_zone) = (tenant.id.to_string(), ZONE.to_owned());
+    Caller { tenant, time_zone, now_ms, readable: Readable::All, filters: RowFilters::new() }
 }
 
 fn parsed(params: &str, conversation: &str) -> Params {

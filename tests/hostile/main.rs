@@ -7,6 +7,7 @@ mod bodies;
 mod client;
 mod disk;
 mod results;
+mod rights;
 mod siege;
 mod stopping;
 #[path = "../support/mod.rs"]

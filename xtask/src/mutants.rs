@@ -1,5 +1,5 @@
-//! `cargo xtask mutants`: the control of the isolation tests. What keeps tenants apart is taken out of a copy of the
-//! tree, and the tests that hold it must notice, each with the words of its own reason. Start at [`run`].
+//! `cargo xtask mutants`: the control of the isolation tests. What keeps tenants apart, and tokens to their rights, is taken
+//! out of a copy of the tree, and the tests that hold it must notice, each with the words of its own reason. Start at [`run`].
 //!
 //! The copy lies beside the build's files, its binary goes into a directory of its own that is deleted at the end, and
 //! the packages that are changed there have another version: nothing of a mutant can be taken for the product.
@@ -11,10 +11,31 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
-/// The tests that are run, a file of the root package's `tests/`.
-const TESTS: &str = "isolation_reports";
-/// What they say when they see another tenant's rows.
-const LEAK: &str = "another tenant's rows show";
+/// The tests that hold something.
+struct Control {
+    /// A test target of the root package, and a file in which `words` are defined.
+    target: &'static str,
+    file: &'static str,
+    /// The start of the tests' names.
+    only: &'static str,
+    /// What they say when they see what they hold broken, and the name they have for it.
+    words: (&'static str, &'static str),
+}
+
+/// What is another tenant's doesn't show.
+const TENANTS: Control = Control {
+    target: "isolation_reports",
+    file: "tests/isolation_reports.rs",
+    only: "",
+    words: ("LEAK", "another tenant's rows show"),
+};
+/// A token gets what its scopes say, an endpoint what its publisher's said.
+const RIGHTS: Control = Control {
+    target: "hostile",
+    file: "tests/hostile/rights.rs",
+    only: "rights::",
+    words: ("MORE", "more than its rights show"),
+};
 
 /// Something that is taken out.
 struct Mutant {
@@ -24,11 +45,72 @@ struct Mutant {
     packages: &'static [&'static str],
     /// A file, a text that must be there exactly once, and what stands there instead.
     changes: &'static [(&'static str, &'static str, &'static str)],
+    control: Control,
     /// So many tests must notice.
     noticed_min: usize,
 }
 
-const MUTANTS: [Mutant; 1] = [Mutant {
+const MUTANTS: &[Mutant] = &[
+    ROWS,
+    Mutant {
+        name: "fixed-params",
+        what: "a caller's parameters go before those that a token fixes",
+        packages: &["chat-api"],
+        changes: &[(
+            "chat-api/src/auth/scopes.rs",
+            "            params.insert(name.clone(), texts.clone());\n",
+            "            params.entry(name.clone()).or_insert_with(|| texts.clone());\n",
+        )],
+        control: RIGHTS,
+        noticed_min: 1,
+    },
+    Mutant {
+        name: "tables",
+        what: "a call may read every table, whoever calls",
+        packages: &["sql"],
+        changes: &[("sql/src/reads.rs", "Self::Only(tables) => tables.0.contains(table),", "Self::Only(_) => true,")],
+        control: RIGHTS,
+        noticed_min: 2,
+    },
+    Mutant {
+        name: "publisher",
+        what: "what the publisher of an endpoint could read isn't kept with it",
+        packages: &["chat-api"],
+        changes: &[(
+            "chat-api/src/auth/publisher.rs",
+            "Readable::Only(tables) => Some(tables.names().map(str::to_owned).collect()),",
+            "Readable::Only(_) => None,",
+        )],
+        control: RIGHTS,
+        noticed_min: 1,
+    },
+    Mutant {
+        name: "publisher-filters",
+        what: "the row filters of an endpoint's publisher aren't kept with it",
+        packages: &["chat-api"],
+        changes: &[(
+            "chat-api/src/auth/publisher.rs",
+            "    let kept = Kept { tables, filters: filters.collect() };\n",
+            "    let _dropped = filters.count();\n    let kept = Kept { tables, filters: Default::default() };\n",
+        )],
+        control: RIGHTS,
+        noticed_min: 1,
+    },
+    Mutant {
+        name: "token-filters",
+        what: "a token's row filters aren't given to the engine",
+        packages: &["chat-api"],
+        changes: &[(
+            "chat-api/src/auth/wire.rs",
+            "(token.readable(), token.scopes.filters());",
+            "(token.readable(), sql::RowFilters::new());",
+        )],
+        control: RIGHTS,
+        noticed_min: 2,
+    },
+];
+
+const ROWS: Mutant = Mutant {
     name: "rows",
     what: "a table holds the rows of every tenant, and everybody's own sources are listed",
     packages: &["."],
@@ -74,8 +156,9 @@ const MUTANTS: [Mutant; 1] = [Mutant {
 "#,
         ),
     ],
+    control: TENANTS,
     noticed_min: 20,
-}];
+};
 
 /// Runs all mutants, or those that are named.
 pub fn run(root: &Path, names: &[String]) -> anyhow::Result<()> {
@@ -91,7 +174,7 @@ pub fn run(root: &Path, names: &[String]) -> anyhow::Result<()> {
         println!("── {}: {}", mutant.name, mutant.what);
         let outcome = copy(root, &place.join("tree"))
             .and_then(|()| mutant.change(&place.join("tree")))
-            .and_then(|()| tests(&place, &target));
+            .and_then(|()| tests(&place, &target, &mutant.control));
         // Whatever came of it, no server without its filter stays behind.
         delete(&place)?;
         mutant.judge(&outcome?)?;
@@ -174,16 +257,17 @@ fn copy(root: &Path, tree: &Path) -> anyhow::Result<()> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Verdict {
     Passed,
-    /// It failed with [`LEAK`].
+    /// It failed with its control's words.
     Leak,
     /// It failed with other words.
     Broken,
 }
 
 /// Builds the copy and runs its tests.
-fn tests(place: &Path, target: &Path) -> anyhow::Result<BTreeMap<String, Verdict>> {
+fn tests(place: &Path, target: &Path, control: &Control) -> anyhow::Result<BTreeMap<String, Verdict>> {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.args(["test", "--release", "--workspace", "--test", TESTS]).current_dir(place.join("tree"));
+    cargo.args(["test", "--release", "--workspace", "--test", control.target, "--", control.only]);
+    cargo.current_dir(place.join("tree"));
     // What is compiled is shared with the product's builds; what comes out of it is not.
     cargo.env("CARGO_BUILD_BUILD_DIR", target).env("CARGO_TARGET_DIR", place.join("out"));
     cargo.stderr(std::process::Stdio::inherit());
@@ -195,7 +279,7 @@ fn tests(place: &Path, target: &Path) -> anyhow::Result<BTreeMap<String, Verdict
     }
     let output = cargo.output().context("failed to run cargo test")?;
     let text = String::from_utf8_lossy(&output.stdout);
-    let verdicts = read(&text);
+    let verdicts = read(&text, control.words.1);
     if verdicts.is_empty() {
         bail!("the mutant's tests did not run ({}): {text}", output.status);
     }
@@ -207,7 +291,7 @@ fn tests(place: &Path, target: &Path) -> anyhow::Result<BTreeMap<String, Verdict
 }
 
 /// Reads what the test harness prints: a line a test, then a section with its words for each that failed.
-fn read(text: &str) -> BTreeMap<String, Verdict> {
+fn read(text: &str, reason: &str) -> BTreeMap<String, Verdict> {
     let mut verdicts: BTreeMap<String, Verdict> = text
         .lines()
         .filter_map(|line| line.strip_prefix("test ")?.split_once(" ... "))
@@ -215,7 +299,7 @@ fn read(text: &str) -> BTreeMap<String, Verdict> {
         .collect();
     for section in text.split("\n---- ").skip(1) {
         let Some((name, words)) = section.split_once(" stdout ----\n") else { continue };
-        if let Some(verdict) = verdicts.get_mut(name).filter(|_| words.contains(LEAK)) {
+        if let Some(verdict) = verdicts.get_mut(name).filter(|_| words.contains(reason)) {
             *verdict = Verdict::Leak;
         }
     }
@@ -230,19 +314,22 @@ mod tests {
     #[test]
     fn every_mutant_fits_the_sources() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace");
-        for (file, from, _) in MUTANTS.iter().flat_map(|mutant| mutant.changes) {
-            let text = fs::read_to_string(root.join(file)).expect("readable");
-            assert_eq!(text.matches(from).count(), 1, "{file}: {from}");
+        for mutant in MUTANTS {
+            for (file, from, _) in mutant.changes {
+                let text = fs::read_to_string(root.join(file)).expect("readable");
+                assert_eq!(text.matches(from).count(), 1, "{file}: {from}");
+            }
+            let tests = fs::read_to_string(root.join(mutant.control.file)).expect("readable");
+            let (name, words) = mutant.control.words;
+            assert!(tests.contains(&format!("const {name}: &str = \"{words}\";")), "{}", mutant.control.file);
         }
-        let tests = fs::read_to_string(root.join(format!("tests/{TESTS}.rs"))).expect("readable");
-        assert!(tests.contains(&format!("const LEAK: &str = \"{LEAK}\";")));
     }
 
     #[test]
     fn a_red_test_says_why() {
         let text = "\ntest a ... ok\ntest b ... FAILED\ntest c ... FAILED\n\nfailures:\n\n---- b stdout ----\n\
                     thread 'b' panicked: another tenant's rows show: x\n\n---- c stdout ----\nno server\n\n\nfailures:\n    b\n";
-        let found: Vec<_> = read(text).into_iter().collect();
+        let found: Vec<_> = read(text, TENANTS.words.1).into_iter().collect();
         let expected = [("a", Verdict::Passed), ("b", Verdict::Leak), ("c", Verdict::Broken)];
         assert_eq!(found, expected.map(|(name, verdict)| (name.to_owned(), verdict)));
     }

@@ -4,7 +4,8 @@
 //! sign in, ends every earlier session, so the next request with an old token is refused. Sockets use the same functions
 //! as routes.
 
-use super::{scopes, tokens};
+use super::scopes::{self, Right, Scopes};
+use super::tokens;
 use crate::app::App;
 use crate::core::state::{Chatbot, Conversation};
 use crate::limits::{BucketKey, Quota};
@@ -12,8 +13,9 @@ use crate::store::read;
 use axum::http::HeaderMap;
 use ingest::event::Actor;
 use ingest::id::{AgentId, ChatbotId, ConversationId, GroupId, RoleId, SessionId, TenantId, VisitorId};
-use ingest::payload::{Permission, PermissionSet, Role, Scope};
+use ingest::payload::{Permission, PermissionSet, Role};
 use ingest::time::Timestamp;
+use sql::Readable;
 use std::collections::BTreeSet;
 
 /// A signed-in agent.
@@ -119,8 +121,8 @@ impl VisitorCaller {
 pub struct TokenCaller {
     /// The tenant of the token.
     pub tenant: TenantId,
-    /// What it may read; empty reads everything.
-    pub scopes: Vec<Scope>,
+    /// What it may do.
+    pub scopes: Scopes,
     /// How often it may call, and whose bucket that is.
     pub rate: Option<(BucketKey, u32)>,
     /// What is left of that, after this call.
@@ -132,10 +134,16 @@ pub struct TokenCaller {
 }
 
 impl TokenCaller {
-    /// Whether it may do `kind` (`PIPES:READ`, `DATASOURCES:APPEND`, …) with `resource`.
+    /// Whether it may do something.
     #[must_use]
-    pub fn may(&self, kind: &str, resource: &str) -> bool {
-        self.admin.is_some() || scopes::may(&self.scopes, kind, resource)
+    pub fn may(&self, right: Right<'_>) -> bool {
+        self.admin.is_some() || self.scopes.may(right)
+    }
+
+    /// The tables that it reads.
+    #[must_use]
+    pub fn readable(&self) -> Readable {
+        if self.admin.is_some() { Readable::All } else { self.scopes.readable() }
     }
 
     /// For commands. What a token does, the tenant's own programs do.
@@ -284,7 +292,8 @@ pub fn reports(app: &App, token: &str) -> Result<TokenCaller, AuthError> {
         } else {
             let key = BucketKey::text(&sha256);
             let rate = found.limits.map(|limits| (key, limits.rps));
-            Ok(TokenCaller { tenant: found.tenant, scopes: found.scopes, rate, quota: None, key, admin: None })
+            let scopes = Scopes::of(&found.scopes);
+            Ok(TokenCaller { tenant: found.tenant, scopes, rate, quota: None, key, admin: None })
         };
     }
     if let Some(claims) = tokens::open_report(&app.key_file, token) {
@@ -296,7 +305,7 @@ pub fn reports(app: &App, token: &str) -> Result<TokenCaller, AuthError> {
     }
     let admin = caller.may(Permission::TokensWrite).then_some(caller.agent);
     let key = BucketKey::text(&sha256);
-    Ok(TokenCaller { tenant: caller.tenant, scopes: Vec::new(), rate: None, quota: None, key, admin })
+    Ok(TokenCaller { tenant: caller.tenant, scopes: Scopes::readers(), rate: None, quota: None, key, admin })
 }
 
 /// A JWT says itself what it may do; one that doesn't, or not in a way that can be understood, may nothing.
@@ -308,7 +317,7 @@ fn signed_by_tenant(app: &App, claims: tokens::ReportClaims, sha256: &str) -> Re
     }
     let key = BucketKey::text(sha256);
     let rate = claims.limits.map(|limits| (key, limits.rps));
-    Ok(TokenCaller { tenant, scopes: claims.scopes, rate, quota: None, key, admin: None })
+    Ok(TokenCaller { tenant, scopes: Scopes::of(&claims.scopes), rate, quota: None, key, admin: None })
 }
 
 /// Why someone isn't the operator.

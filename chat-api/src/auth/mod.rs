@@ -5,6 +5,7 @@
 //! - [`challenges`]: mailed codes and links, derived and never stored.
 //! - [`identity`]: the hash by which a tenant vouches for a visitor, and its secret.
 //! - [`scopes`]: what a `/v0` token may read, of which rows, under which fixed parameters.
+//! - [`publisher`]: what the publisher of an endpoint can read, kept with it.
 //! - [`wire`]: the tokens of `/v0` on the Postgres wire.
 //! - [`passwords`]: argon2id on a bounded pool.
 
@@ -12,6 +13,7 @@ pub mod caller;
 pub mod challenges;
 pub mod identity;
 pub mod passwords;
+pub mod publisher;
 pub mod scopes;
 pub mod tokens;
 pub mod wire;

@@ -1,13 +1,12 @@
 //! Who may come in over the Postgres wire: the tokens of `/v0`, checked as there.
 
-use super::scopes::{self, DATASOURCES_READ};
 use super::{AuthError, TokenCaller, caller};
 use crate::app::App;
 use crate::core::state::Tenant;
 use crate::store::read;
 use ingest::time::Timestamp;
 use sql::Caller;
-use sql::pg::{Access, Admitted, Knock, Readable, Refused};
+use sql::pg::{Access, Admitted, Knock, Refused};
 use std::sync::Arc;
 
 /// The engine's view of a token's holder, as of now.
@@ -21,23 +20,14 @@ pub fn engine_caller(app: &App, token: &TokenCaller) -> rusqlite::Result<Caller>
 
 fn caller_of(token: &TokenCaller, tenant: Option<&Tenant>) -> Caller {
     let time_zone = tenant.map_or_else(|| "UTC".to_owned(), |tenant| tenant.time_zone.clone());
-    let filters = scopes::filters(&token.scopes);
-    Caller { tenant: token.tenant.to_string(), time_zone, now_ms: Timestamp::now().0, filters }
+    let (readable, filters) = (token.readable(), token.scopes.filters());
+    Caller { tenant: token.tenant.to_string(), time_zone, now_ms: Timestamp::now().0, readable, filters }
 }
 
 /// Whether a client means the token's tenant: by its id or its slug, in letters of any case.
 fn names(user: &str, token: &TokenCaller, tenant: Option<&Tenant>) -> bool {
     let is = |name: &str| user.trim().eq_ignore_ascii_case(name);
     is(&token.tenant.to_string()) || tenant.is_some_and(|tenant| is(&tenant.slug))
-}
-
-/// The tables that a token reads.
-fn readable(token: &TokenCaller) -> Readable {
-    if token.may(DATASOURCES_READ, "*") {
-        return Readable::All;
-    }
-    let scopes = token.scopes.iter().filter(|scope| scope.r#type == DATASOURCES_READ);
-    Readable::Only(scopes.map(|scope| scope.resource.clone()).collect())
 }
 
 /// The server's tokens.
@@ -63,7 +53,6 @@ impl Access for WireAccess {
                 return Err(Refused::TooOften(seconds));
             }
         }
-        let caller = caller_of(&found, tenant.as_ref());
-        Ok(Admitted { caller, readable: readable(&found) })
+        Ok(Admitted { caller: caller_of(&found, tenant.as_ref()) })
     }
 }

@@ -9,8 +9,8 @@ use ingest::id::{
 use ingest::payload::{
     AgentStatus, AgentUpdated, AuthorType, CannedResponseCreated, CannedResponseUpdated, ChallengeKind, ChatbotCreated,
     ChatbotUpdated, DataSourceCreated, GroupCreated, GroupMembersChanged, GroupUpdated, InvitationCreated,
-    PermissionSet, Resource, Role, RoleCreated, RoleUpdated, Rows, Scope, TagCreated, TagUpdated, TenantUpdated,
-    TokenLimits, Trigger,
+    PermissionSet, PublisherReads, Resource, Role, RoleCreated, RoleUpdated, Rows, Scope, TagCreated, TagUpdated,
+    TenantUpdated, TokenLimits, Trigger,
 };
 use ingest::seal::Sealed;
 use ingest::time::Timestamp;
@@ -460,8 +460,8 @@ pub enum CommandKind {
         pipe_id: PipeId,
         name: String,
         text: String,
-        /// Another version isn't wanted.
-        only_new: bool,
+        /// What its publisher can read.
+        reads: PublisherReads,
     },
     DeletePipe {
         name: String,

@@ -11,7 +11,7 @@ use super::v0::{V0Error, answer, has_no_length};
 use super::write::{self, command};
 use crate::app::App;
 use crate::auth::TokenCaller;
-use crate::auth::scopes::{DATASOURCES_CREATE, DATASOURCES_DROP, DATASOURCES_READ};
+use crate::auth::scopes::Right;
 use crate::core::CommandKind;
 use crate::core::state::DataSource as Own;
 use crate::limits::{Buffer, Place};
@@ -27,7 +27,7 @@ use ingest::payload::{DataSourceCreated, SourceColumn};
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::json;
-use sql::{QueryError, TableDef, type_name};
+use sql::{QueryError, RowFilters, TableDef, TableName, type_name};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -128,7 +128,9 @@ struct Imported {
     error: bool,
 }
 
-fn describe(table: &TableDef, own: Option<&Own>) -> DataSource {
+/// A table as a token that reads it sees it. One that doesn't see all of its rows isn't told how many there are.
+fn describe(table: &TableDef, own: Option<&Own>, filters: &RowFilters) -> DataSource {
+    let whole = !filters.contains_key(&TableName::of(&table.name));
     let paths: HashMap<&str, &[String]> =
         own.iter().flat_map(|own| &own.columns).map(|column| (&*column.name, &*column.path)).collect();
     let path = |name: &str| Some(format!("$.{}", paths.get(name)?.join(".")));
@@ -145,14 +147,14 @@ fn describe(table: &TableDef, own: Option<&Own>) -> DataSource {
         name: table.name.to_string(),
         columns: columns.clone(),
         kind: if own.is_some() { "ndjson" } else { "shipped" },
-        statistics: own.map(|own| Statistics {
+        statistics: own.filter(|_| whole).map(|own| Statistics {
             row_count: own.rows,
             bytes: own.bytes,
             quarantine_rows: own.quarantined,
         }),
         schema: Schema { columns, sql_schema: own.map(|own| columns::sql_schema(&own.columns)) },
         created_at: own.map(|own| own.created_at.to_string()),
-        updated_at: own.map(|own| own.updated_at.to_string()),
+        updated_at: own.filter(|_| whole).map(|own| own.updated_at.to_string()),
     }
 }
 
@@ -170,32 +172,33 @@ async fn list(State(app): State<Arc<App>>, token: TokenCaller) -> Response {
 fn entry(app: &App, token: &TokenCaller, tables: &[TableDef], at: usize) -> Result<Option<Entry<usize>>, V0Error> {
     let Some(table) = tables.get(at) else { return Ok(None) };
     let mut json = None;
-    if token.may(DATASOURCES_READ, &table.name) {
-        let own = rows::source(app, token, &table.name)?;
-        json = Some(parts::json(&describe(table, own.as_ref()))?);
+    let name = TableName::of(&table.name);
+    if token.may(Right::ReadTable(&name)) {
+        let own = rows::source(app, token, &name)?;
+        json = Some(parts::json(&describe(table, own.as_ref(), &token.scopes.filters()))?);
     }
     Ok(Some((at + 1, json)))
 }
 
 async fn show(State(app): State<Arc<App>>, token: TokenCaller, Path(name): Path<String>) -> Response {
     let outcome = async {
-        let name = name.to_ascii_lowercase();
-        let tables = app.reports.tables(&token.tenant.to_string()).await?;
-        match tables.iter().find(|table| *table.name == *name) {
-            None => Err(QueryError::NoTable(name).into()),
-            Some(_) if !token.may(DATASOURCES_READ, &name) => Err(V0Error::forbidden(DATASOURCES_READ, &name)),
-            Some(table) => {
-                let own = rows::source(&app, &token, &name)?;
-                Ok(Json(describe(table, own.as_ref())).into_response())
-            }
+        let name = TableName::of(&name);
+        // First: what it may not read may be there or not.
+        if !token.may(Right::ReadTable(&name)) {
+            return Err(V0Error::forbidden(Right::ReadTable(&name)));
         }
+        let tables = app.reports.tables(&token.tenant.to_string()).await?;
+        let table = tables.iter().find(|table| *table.name == *name.as_str());
+        let table = table.ok_or_else(|| QueryError::NoTable(name.to_string()))?;
+        let own = rows::source(&app, &token, &name)?;
+        Ok(Json(describe(table, own.as_ref(), &token.scopes.filters())).into_response())
     };
     answer(&token, outcome.await)
 }
 
 /// A data source as whoever wrote to it sees it.
-fn shown(app: &App, token: &TokenCaller, name: &str) -> Result<DataSource, V0Error> {
-    let own = rows::source(app, token, name)?.ok_or_else(|| QueryError::NoTable(name.to_owned()))?;
+fn shown(app: &App, token: &TokenCaller, name: &TableName) -> Result<DataSource, V0Error> {
+    let own = rows::source(app, token, name)?.ok_or_else(|| QueryError::NoTable(name.to_string()))?;
     let columns = own.columns.iter().map(|column| Column {
         name: column.name.clone(),
         normalized_name: column.name.clone(),
@@ -276,8 +279,8 @@ async fn create(State(app): State<Arc<App>>, token: TokenCaller, request: Reques
         } else {
             let name = rows::source_name(&app, name)?;
             // Taking rows away is more than adding some.
-            if !token.may(DATASOURCES_CREATE, &name) {
-                return Err(V0Error::forbidden(DATASOURCES_CREATE, &name));
+            if !token.may(Right::CreateTable(&name)) {
+                return Err(V0Error::forbidden(Right::CreateTable(&name)));
             }
             name
         };
@@ -285,7 +288,7 @@ async fn create(State(app): State<Arc<App>>, token: TokenCaller, request: Reques
             return Err(V0Error::new(StatusCode::CONFLICT, format!("there is a data source '{name}'")));
         }
         let request_key = key.map(|key| {
-            let body = rows::fingerprint(&app, &[name.as_bytes(), mode.as_bytes()], &bytes);
+            let body = rows::fingerprint(&app, &[name.as_str().as_bytes(), mode.as_bytes()], &bytes);
             RequestKey { sender: format!("{}:/v0/datasources", token.sender()), key, body }
         });
         if bytes.bytes().is_empty() && mode == "create" {
@@ -315,12 +318,12 @@ async fn create(State(app): State<Arc<App>>, token: TokenCaller, request: Reques
 async fn make(
     app: &App,
     token: &TokenCaller,
-    name: &str,
+    name: &TableName,
     columns: Vec<SourceColumn>,
     key: Option<RequestKey>,
 ) -> Result<Response, V0Error> {
     let source_id = DataSourceId::fresh();
-    let made = DataSourceCreated { source_id, name: name.to_owned(), columns };
+    let made = DataSourceCreated { source_id, name: name.to_string(), columns };
     write::submit(app, command(token.tenant, token.actor(), key, CommandKind::CreateDataSource(Box::new(made))))
         .await?;
     Ok(Json(Imported {
@@ -396,17 +399,21 @@ async fn read_request(request: Request, place: &mut Place) -> Result<(Asked, Buf
 }
 
 /// The data source of the path, if the token may do this with it. What it may not touch may be there or not.
-async fn owned(app: &App, token: &TokenCaller, name: &str, scope: &str) -> Result<Own, V0Error> {
-    let name = name.to_ascii_lowercase();
-    if !token.may(scope, &name) && !token.may(DATASOURCES_CREATE, &name) {
-        return Err(V0Error::forbidden(scope, &name));
+fn owned(
+    app: &App,
+    token: &TokenCaller,
+    right: for<'a> fn(&'a TableName) -> Right<'a>,
+    name: &TableName,
+) -> Result<Own, V0Error> {
+    if !token.may(right(name)) && !token.may(Right::CreateTable(name)) {
+        return Err(V0Error::forbidden(right(name)));
     }
-    Ok(rows::source(app, token, &name)?.ok_or(QueryError::NoTable(name))?)
+    Ok(rows::source(app, token, name)?.ok_or_else(|| QueryError::NoTable(name.to_string()))?)
 }
 
 async fn delete(State(app): State<Arc<App>>, token: TokenCaller, Path(name): Path<String>) -> Response {
     let outcome = async {
-        let own = owned(&app, &token, &name, DATASOURCES_DROP).await?;
+        let own = owned(&app, &token, |name| Right::DropTable(name), &TableName::of(&name))?;
         let kind = CommandKind::DeleteDataSource { name: own.name };
         write::submit(&app, command(token.tenant, token.actor(), None, kind)).await?;
         Ok(StatusCode::NO_CONTENT.into_response())
@@ -416,10 +423,10 @@ async fn delete(State(app): State<Arc<App>>, token: TokenCaller, Path(name): Pat
 
 async fn truncate(State(app): State<Arc<App>>, token: TokenCaller, Path(name): Path<String>) -> Response {
     let outcome = async {
-        let own = owned(&app, &token, &name, DATASOURCES_CREATE).await?;
-        let (name, source_id) = (own.name, own.id);
-        let kind =
-            CommandKind::AppendRows { name: name.clone(), source_id, create: None, replace: true, chunks: Vec::new() };
+        let name = TableName::of(&name);
+        let own = owned(&app, &token, |name| Right::CreateTable(name), &name)?;
+        let (source_id, chunks) = (own.id, Vec::new());
+        let kind = CommandKind::AppendRows { name: own.name, source_id, create: None, replace: true, chunks };
         write::submit(&app, command(token.tenant, token.actor(), None, kind)).await?;
         Ok(Json(shown(&app, &token, &name)?).into_response())
     };

@@ -11,7 +11,8 @@ use super::v0::{V0Error, answer, has_no_length};
 use super::write::{self, command};
 use crate::app::App;
 use crate::auth::TokenCaller;
-use crate::auth::scopes::{DATASOURCES_READ, PIPES_CREATE, PIPES_DROP, PIPES_READ};
+use crate::auth::publisher;
+use crate::auth::scopes::Right;
 use crate::auth::wire::engine_caller;
 use crate::core::CommandKind;
 use crate::core::state::{Pipe as Stored, PipeVersion};
@@ -24,7 +25,7 @@ use axum::response::{IntoResponse as _, Response};
 use ingest::id::PipeId;
 use serde::Deserialize;
 use serde_json::json;
-use sql::{OwnPipe, PIPE_BYTES_MAX, PIPE_NODES_MAX, QueryError};
+use sql::{EndpointName, OwnPipe, PIPE_BYTES_MAX, PIPE_NODES_MAX, Published, QueryError};
 use std::fmt::Write as _;
 use std::sync::Arc;
 
@@ -101,19 +102,17 @@ async fn publish(State(app): State<Arc<App>>, token: TokenCaller, request: Reque
     let outcome = async {
         let Asked { name, text } = asked(request).await?;
         let name = free_name(&app, &name)?;
-        if !token.may(PIPES_CREATE, &name) {
-            return Err(V0Error::forbidden(PIPES_CREATE, &name));
+        if !token.may(Right::CreatePipe(&name)) {
+            return Err(V0Error::forbidden(Right::CreatePipe(&name)));
         }
-        let pipe = app.reports.read_pipe(&token.tenant.to_string(), &name, None, &text).await?;
+        // Who publishes shows what they may see themselves: kept here, and each call of the endpoint is held to it.
+        let reads = publisher::reads(&token).map_err(V0Error::bad_request)?;
+        let pipe = app.reports.read_pipe(&token.tenant.to_string(), name.as_str(), None, &text).await?;
         let asker = engine_caller(&app, &token).map_err(Problem::from)?;
-        let tables = app.reports.try_own(&asker, Arc::clone(&pipe)).await?;
-        // Who publishes shows what they may see themselves.
-        if let Some(hidden) = tables.iter().find(|table| !token.may(DATASOURCES_READ, table)) {
-            return Err(V0Error::forbidden(DATASOURCES_READ, hidden));
-        }
-        let kind = CommandKind::PublishPipe { pipe_id: PipeId::fresh(), name: name.clone(), text, only_new: false };
+        app.reports.try_own(&asker, pipe).await?;
+        let kind = CommandKind::PublishPipe { pipe_id: PipeId::fresh(), name: name.to_string(), text, reads };
         write::submit(&app, command(token.tenant, token.actor(), None, kind)).await?;
-        let stored = stored(&app, &token, &name)?.ok_or(QueryError::NoEndpoint(name))?;
+        let stored = stored(&app, &token, &name)?.ok_or_else(|| QueryError::NoEndpoint(name.to_string()))?;
         let newest = stored.newest();
         let own = read_version(&app, &stored, newest).await?;
         Ok(Json(describe(&app, &stored, newest, &own)).into_response())
@@ -206,18 +205,17 @@ fn one_node(name: &str, sql: &str) -> String {
 }
 
 /// A name that the tenant may give to an endpoint.
-fn free_name(app: &App, name: &str) -> Result<String, V0Error> {
+fn free_name(app: &App, name: &str) -> Result<EndpointName, V0Error> {
     let name = own_name(name).map_err(V0Error::bad_request)?;
     if RESERVED.contains(&name.as_str()) || app.reports.endpoints().any(|shipped| shipped.name == name) {
         return Err(V0Error::bad_request(format!("'{name}' is an endpoint that ships; choose another name")));
     }
-    Ok(name)
+    Ok(EndpointName::of(&name))
 }
 
 /// The tenant's endpoint of this name.
-pub(super) fn stored(app: &App, token: &TokenCaller, name: &str) -> Result<Option<Stored>, V0Error> {
-    let name = name.to_ascii_lowercase();
-    Ok(app.pool.read(|connection| read::pipe(connection, token.tenant, &name)).map_err(Problem::from)?)
+pub(super) fn stored(app: &App, token: &TokenCaller, name: &EndpointName) -> Result<Option<Stored>, V0Error> {
+    Ok(app.pool.read(|connection| read::pipe(connection, token.tenant, name)).map_err(Problem::from)?)
 }
 
 /// Where a list of endpoints is: at one of those that ship, or behind one of the tenant's own.
@@ -233,7 +231,7 @@ pub(super) fn entry(app: &App, token: &TokenCaller, place: Place) -> Result<Opti
     let after = match place {
         Place::Shipped(at) => match app.reports.endpoints().nth(at) {
             Some(shipped) => {
-                let shown = token.may(PIPES_READ, &shipped.name);
+                let shown = token.may(Right::ReadPipe(&EndpointName::of(&shipped.name)));
                 let json = shown.then(|| parts::json(&pipes::describe(&app.config.public_url, shipped)));
                 return Ok(Some((Place::Shipped(at + 1), json.transpose()?)));
             }
@@ -244,7 +242,7 @@ pub(super) fn entry(app: &App, token: &TokenCaller, place: Place) -> Result<Opti
     let stored = app.pool.read(|connection| read::pipe_after(connection, token.tenant, &after));
     let Some(stored) = stored.map_err(Problem::from)? else { return Ok(None) };
     let mut json = None;
-    if token.may(PIPES_READ, &stored.name) {
+    if token.may(Right::ReadPipe(&EndpointName::of(&stored.name))) {
         let newest = stored.newest();
         let tenant = token.tenant.to_string();
         let own = app.reports.read_pipe_here(&tenant, &stored.name, newest.version, &newest.text);
@@ -265,9 +263,15 @@ pub(super) fn version<'a>(stored: &'a Stored, wanted: Option<&str>) -> Result<&'
 }
 
 /// Reads a version's text.
-pub(super) async fn read_version(app: &App, stored: &Stored, version: &PipeVersion) -> Result<Arc<OwnPipe>, V0Error> {
+async fn read_version(app: &App, stored: &Stored, version: &PipeVersion) -> Result<Arc<OwnPipe>, V0Error> {
     let tenant = stored.tenant.to_string();
     Ok(app.reports.read_pipe(&tenant, &stored.name, Some(version.version), &version.text).await?)
+}
+
+/// A version as it's called: its text, and what its publisher could read.
+pub(super) async fn published(app: &App, stored: &Stored, version: &PipeVersion) -> Result<Published, V0Error> {
+    let pipe = read_version(app, stored, version).await?;
+    Ok(Published { pipe, reads: version.reads.as_ref().map(publisher::of_version) })
 }
 
 /// In Tinybird's shape.
@@ -277,14 +281,14 @@ pub(super) fn describe<'a>(app: &App, stored: &Stored, version: &PipeVersion, ow
 
 async fn delete(State(app): State<Arc<App>>, token: TokenCaller, Path(name): Path<String>) -> Response {
     let outcome = async {
-        let name = name.to_ascii_lowercase();
-        if !token.may(PIPES_DROP, &name) && !token.may(PIPES_CREATE, &name) {
-            return Err(V0Error::forbidden(PIPES_DROP, &name));
+        let name = EndpointName::of(&name);
+        if !token.may(Right::DropPipe(&name)) && !token.may(Right::CreatePipe(&name)) {
+            return Err(V0Error::forbidden(Right::DropPipe(&name)));
         }
-        if app.reports.endpoints().any(|shipped| shipped.name == name) {
+        if app.reports.endpoints().any(|shipped| shipped.name == name.as_str()) {
             return Err(V0Error::bad_request(format!("'{name}' ships and can't be deleted")));
         }
-        let found = stored(&app, &token, &name)?.ok_or(QueryError::NoEndpoint(name))?;
+        let found = stored(&app, &token, &name)?.ok_or_else(|| QueryError::NoEndpoint(name.to_string()))?;
         let kind = CommandKind::DeletePipe { name: found.name };
         write::submit(&app, command(token.tenant, token.actor(), None, kind)).await?;
         Ok(StatusCode::NO_CONTENT.into_response())

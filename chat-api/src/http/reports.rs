@@ -15,7 +15,7 @@ pub use super::v0::V0Error;
 use super::v0::{answer, has_no_length};
 use crate::app::App;
 use crate::auth::TokenCaller;
-use crate::auth::scopes::{self, DATASOURCES_READ, PIPES_READ};
+use crate::auth::scopes::Right;
 use crate::auth::wire::engine_caller;
 use crate::core::state::Pipe as Stored;
 use axum::Json;
@@ -26,7 +26,7 @@ use axum::response::{IntoResponse as _, Response};
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Value, json};
-use sql::{Answer, EndpointDescription, Format, OwnPipe, Params, QueryError, QueryResult};
+use sql::{Answer, EndpointDescription, EndpointName, Format, Params, Published, QueryError, QueryResult};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -155,12 +155,6 @@ async fn statement(request: Request) -> Result<String, V0Error> {
 async fn sql(State(app): State<Arc<App>>, token: TokenCaller, request: Request) -> Response {
     let outcome = async {
         let sql = statement(request).await?;
-        if !token.scopes.is_empty() {
-            let tables = app.reports.tables_named(&sql).await?;
-            if let Some(hidden) = tables.iter().find(|table| !token.may(DATASOURCES_READ, table)) {
-                return Err(V0Error::forbidden(DATASOURCES_READ, hidden));
-            }
-        }
         let result = app.reports.query(&engine_caller(&app, &token).map_err(Problem::from)?, &sql).await?;
         written(&app, result, Format::Json).await
     };
@@ -170,14 +164,14 @@ async fn sql(State(app): State<Arc<App>>, token: TokenCaller, request: Request) 
 /// An endpoint: one that ships, or a version of the tenant's own.
 enum Found<'a> {
     Shipped(&'a EndpointDescription),
-    Own { stored: Box<Stored>, version: u32, pipe: Arc<OwnPipe> },
+    Own { stored: Box<Stored>, version: u32, published: Published },
 }
 
 impl Found<'_> {
     fn description(&self) -> &EndpointDescription {
         match self {
             Self::Shipped(description) => description,
-            Self::Own { pipe, .. } => pipe.description(),
+            Self::Own { published, .. } => published.pipe.description(),
         }
     }
 }
@@ -186,18 +180,20 @@ impl Found<'_> {
 async fn endpoint<'a>(
     app: &'a App,
     token: &TokenCaller,
-    name: &str,
+    name: &EndpointName,
     version: Option<&str>,
 ) -> Result<Found<'a>, V0Error> {
-    let may = || if token.may(PIPES_READ, name) { Ok(()) } else { Err(V0Error::forbidden(PIPES_READ, name)) };
-    if let Some(known) = app.reports.endpoints().find(|endpoint| endpoint.name == name) {
-        return may().map(|()| Found::Shipped(known));
+    // First: what it may not read may be there or not.
+    if !token.may(Right::ReadPipe(name)) {
+        return Err(V0Error::forbidden(Right::ReadPipe(name)));
     }
-    let stored = own_pipes::stored(app, token, name)?.ok_or_else(|| QueryError::NoEndpoint(name.to_owned()))?;
-    may()?;
+    if let Some(known) = app.reports.endpoints().find(|endpoint| endpoint.name == name.as_str()) {
+        return Ok(Found::Shipped(known));
+    }
+    let stored = own_pipes::stored(app, token, name)?.ok_or_else(|| QueryError::NoEndpoint(name.to_string()))?;
     let version = own_pipes::version(&stored, version)?;
-    let (pipe, version) = (own_pipes::read_version(app, &stored, version).await?, version.version);
-    Ok(Found::Own { stored: Box::new(stored), version, pipe })
+    let (published, version) = (own_pipes::published(app, &stored, version).await?, version.version);
+    Ok(Found::Own { stored: Box::new(stored), version, published })
 }
 
 async fn list(State(app): State<Arc<App>>, token: TokenCaller) -> Response {
@@ -207,18 +203,28 @@ async fn list(State(app): State<Arc<App>>, token: TokenCaller) -> Response {
 }
 
 /// What an endpoint is; of the tenant's own, also what an earlier version of it was.
-async fn described(app: &App, token: &TokenCaller, name: &str, version: Option<&str>) -> Result<Response, V0Error> {
+async fn described(
+    app: &App,
+    token: &TokenCaller,
+    name: &EndpointName,
+    version: Option<&str>,
+) -> Result<Response, V0Error> {
     Ok(match endpoint(app, token, name, version).await? {
         Found::Shipped(known) => Json(pipes::describe(&app.config.public_url, known)).into_response(),
-        Found::Own { stored, version, pipe } => {
+        Found::Own { stored, version, published } => {
             let version = own_pipes::version(&stored, Some(&version.to_string()))?;
-            Json(own_pipes::describe(app, &stored, version, &pipe)).into_response()
+            Json(own_pipes::describe(app, &stored, version, &published.pipe)).into_response()
         }
     })
 }
 
 /// The datafile of one of the tenant's own endpoints.
-async fn datafile(app: &App, token: &TokenCaller, name: &str, version: Option<&str>) -> Result<Response, V0Error> {
+async fn datafile(
+    app: &App,
+    token: &TokenCaller,
+    name: &EndpointName,
+    version: Option<&str>,
+) -> Result<Response, V0Error> {
     match endpoint(app, token, name, version).await? {
         Found::Shipped(_) => Err(QueryError::NoEndpoint(format!("{name}.pipe")).into()),
         Found::Own { stored, version, .. } => {
@@ -229,7 +235,7 @@ async fn datafile(app: &App, token: &TokenCaller, name: &str, version: Option<&s
 }
 
 async fn open_api(State(app): State<Arc<App>>, token: TokenCaller, Path(name): Path<String>) -> Response {
-    let found = endpoint(&app, &token, &name, None).await;
+    let found = endpoint(&app, &token, &EndpointName::of(&name), None).await;
     let document =
         |found: Found<'_>| Json(pipes::open_api(&app.config.public_url, found.description())).into_response();
     answer(&token, found.map(document))
@@ -238,9 +244,9 @@ async fn open_api(State(app): State<Arc<App>>, token: TokenCaller, Path(name): P
 async fn pipe(State(app): State<Arc<App>>, token: TokenCaller, Path(file): Path<String>, request: Request) -> Response {
     let version = first(form(request.uri().query().unwrap_or_default()), "version");
     let outcome = match file.rsplit_once('.') {
-        None => described(&app, &token, &file, version.as_deref()).await,
-        Some((name, "pipe")) => datafile(&app, &token, name, version.as_deref()).await,
-        Some((name, extension)) => run(&app, &token, name, extension, request).await,
+        None => described(&app, &token, &EndpointName::of(&file), version.as_deref()).await,
+        Some((name, "pipe")) => datafile(&app, &token, &EndpointName::of(name), version.as_deref()).await,
+        Some((name, extension)) => run(&app, &token, &EndpointName::of(name), extension, request).await,
     };
     answer(&token, outcome)
 }
@@ -248,7 +254,7 @@ async fn pipe(State(app): State<Arc<App>>, token: TokenCaller, Path(file): Path<
 async fn run(
     app: &App,
     token: &TokenCaller,
-    name: &str,
+    name: &EndpointName,
     extension: &str,
     request: Request,
 ) -> Result<Response, V0Error> {
@@ -260,12 +266,12 @@ async fn run(
     let format = Format::of_extension(extension).ok_or_else(unknown)?;
     let mut params = params(request).await?;
     let over = params.remove("q").and_then(|mut texts| texts.pop()).filter(|sql| !sql.trim().is_empty());
-    scopes::fix(&token.scopes, name, &mut params);
+    token.scopes.fix(name, &mut params);
     let caller = engine_caller(app, token).map_err(Problem::from)?;
     let result = match (found, over) {
-        (Found::Own { pipe, .. }, over) => app.reports.own(&caller, pipe, &params, over).await?,
-        (Found::Shipped(_), Some(sql)) => app.reports.endpoint_over(&caller, name, &params, &sql).await?,
-        (Found::Shipped(_), None) => app.reports.endpoint(&caller, name, &params).await?,
+        (Found::Own { published, .. }, over) => app.reports.own(&caller, published, &params, over).await?,
+        (Found::Shipped(_), Some(sql)) => app.reports.endpoint_over(&caller, name.as_str(), &params, &sql).await?,
+        (Found::Shipped(_), None) => app.reports.endpoint(&caller, name.as_str(), &params).await?,
     };
     written(app, result, format).await
 }

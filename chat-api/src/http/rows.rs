@@ -10,7 +10,7 @@ use super::v0::{V0Error, answer, has_no_length};
 use super::write::command;
 use crate::app::App;
 use crate::auth::TokenCaller;
-use crate::auth::scopes::{DATASOURCES_APPEND, DATASOURCES_CREATE};
+use crate::auth::scopes::Right;
 use crate::core::CommandKind;
 use crate::core::sources::SOURCE_CHANGED;
 use crate::core::state::DataSource;
@@ -30,6 +30,7 @@ use ingest::time::Timestamp;
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::json;
+use sql::TableName;
 use std::io::Read as _;
 use std::sync::Arc;
 use uuid::Uuid;
@@ -89,7 +90,7 @@ async fn events(State(app): State<Arc<App>>, token: TokenCaller, request: Reques
         let packed = packing(request.headers())?;
         let bytes = whole(request, EVENTS_BYTES_MAX, &mut place).await?;
         let sender = format!("{}:/v0/events", token.sender());
-        let body = || fingerprint(&app, &[name.as_bytes()], &bytes);
+        let body = || fingerprint(&app, &[name.as_str().as_bytes()], &bytes);
         let request_key = request_key.map(|key| RequestKey { sender, key, body: body() });
         let format = BodyFormat::Json;
         let incoming = Incoming { name, bytes, place, packed, format, columns: None, replace: false, request_key };
@@ -102,17 +103,17 @@ async fn events(State(app): State<Arc<App>>, token: TokenCaller, request: Reques
 }
 
 /// The name of a data source that the token may append to, or make.
-pub(super) fn writable(app: &App, token: &TokenCaller, name: &str) -> Result<String, V0Error> {
+pub(super) fn writable(app: &App, token: &TokenCaller, name: &str) -> Result<TableName, V0Error> {
     let name = source_name(app, name)?;
-    if token.may(DATASOURCES_APPEND, &name) || token.may(DATASOURCES_CREATE, &name) {
+    if token.may(Right::AppendTable(&name)) || token.may(Right::CreateTable(&name)) {
         Ok(name)
     } else {
-        Err(V0Error::forbidden(DATASOURCES_APPEND, &name))
+        Err(V0Error::forbidden(Right::AppendTable(&name)))
     }
 }
 
 /// A name that can be a data source's.
-pub(super) fn source_name(app: &App, name: &str) -> Result<String, V0Error> {
+pub(super) fn source_name(app: &App, name: &str) -> Result<TableName, V0Error> {
     let shipped = app.reports.shipped_tables();
     columns::source_name(name, shipped.iter().map(|table| &*table.name)).map_err(V0Error::bad_request)
 }
@@ -194,7 +195,7 @@ fn unpack(mut bytes: Buffer, packed: Packing, place: &mut Place) -> Result<Buffe
 
 /// Rows on their way in.
 pub(super) struct Incoming {
-    pub(super) name: String,
+    pub(super) name: TableName,
     pub(super) bytes: Buffer,
     /// What holds them.
     pub(super) place: Place,
@@ -236,7 +237,7 @@ pub(super) async fn take_in(app: &Arc<App>, token: &TokenCaller, incoming: Incom
         let Batch { chunks, successful, quarantined } = batch;
         app.limiter.room.rows(token.tenant, chunks.iter().map(|chunk| chunk.rows.json().len() as u64).sum())?;
         let create = create.map(Box::new);
-        let kind = CommandKind::AppendRows { name: name.clone(), source_id, create, replace, chunks };
+        let kind = CommandKind::AppendRows { name: name.to_string(), source_id, create, replace, chunks };
         let (writer, append) = (Arc::clone(app), command(token.tenant, token.actor(), request_key.clone(), kind));
         let written = tokio::spawn(async move { (writer.submit(append).await, place) });
         let outcome;
@@ -258,7 +259,7 @@ pub(super) async fn take_in(app: &Arc<App>, token: &TokenCaller, incoming: Incom
 }
 
 /// The tenant's data source of this name.
-pub(super) fn source(app: &App, token: &TokenCaller, name: &str) -> Result<Option<DataSource>, V0Error> {
+pub(super) fn source(app: &App, token: &TokenCaller, name: &TableName) -> Result<Option<DataSource>, V0Error> {
     let found = app.pool.read(|connection| read::data_source(connection, token.tenant, name));
     Ok(found.map_err(Problem::from)?)
 }
@@ -271,7 +272,7 @@ struct Checked {
 
 fn check(
     known: Option<DataSource>,
-    name: &str,
+    name: &TableName,
     columns: Option<Vec<SourceColumn>>,
     (bytes, format): (&[u8], BodyFormat),
     import_id: &str,
@@ -289,7 +290,7 @@ fn check(
             CheckError::Unreadable(error) => V0Error::bad_request(error),
             CheckError::Full(full) => full.into(),
         })?;
-    let create = new.then(|| DataSourceCreated { source_id, name: name.to_owned(), columns });
+    let create = new.then(|| DataSourceCreated { source_id, name: name.to_string(), columns });
     Ok(Checked { source_id, create, batch })
 }
 

@@ -62,7 +62,8 @@ async fn report(app: &App, caller: &AgentCaller, id: AgentId) -> Outcome<Row> {
     let time_zone = tenant(app, caller.tenant)?.time_zone;
     let sql = statement(id, &time_zone);
     let (tenant, now_ms) = (caller.tenant.to_string(), Timestamp::now().0);
-    let asked = sql::Caller { tenant, time_zone, now_ms, filters: sql::RowFilters::new() };
+    let (readable, filters) = (sql::Readable::All, sql::RowFilters::new());
+    let asked = sql::Caller { tenant, time_zone, now_ms, readable, filters };
     let json = match app.reports.query(&asked, &sql).await {
         Ok(result) => app.reports.json(result).await.map_err(unavailable)?,
         Err(error) => return Err(unavailable(error)),

@@ -9,7 +9,7 @@ use super::surface::describe::{Operation, Part, may_lack};
 use super::surface::{Routes, Way};
 use super::write::{self, command};
 use crate::app::App;
-use crate::auth::scopes::{self, RPS_MAX};
+use crate::auth::scopes::{self, RPS_MAX, Scopes};
 use crate::auth::{AgentCaller, tokens};
 use crate::core::CommandKind;
 use crate::core::state::Token;
@@ -86,7 +86,7 @@ pub(super) async fn make(
 ) -> Outcome<TokenView> {
     let name = check::name("name", new.name)?;
     scopes::check(new.scopes).map_err(|error| Problem::invalid("scopes", error))?;
-    for (table, conditions) in scopes::filters(new.scopes) {
+    for (table, conditions) in Scopes::of(new.scopes).filters() {
         for condition in conditions {
             let checked = app.reports.check_filter(&tenant.to_string(), &table, &condition).await;
             checked.map_err(|error| Problem::invalid("scopes", format!("the filter of '{table}': {error}")))?;

@@ -3,6 +3,7 @@
 use super::extract::form;
 use super::problem::Problem;
 use crate::app::App;
+use crate::auth::scopes::Right;
 use crate::auth::tokens::bearer;
 use crate::auth::{AuthError, TokenCaller, caller};
 use crate::limits::{NoRoom, NoSpace, Quota};
@@ -47,8 +48,8 @@ impl V0Error {
     }
 
     /// 403 for what the token has no scope for.
-    pub fn forbidden(kind: &str, resource: &str) -> Self {
-        let error = format!("this token may not do this with '{resource}': it needs {kind}:{resource}");
+    pub fn forbidden(right: Right<'_>) -> Self {
+        let error = format!("this token may not do this with '{}': it needs {right}", right.resource());
         Self::new(StatusCode::FORBIDDEN, error)
     }
 }

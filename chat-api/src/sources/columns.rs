@@ -1,6 +1,7 @@
 //! Names and types of a data source's columns, in Tinybird's words.
 
 use ingest::payload::{ColumnType, SourceColumn};
+use sql::TableName;
 use std::collections::HashMap;
 
 /// Columns of a data source.
@@ -57,7 +58,7 @@ pub fn own_name(text: &str) -> Result<String, String> {
 ///
 /// # Errors
 /// What is wrong with it.
-pub fn source_name<'a>(text: &str, mut shipped: impl Iterator<Item = &'a str>) -> Result<String, String> {
+pub fn source_name<'a>(text: &str, mut shipped: impl Iterator<Item = &'a str>) -> Result<TableName, String> {
     let name = own_name(text)?;
     if RESERVED.contains(&name.as_str()) || shipped.any(|table| table == name) {
         return Err(format!("'{name}' is a table that ships; choose another name"));
@@ -65,7 +66,7 @@ pub fn source_name<'a>(text: &str, mut shipped: impl Iterator<Item = &'a str>) -
     if name.ends_with(QUARANTINE_SUFFIX) {
         return Err(format!("'{name}' ends with {QUARANTINE_SUFFIX}, which is for quarantines; choose another name"));
     }
-    Ok(name)
+    Ok(TableName::of(&name))
 }
 
 /// A column's name.
@@ -327,7 +328,7 @@ mod tests {
 
     #[test]
     fn names_are_those_that_sql_reads() {
-        assert_eq!(source_name(" Orders_2 ", std::iter::empty()), Ok("orders_2".to_owned()));
+        assert_eq!(source_name(" Orders_2 ", std::iter::empty()), Ok(TableName::of("orders_2")));
         for bad in ["", "2x", "a-b", "a.b", "messages", "EVENTS", "x_quarantine", "a b", "ä", "_", &"x".repeat(101)] {
             assert!(source_name(bad, std::iter::empty()).is_err(), "{bad}");
         }

@@ -365,8 +365,10 @@ async fn every_door_gives_every_format_whole_or_in_parts() {
         let publish = Call::new(Method::POST, format!("/v0/pipes?name={pipe}")).token(&acme.token);
         server.call(publish.raw(format!("NODE n\nSQL >\n    {sql}\n"))).await.expect(200);
     }
-    let caller =
-        || Caller { tenant: acme.id.clone(), time_zone: "UTC".to_owned(), now_ms: 0, filters: RowFilters::new() };
+    let caller = || {
+        let (tenant, time_zone) = (acme.id.clone(), "UTC".to_owned());
+        Caller { tenant, time_zone, now_ms: 0, readable: sql::Readable::All, filters: RowFilters::new() }
+    };
     for (pipe, sql) in [("small", small), ("large", &large)] {
         for (name, format) in Format::ALL {
             let result = server.app.reports.query(&caller(), sql).await.expect("a result");

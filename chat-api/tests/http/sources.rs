@@ -12,7 +12,8 @@ fn post(path: &str, tenant: &Tenant, body: &str) -> Call {
 
 async fn rows(server: &Server, tenant: &Tenant, name: &str) -> (u64, u64) {
     let id = tenant.id.parse().expect("an id");
-    let found = server.app.pool.read(|connection| chat_api::store::read::data_source(connection, id, name));
+    let name = sql::TableName::of(name);
+    let found = server.app.pool.read(|connection| chat_api::store::read::data_source(connection, id, &name));
     found.expect("read").map_or((0, 0), |source| (source.rows, source.quarantined))
 }
 

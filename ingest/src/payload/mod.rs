@@ -161,7 +161,7 @@ payloads! {
     /// A data source and its rows are gone.
     DataSourceDeleted = "data_source_deleted" v 1;
     /// The tenant published an endpoint, or a new version of one.
-    PipePublished = "pipe_published" v 1;
+    PipePublished = "pipe_published" v 2;
     /// A tenant's endpoint is gone.
     PipeDeleted = "pipe_deleted" v 1;
     /// A person who writes through a widget was first seen.

@@ -6,6 +6,7 @@
 use crate::id::{DataSourceId, PipeId};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -201,6 +202,22 @@ pub struct PipePublished {
     pub version: u32,
     /// The datafile.
     pub text: String,
+    /// What its publisher could read; every call is held to it. v2; before, it was checked once, against what the text
+    /// names by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reads: Option<PublisherReads>,
+}
+
+/// What the publisher of an endpoint could read when it was published.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PublisherReads {
+    /// Tables by name, lower case; `None` is all there are, and those of later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tables: Option<BTreeSet<String>>,
+    /// Conditions that a table's rows must all meet, by table.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub filters: BTreeMap<String, Vec<String>>,
 }
 
 /// Fields of `pipe_deleted`.

@@ -17,6 +17,7 @@ use datafusion::error::{DataFusionError, Result as DfResult};
 
 use super::types::{KNOWN, PgType, SHOWN_AS};
 use crate::catalog::{SCHEMA, TableDef};
+use crate::reads::Readable;
 
 pub(crate) const PG_CATALOG: &str = "pg_catalog";
 pub(crate) const INFORMATION_SCHEMA: &str = "information_schema";
@@ -43,7 +44,7 @@ pub(crate) struct View {
     pub(super) pid: i32,
     /// Names and values.
     pub(super) settings: Vec<(&'static str, String)>,
-    pub(super) readable: super::Readable,
+    pub(super) readable: Readable,
 }
 
 /// A table's number; the same in every session.

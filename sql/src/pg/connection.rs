@@ -279,7 +279,7 @@ impl Connection {
             database: self.database.clone(),
             pid: self.registered.pid,
             settings: self.session.values().clone(),
-            readable: admitted.readable.clone(),
+            readable: admitted.caller.readable.clone(),
         };
         Job { sql: sql.to_owned(), values, view: Arc::new(view), memory: Arc::clone(&self.memory) }
     }

@@ -24,6 +24,7 @@ use super::types::{PgType, Scalar};
 use crate::catalog::TableDef;
 use crate::error::QueryError;
 use crate::gate::{self, Extra, Passed};
+use crate::reads::Reader;
 use crate::result_memory::Account;
 
 /// The parameters' types as far as they are known.
@@ -111,9 +112,7 @@ impl Job {
         if passed.format.is_some() {
             return Err(QueryError::not_allowed("FORMAT; this wire has its own", None));
         }
-        if let Some(hidden) = passed.tables.iter().find(|name| !self.view.readable.has(name)) {
-            return Err(QueryError::not_allowed(format!("this token needs DATASOURCES:READ:{hidden}"), None));
-        }
+        self.view.readable.check(&passed.tables, Reader::Token)?;
         if let Some(unknown) = passed.tables.iter().find(|name| !own.contains(name.as_str())) {
             return Err(QueryError::NoTable(unknown.clone()));
         }

@@ -26,7 +26,7 @@ mod settings;
 mod start;
 mod types;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -86,24 +86,6 @@ impl Default for ServerLimits {
     }
 }
 
-/// The tables that a token reads.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Readable {
-    /// Every table of the tenant.
-    All,
-    /// These.
-    Only(BTreeSet<String>),
-}
-
-impl Readable {
-    pub(crate) fn has(&self, table: &str) -> bool {
-        match self {
-            Self::All => true,
-            Self::Only(tables) => tables.contains(table),
-        }
-    }
-}
-
 /// Why a token is asked about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Knock {
@@ -116,10 +98,8 @@ pub enum Knock {
 /// A token that is good.
 #[derive(Debug, Clone)]
 pub struct Admitted {
-    /// Whose rows it sees, and which.
+    /// Whose tables and rows it sees, and which.
     pub caller: Caller,
-    /// Which tables.
-    pub readable: Readable,
 }
 
 /// Why a token isn't let in.

@@ -2,7 +2,7 @@
 
 use crate::support::{self, Facts, caller, messages, params, run};
 use expect_test::expect;
-use sql::{Limits, Reports, RowFilters};
+use sql::{Limits, Reports, RowFilters, TableName};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -80,7 +80,7 @@ async fn an_answer_is_its_tenants_and_its_filters() {
     assert_eq!(n(run(&reports, "acme", sql).await), "10");
     assert_eq!(n(run(&reports, "globex", sql).await), "3");
     let mut narrow = caller("acme");
-    narrow.filters = RowFilters::from([("messages".to_owned(), vec!["seq < 4".to_owned()])]);
+    narrow.filters = RowFilters::from([(TableName::of("messages"), vec!["seq < 4".to_owned()])]);
     assert_eq!(n(support::show(reports.query(&narrow, sql).await)), "4");
     assert_eq!(n(run(&reports, "acme", sql).await), "10");
     assert_eq!(computed(&facts), 3);

@@ -12,6 +12,7 @@ mod pg_memory;
 mod plans;
 #[path = "../../../sinks/tests/it/python.rs"]
 mod python;
+mod reads;
 mod support;
 mod tables;
 mod wire;

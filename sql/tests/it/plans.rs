@@ -6,8 +6,8 @@ use arrow::datatypes::{DataType, Field, Schema};
 use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
 use sql::{
-    Caller, Limits, NotFresh, Opening, Reports, RowFilters, SnapshotGuard, TableDef, TableSnapshot, TablesError,
-    TenantTables,
+    Caller, Limits, NotFresh, Opening, Reports, RowFilters, SnapshotGuard, TableDef, TableName, TableSnapshot,
+    TablesError, TenantTables,
 };
 
 use crate::support::{Facts, caller, messages, run, show};
@@ -110,7 +110,7 @@ async fn a_kept_plan_hides_what_its_caller_may_not_see() {
     tables.now(some(10, 3));
     let sql = "SELECT count(*) AS n, max(seq) AS last FROM messages WHERE seq > 1";
     let narrow = |condition: &str| Caller {
-        filters: RowFilters::from([("messages".to_owned(), vec![condition.to_owned()])]),
+        filters: RowFilters::from([(TableName::of("messages"), vec![condition.to_owned()])]),
         ..caller("acme")
     };
     for _ in 0..2 {

@@ -296,20 +296,6 @@ async fn snapshots_are_lazy() {
     assert_eq!(facts.snapshots.load(std::sync::atomic::Ordering::Relaxed), 2);
 }
 
-#[tokio::test]
-async fn tables_named() {
-    let reports = Facts::default().reports();
-    let named = async |sql: &str| reports.tables_named(sql).await.map_err(|e| e.status());
-    let all = "WITH m AS (SELECT * FROM Messages), n AS (SELECT * FROM m) SELECT * FROM n, public.ratings r \
-               WHERE EXISTS (SELECT 1 FROM queue) AND r.seq = (SELECT max(seq) FROM resolutions) UNION SELECT * FROM agents";
-    let expected = ["agents", "messages", "queue", "ratings", "resolutions"].map(str::to_owned).to_vec();
-    assert_eq!(named(all).await, Ok(expected));
-    assert_eq!(named("EXPLAIN SELECT * FROM messages").await, Ok(vec!["messages".to_owned()]));
-    assert_eq!(named("SELECT * FROM nosuch").await, Ok(vec!["nosuch".to_owned()]));
-    assert_eq!(named("SELECT 1").await, Ok(vec![]));
-    assert_eq!(named("DROP TABLE messages").await, Err(403));
-}
-
 fn endless(limits: Limits) -> Arc<Reports> {
     Arc::new(Facts::default().add("acme", "messages", &messages(0, 5_000)).reports_with(limits))
 }

@@ -3,7 +3,7 @@
 use crate::support::{self, Facts, caller, params, show};
 use expect_test::expect;
 use serde_json::{Value, json};
-use sql::{Format, Limits, QueryError, QueryResult, Reports, RowFilters};
+use sql::{Format, Limits, QueryError, QueryResult, Reports, RowFilters, TableName};
 
 const VALUES: &str = r#"SELECT 1 AS i, 'a "q" , it''s	tab
 nl\bs' AS s, CAST(NULL AS BIGINT) AS n, CAST('2024-05-01' AS DATE) AS d,
@@ -154,7 +154,7 @@ async fn sql_over_an_endpoint_sees_its_result_and_nothing_else() {
 
 async fn filtered(reports: &Reports, condition: &str, sql: &str) -> Result<QueryResult, QueryError> {
     let mut caller = caller("acme");
-    caller.filters = RowFilters::from([("messages".to_owned(), vec![condition.to_owned()])]);
+    caller.filters = RowFilters::from([(TableName::of("messages"), vec![condition.to_owned()])]);
     reports.query(&caller, sql).await
 }
 
@@ -175,7 +175,8 @@ async fn a_row_filter_holds_everywhere() {
         let answer = show(filtered(&reports, "author_id = 'anna'", sql).await);
         assert!(answer.ends_with("\n2\n"), "{sql}: {answer}");
     }
-    let both = RowFilters::from([("messages".to_owned(), vec!["seq > 1".to_owned(), "author_id = 'anna'".to_owned()])]);
+    let both =
+        RowFilters::from([(TableName::of("messages"), vec!["seq > 1".to_owned(), "author_id = 'anna'".to_owned()])]);
     let narrow = sql::Caller { filters: both, ..caller("acme") };
     expect![[r#"
         event_id String
@@ -243,15 +244,18 @@ async fn a_filter_that_is_no_condition_is_refused() {
         ("author_id = $1", "placeholder"),
         ("", "xpected"),
     ] {
-        let refused = reports.check_filter("acme", "messages", condition).await.expect_err(condition);
+        let refused = reports.check_filter("acme", &TableName::of("messages"), condition).await.expect_err(condition);
         assert!((400..404).contains(&refused.status()), "{condition}: {refused}");
         assert!(refused.to_string().contains(word), "{condition}: {refused}");
         let stopped = filtered(&reports, condition, "SELECT * FROM messages").await;
         assert!(stopped.is_err(), "{condition}");
     }
     for good in ["author_id = 'anna'", "seq BETWEEN 1 AND 2 AND (author_type = 'agent' OR reply_seconds IS NULL)"] {
-        reports.check_filter("acme", "messages", good).await.expect(good);
+        reports.check_filter("acme", &TableName::of("messages"), good).await.expect(good);
     }
-    reports.check_filter("acme", "not_yet_there", "org = 'x'").await.expect("it can come later");
-    reports.check_filter("acme", "not_yet_there", "org = 'x' ;").await.expect_err("but must be a condition");
+    reports.check_filter("acme", &TableName::of("not_yet_there"), "org = 'x'").await.expect("it can come later");
+    reports
+        .check_filter("acme", &TableName::of("not_yet_there"), "org = 'x' ;")
+        .await
+        .expect_err("but must be a condition");
 }

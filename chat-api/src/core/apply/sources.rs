@@ -73,7 +73,8 @@ fn apply_pipe(state: &mut State, event: &Event) {
                 deleted_at: None,
             };
             let pipe = state.pipes.entry(made.pipe_id).or_insert_with(new);
-            pipe.versions.push(PipeVersion { version: made.version, text: made.text.clone(), at });
+            let (text, reads) = (made.text.clone(), made.reads.clone());
+            pipe.versions.push(PipeVersion { version: made.version, text, reads, at });
             let surplus = pipe.versions.len().saturating_sub(VERSIONS_MAX);
             pipe.versions.drain(..surplus);
             made.pipe_id

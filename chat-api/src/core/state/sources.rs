@@ -1,7 +1,7 @@
 //! A tenant's own data sources and endpoints. Their rows are not here: they are in the log and its columnar views.
 
 use ingest::id::{DataSourceId, PipeId, TenantId};
-use ingest::payload::SourceColumn;
+use ingest::payload::{PublisherReads, SourceColumn};
 use ingest::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -40,6 +40,9 @@ pub struct PipeVersion {
     pub version: u32,
     /// The datafile.
     pub text: String,
+    /// What its publisher could read; `None` for those that were published before this was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reads: Option<PublisherReads>,
     /// When it was published.
     pub at: Timestamp,
 }

@@ -4,14 +4,15 @@ use super::{Found, body, list};
 use crate::core::state::{DataSource, Pipe};
 use ingest::id::TenantId;
 use rusqlite::Connection;
+use sql::{EndpointName, TableName};
 
 /// The tenant's living data source of this name.
 ///
 /// # Errors
 /// SQLite's; so for every read here.
-pub fn data_source(connection: &Connection, tenant: TenantId, name: &str) -> Found<DataSource> {
+pub fn data_source(connection: &Connection, tenant: TenantId, name: &TableName) -> Found<DataSource> {
     let sql = "SELECT body FROM data_sources WHERE tenant = ?1 AND name = ?2";
-    body(connection, sql, (tenant.bytes(), name))
+    body(connection, sql, (tenant.bytes(), name.as_str()))
 }
 
 /// The tenant's living data sources, by name.
@@ -35,8 +36,9 @@ pub fn all_data_sources(connection: &Connection) -> rusqlite::Result<Vec<DataSou
 ///
 /// # Errors
 /// SQLite's.
-pub fn pipe(connection: &Connection, tenant: TenantId, name: &str) -> Found<Pipe> {
-    body(connection, "SELECT body FROM pipes WHERE tenant = ?1 AND name = ?2", (tenant.bytes(), name))
+pub fn pipe(connection: &Connection, tenant: TenantId, name: &EndpointName) -> Found<Pipe> {
+    let sql = "SELECT body FROM pipes WHERE tenant = ?1 AND name = ?2";
+    body(connection, sql, (tenant.bytes(), name.as_str()))
 }
 
 /// The tenant's living endpoint whose name comes next after this one.

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use sql::pg::{Access, Admitted, Knock, Readable, Refused, Server, ServerLimits};
-use sql::{Limits, Reports};
+use sql::pg::{Access, Admitted, Knock, Refused, Server, ServerLimits};
+use sql::{Caller, Limits, Readable, Reports};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -19,6 +19,8 @@ use super::{Facts, caller};
 #[derive(Default)]
 struct Tokens {
     ended: Mutex<BTreeSet<String>>,
+    /// The tables that they read, if not all.
+    readable: Mutex<Option<Readable>>,
 }
 
 fn token(tenant: &str) -> String {
@@ -31,7 +33,8 @@ impl Access for Tokens {
         if ended || shown != token(tenant) {
             return Err(Refused::Invalid);
         }
-        Ok(Admitted { caller: caller(tenant), readable: Readable::All })
+        let readable = self.readable.lock().expect("not poisoned").clone().unwrap_or(Readable::All);
+        Ok(Admitted { caller: Caller { readable, ..caller(tenant) } })
     }
 }
 
@@ -96,6 +99,11 @@ impl Door {
             assert!(started.elapsed() < Duration::from_secs(20), "{what}: {} bytes are held", self.held_bytes());
             std::thread::sleep(Duration::from_millis(10));
         }
+    }
+
+    /// From now on tokens read these tables.
+    pub fn narrow(&self, readable: Readable) {
+        *self.tokens.readable.lock().expect("not poisoned") = Some(readable);
     }
 
     /// From now on the tenant's token is none.

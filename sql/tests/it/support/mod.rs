@@ -3,6 +3,7 @@
 pub mod client;
 pub mod corpus;
 pub mod door;
+pub mod ways;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
@@ -16,7 +17,7 @@ use async_trait::async_trait;
 use parquet::arrow::ArrowWriter;
 use parquet::file::properties::WriterProperties;
 use sql::{
-    Caller, Limits, NewestBy, NotFresh, Opening, ParquetFile, QueryError, QueryResult, Reports, RowFilters,
+    Caller, Limits, NewestBy, NotFresh, Opening, ParquetFile, QueryError, QueryResult, Readable, Reports, RowFilters,
     SnapshotGuard, TableDef, TableSnapshot, TablesError, TenantTables,
 };
 
@@ -245,7 +246,8 @@ impl TenantTables for Facts {
 
 pub fn caller(tenant: &str) -> Caller {
     let time_zone = "Europe/Berlin".to_owned();
-    Caller { tenant: tenant.to_owned(), time_zone, now_ms: NOW_MS, filters: RowFilters::new() }
+    let (readable, filters) = (Readable::All, RowFilters::new());
+    Caller { tenant: tenant.to_owned(), time_zone, now_ms: NOW_MS, readable, filters }
 }
 
 /// `a=1 b=2` as parameters.
