@@ -22,6 +22,17 @@ struct Control {
     words: (&'static str, &'static str),
 }
 
+impl Control {
+    /// Fails unless the tests say the words that are counted here.
+    fn check(&self, root: &Path) -> anyhow::Result<()> {
+        let tests =
+            fs::read_to_string(root.join(self.file)).with_context(|| format!("failed to read {}", self.file))?;
+        let (name, words) = self.words;
+        ensure!(tests.contains(&format!("const {name}: &str = \"{words}\";")), "{} doesn't say: {words}", self.file);
+        Ok(())
+    }
+}
+
 /// What is another tenant's doesn't show.
 const TENANTS: Control = Control {
     target: "isolation_reports",
@@ -172,6 +183,7 @@ pub fn run(root: &Path, names: &[String]) -> anyhow::Result<()> {
     for mutant in MUTANTS.iter().filter(|mutant| names.is_empty() || names.iter().any(|name| name == mutant.name)) {
         let started = Instant::now();
         println!("── {}: {}", mutant.name, mutant.what);
+        mutant.control.check(root)?;
         let outcome = copy(root, &place.join("tree"))
             .and_then(|()| mutant.change(&place.join("tree")))
             .and_then(|()| tests(&place, &target, &mutant.control));
@@ -319,9 +331,7 @@ mod tests {
                 let text = fs::read_to_string(root.join(file)).expect("readable");
                 assert_eq!(text.matches(from).count(), 1, "{file}: {from}");
             }
-            let tests = fs::read_to_string(root.join(mutant.control.file)).expect("readable");
-            let (name, words) = mutant.control.words;
-            assert!(tests.contains(&format!("const {name}: &str = \"{words}\";")), "{}", mutant.control.file);
+            mutant.control.check(root).expect(mutant.name);
         }
     }
 
