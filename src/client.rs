@@ -72,6 +72,22 @@ impl Api {
         self.call(Method::GET, path, token, None).await
     }
 
+    /// What a counter of `/metrics` has counted, all labels together; 0 for one that hasn't counted yet.
+    ///
+    /// # Errors
+    /// When the server doesn't answer.
+    pub async fn counter(&self, name: &str) -> anyhow::Result<u64> {
+        let response =
+            self.http.get(format!("{}/metrics", self.base)).send().await.context("failed to call /metrics")?;
+        let text = response.error_for_status()?.text().await?;
+        let values = text.lines().filter_map(|line| {
+            let (counter, value) = line.rsplit_once(' ')?;
+            let is_it = counter.strip_prefix(name).is_some_and(|labels| labels.is_empty() || labels.starts_with('{'));
+            is_it.then(|| value.parse::<u64>().ok())?
+        });
+        Ok(values.sum())
+    }
+
     /// Starts a visitor's session through a chatbot; gives the whole answer.
     ///
     /// # Errors

@@ -7,7 +7,8 @@
 
 use crate::event::Event;
 use crate::log::{AppendError, EventLog, LogReader, Offset, Record};
-use crate::sqlite::data_dir::{WAL_PAGES_MAX, set_consumer_offset};
+use crate::sqlite::checkpoint::Checkpoints;
+use crate::sqlite::data_dir::set_consumer_offset;
 use crate::sqlite::person_keys::NewPersonKey;
 use crate::time::Timestamp;
 use rusqlite::Connection;
@@ -141,10 +142,15 @@ impl<D: Domain> Writer<D> {
     ///
     /// # Errors
     /// The system's, when it has no thread to give.
-    pub fn spawn(connection: Connection, log: Box<dyn EventLog>, domain: D) -> std::io::Result<(Self, JoinHandle<()>)> {
+    pub fn spawn(
+        mut connection: Connection,
+        log: Box<dyn EventLog>,
+        domain: D,
+    ) -> std::io::Result<(Self, JoinHandle<()>)> {
         let (queue, work) = mpsc::channel(QUEUE_MAX);
         let reader = log.reader();
-        let thread = WriterThread { connection, log, domain, work };
+        let checkpoints = Checkpoints::watch(&mut connection).map_err(std::io::Error::other)?;
+        let thread = WriterThread { connection, checkpoints, log, domain, work };
         let handle = std::thread::Builder::new().name("writer".to_owned()).spawn(move || thread.run())?;
         Ok((Self { queue, reader }, handle))
     }
@@ -238,6 +244,7 @@ enum Outcome<D: Domain> {
 
 struct WriterThread<D: Domain> {
     connection: Connection,
+    checkpoints: Checkpoints,
     log: Box<dyn EventLog>,
     domain: D,
     work: mpsc::Receiver<Work<D>>,
@@ -268,9 +275,11 @@ impl<D: Domain> WriterThread<D> {
                 let outcome = self.truncate_wal();
                 truncations.into_iter().for_each(|work| answer(work, Outcome::Transaction(outcome.clone())));
             }
-            self.checkpoint(false);
+            let outcome = self.checkpoints.after_commit(&self.connection);
+            warn_of_checkpoint(outcome);
         }
-        self.checkpoint(true);
+        let outcome = self.checkpoints.empty(&self.connection);
+        warn_of_checkpoint(outcome.map(drop));
     }
 
     /// Commits the batch; if it fails as a whole, each piece by itself.
@@ -378,13 +387,13 @@ impl<D: Domain> WriterThread<D> {
         }
     }
 
-    /// Tries for as long as a reader may hold a snapshot.
-    fn truncate_wal(&self) -> Result<(), WriteError> {
+    /// Tries for as long as a reader may hold a snapshot; a second and a half at most.
+    fn truncate_wal(&mut self) -> Result<(), WriteError> {
         for pause_ms in TRUNCATE_PAUSES_MS {
             std::thread::sleep(std::time::Duration::from_millis(pause_ms));
-            match self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0)) {
-                Ok(0) => return Ok(()),
-                Ok(_) => {}
+            match self.checkpoints.empty(&self.connection) {
+                Ok(true) => return Ok(()),
+                Ok(false) => {}
                 Err(error) => {
                     abort_on_lost_sync(&error);
                     return Err(WriteError::Failed(error.to_string().into()));
@@ -393,31 +402,13 @@ impl<D: Domain> WriterThread<D> {
         }
         Err(WriteError::Failed("readers hold the write-ahead log; try again".into()))
     }
-
-    fn checkpoint(&self, last: bool) {
-        let pages = |mode: &str| -> rusqlite::Result<(i64, i64)> {
-            self.connection
-                .query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |row| Ok((row.get(1)?, row.get(2)?)))
-        };
-        let result = if last {
-            pages("TRUNCATE")
-        } else if wal_pages(&self.connection) > WAL_PAGES_MAX {
-            pages("PASSIVE")
-        } else {
-            return;
-        };
-        if let Err(error) = result {
-            abort_on_lost_sync(&error);
-            tracing::warn!(%error, "failed to checkpoint; the WAL grows until the next try");
-        }
-    }
 }
 
-/// Pages in the WAL file, by its size: asking SQLite would itself checkpoint.
-fn wal_pages(connection: &Connection) -> i64 {
-    let Some(path) = connection.path() else { return 0 };
-    let length = std::fs::metadata(format!("{path}-wal")).map_or(0, |wal| wal.len());
-    i64::try_from(length / 4_120).unwrap_or(i64::MAX)
+fn warn_of_checkpoint(outcome: rusqlite::Result<()>) {
+    if let Err(error) = outcome {
+        abort_on_lost_sync(&error);
+        tracing::warn!(%error, "failed to checkpoint; the WAL grows until the next try");
+    }
 }
 
 /// After a failed fsync the page cache may claim bytes that the disk doesn't have; only a restart reads the truth.

@@ -1,9 +1,9 @@
-//! Events into the embedded log by batch size: encode, hash, insert, commit, fsync.
+//! Events into the embedded log by batch size: encode, hash, insert, commit, fsync, and the copies of the WAL.
 
 use super::{Common, Scratch, Spread, disk};
 use ingest::conformance::event;
 use ingest::log::EventLog as _;
-use ingest::sqlite::DataDir;
+use ingest::sqlite::{Checkpoints, DataDir};
 use std::time::{Duration, Instant};
 
 /// Prints throughput and latency a batch, beside the disk's fdatasync.
@@ -17,7 +17,8 @@ pub fn run(common: &Common) -> anyhow::Result<()> {
     for batch in [1, 16, 64, 256] {
         let dir = DataDir::open(&scratch.path().join(format!("append-{batch}")), None, true)?;
         dir.key_file()?;
-        let (connection, mut log) = dir.open_database()?;
+        let (mut connection, mut log) = dir.open_database()?;
+        let mut checkpoints = Checkpoints::watch(&mut connection)?;
         let (started, mut times, mut number) = (Instant::now(), Vec::new(), 0);
         while started.elapsed() < time {
             // The size of a chat message's event, sealed text included.
@@ -28,6 +29,7 @@ pub fn run(common: &Common) -> anyhow::Result<()> {
             let records = log.append(&connection, events)?;
             connection.execute_batch("COMMIT")?;
             log.committed(&records);
+            checkpoints.after_commit(&connection)?;
             times.push(at.elapsed());
         }
         #[expect(clippy::cast_precision_loss, reason = "a rate")]

@@ -25,6 +25,9 @@ use tokio::task::JoinSet;
 const CONVERSATIONS_A_SOCKET: usize = 32;
 /// Before measuring.
 const WARM_UP: Duration = Duration::from_millis(500);
+/// Messages in flight, and seconds between two looks, until the write-ahead log has been copied for the first time: from then
+/// on a server is as it stays.
+const SETTLE: (usize, Duration) = (64, Duration::from_secs(1));
 
 /// Prints throughput and latencies for 1, 16, 64 and 256 messages in flight, beside the disk's fdatasync.
 ///
@@ -39,14 +42,42 @@ pub async fn run(common: &Common) -> anyhow::Result<()> {
     let (mut server, base) = start_server(scratch.path()).await?;
     let api = Api::new(&base)?;
     let tenant = Tenant::create(&api).await?;
+    settle(&api, &tenant).await?;
     for in_flight in [1, 16, 64, 256] {
+        let before = Work::of(&api).await?;
         let sent = Conversations::open(&api, &tenant, in_flight).await?.measure(time).await?;
+        let work = Work::of(&api).await?;
         let rate = sent.rate();
         println!("send  {in_flight:>3} in flight  {rate:>8.0} messages/s  acknowledged {}", Spread::of(sent.acked));
         println!("{:46}delivered    {}", "", Spread::of(sent.delivered));
+        let (commits, copies) = (work.commits - before.commits, work.checkpoints - before.checkpoints);
+        println!("{:46}{commits} commits, {copies} checkpoints", "");
     }
     server.start_kill()?;
     server.wait().await?;
+    Ok(())
+}
+
+/// What the writer has done since the server's start.
+struct Work {
+    commits: u64,
+    checkpoints: u64,
+}
+
+impl Work {
+    async fn of(api: &Api) -> anyhow::Result<Self> {
+        let commits = api.counter("parlance_commit_seconds_count").await?;
+        Ok(Self { commits, checkpoints: api.counter("parlance_checkpoints_total").await? })
+    }
+}
+
+/// Sends until the server has come to what it does in the long run.
+async fn settle(api: &Api, tenant: &Tenant) -> anyhow::Result<()> {
+    let (in_flight, pause) = SETTLE;
+    let mut conversations = Conversations::open(api, tenant, in_flight).await?;
+    while Work::of(api).await?.checkpoints == 0 {
+        conversations.measure(pause).await?;
+    }
     Ok(())
 }
 

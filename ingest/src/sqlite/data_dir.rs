@@ -4,6 +4,7 @@
 //! than it says, a log that ends before what was acknowledged. It never repairs by dropping.
 
 use crate::seal::{KeyFile, KeyFileError};
+use crate::sqlite::checkpoint::WAL_BYTES_KEPT;
 use crate::sqlite::log::{EmbeddedLog, HeadFile};
 use crate::sqlite::pool::ReadPool;
 use rusqlite::{Connection, OpenFlags};
@@ -13,8 +14,6 @@ use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-/// Pages of WAL at which the writer checkpoints; 16 MiB keeps reads fast and the copy rare.
-pub const WAL_PAGES_MAX: i64 = 4_000;
 /// Prepared statements kept by the writer's connection.
 const STATEMENTS_MAX: usize = 128;
 /// Page cache of the writer's connection.
@@ -216,6 +215,7 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "secure_delete", true)?;
     // The writer checkpoints between batches, so that no commit pays for it unawares.
     connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+    connection.pragma_update(None, "journal_size_limit", WAL_BYTES_KEPT)?;
     connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
     connection.pragma_update(None, "foreign_keys", true)?;
     connection.execute_batch(

@@ -2,14 +2,17 @@
 //!
 //! - [`data_dir`]: the directory, its lock, `parlance.db`, and the checks at start.
 //! - [`log`]: the event log in SQLite, with its hash chain and the head file.
+//! - [`checkpoint`]: when the WAL is copied into the database.
 //! - [`person_keys`]: keys of persons, wrapped; neither log nor view.
 //! - [`pool`]: read-only connections.
 
+pub mod checkpoint;
 pub mod data_dir;
 pub mod log;
 pub mod person_keys;
 pub mod pool;
 
+pub use checkpoint::Checkpoints;
 pub use data_dir::{DataDir, OpenError};
 pub use log::EmbeddedLog;
 pub use person_keys::{NewPersonKey, PersonKeys};
