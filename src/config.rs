@@ -7,12 +7,14 @@ use chat_api::limits::disk::Reserve;
 use chat_api::limits::quotas::{ByteQuotas, bytes};
 use chat_api::limits::{Cidr, Rates};
 use chat_api::live::Limits;
+use chat_api::presence;
 use clap::Args;
 use serde::Deserialize;
 use sql::pg::ServerLimits;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Where the data is; for every command that opens it.
 #[derive(Args, Clone, Default)]
@@ -69,6 +71,9 @@ pub struct ServeArgs {
     /// Open sockets from one address at most [default: 1000]
     #[arg(long, env = "PARLANCE_SOCKETS_PER_IP_MAX", value_name = "N")]
     pub sockets_per_ip_max: Option<usize>,
+    /// Seconds without a sign of life after which an agent is offline and a visitor away [default: 60]
+    #[arg(long, env = "PARLANCE_AWAY_AFTER_S", value_name = "S")]
+    pub away_after_s: Option<u32>,
     /// Address for the Postgres wire; port 0 takes a free one [default: off]
     #[arg(long, env = "PARLANCE_PG_LISTEN", value_name = "ADDR")]
     pub pg_listen: Option<SocketAddr>,
@@ -107,6 +112,7 @@ struct File {
     disk_reserve: Option<String>,
     sockets_max: Option<usize>,
     sockets_per_ip_max: Option<usize>,
+    away_after_s: Option<u32>,
     pg_listen: Option<SocketAddr>,
     pg_tls_cert: Option<PathBuf>,
     pg_tls_key: Option<PathBuf>,
@@ -165,6 +171,7 @@ pub struct Serve {
     pub quotas: ByteQuotas,
     pub disk_reserve: Reserve,
     pub sockets: Limits,
+    pub away_after: Duration,
     pub pg: Option<Pg>,
     pub log_json: bool,
 }
@@ -194,6 +201,7 @@ impl ServeArgs {
     pub fn resolve_over(self, rates: Rates) -> anyhow::Result<Serve> {
         let file = File::read(self.store.config.as_deref())?;
         let pg = self.pg(&file)?;
+        let away_after = seconds("away_after_s", self.away_after_s.or(file.away_after_s), presence::AWAY_AFTER)?;
         let log_json = match self.log_format.or(file.log_format.clone()).as_deref() {
             None | Some("text") => false,
             Some("json") => true,
@@ -228,6 +236,7 @@ impl ServeArgs {
             quotas,
             disk_reserve,
             sockets,
+            away_after,
             pg,
             log_json,
         })
@@ -260,6 +269,15 @@ impl ServeArgs {
             ..defaults
         };
         Ok(Some(Pg { listen, tls, limits }))
+    }
+}
+
+/// A time that is set, or its default.
+fn seconds(name: &str, set: Option<u32>, default: Duration) -> anyhow::Result<Duration> {
+    match set {
+        Some(0) => bail!("failed to read {name} '0': expected at least a second"),
+        Some(seconds) => Ok(Duration::from_secs(seconds.into())),
+        None => Ok(default),
     }
 }
 

@@ -23,10 +23,10 @@ use chat_api::http::surface::{ANYONE, OPERATOR, Routes};
 use chat_api::limits::disk::Disk;
 use chat_api::limits::{Limit, Limiter, Room, usage};
 use chat_api::live::LiveHub;
-use chat_api::presence;
+use chat_api::presence::{self, Presence};
 use chat_api::store::{read, save};
 use ingest::sqlite::data_dir::consumer_offset;
-use ingest::time::Timestamp;
+use ingest::time::{Moment, Timestamp};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -154,7 +154,7 @@ impl Server {
             limiter: Limiter::new(settings.rates.clone())
                 .within(Room::new(settings.quotas.clone(), watched_disk(&engine, &settings))),
             files: Arc::new(Files::open(&engine.dir.path().join("files")).context("failed to open the files")?),
-            presence: Arc::default(),
+            presence: Arc::new(Presence::away_after(settings.away_after)),
             remove_mail: remove_mail(&outbox),
             reports: Arc::new(engine.reports()?),
             probes: probes(&engine, &outbox),
@@ -169,7 +169,7 @@ impl Server {
         tasks.spawn(prune(Arc::clone(&engine), Arc::clone(&app), stop_work.clone()));
         tasks.spawn(presence::watch(Arc::clone(&app), stop_work.clone()));
         let (writer, pool) = (engine.writer.clone(), engine.pool.clone());
-        tasks.spawn(chat_api::timers::run(writer, pool, Timestamp::now, stop_work.clone()));
+        tasks.spawn(chat_api::timers::run(writer, pool, Moment::now, stop_work.clone()));
         let metrics = PrometheusBuilder::new().install_recorder().ok();
         let own = Own { engine: Arc::clone(&engine), app: Arc::clone(&app), metrics };
         let routes = routes().around(|router| router.layer(Extension(own)));

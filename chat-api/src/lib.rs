@@ -6,12 +6,14 @@
 //! - [`activity`]: what widgets did lately. [`live`]: sockets and the hub that feeds them from the log.
 //! - [`sources`]: rows on their way into a tenant's own tables.
 //! - [`presence`]: who is there, and what follows when they are gone. [`timers`]: what happens by itself.
+//!   [`breaks`]: when the server itself was away.
 //! - [`files`]: the bytes of what was sent. [`erasure`]: forgetting a person. [`import`]: transcripts in and out. [`limits`]: how often somebody may call, and
 //!   from where.
 
 pub mod activity;
 pub mod app;
 pub mod auth;
+pub mod breaks;
 pub mod core;
 pub mod domain;
 pub mod erasure;

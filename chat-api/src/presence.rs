@@ -2,10 +2,13 @@
 //!
 //! A sign of life is a request or anything that came over a socket, the answer to a ping included; an open socket alone
 //! is none, its peer may be long gone. [`Presence`] keeps the signs and tells changes; [`tick`] closes what a visitor
-//! didn't come back to and sets agents offline; [`watch`] ticks, and tells agents of their visitors, until the server stops. After a restart everyone counts
-//! as last seen at the start.
+//! didn't come back to and sets agents offline; [`watch`] ticks, and tells agents of their visitors, until the server stops.
+//!
+//! Time is counted by the clock that nobody sets. After a restart, and after any other [break](crate::breaks) in the server's
+//! own time, everyone counts as last seen then: who couldn't reach it has not gone.
 
 use crate::app::App;
+use crate::breaks::Breaks;
 use crate::core::command::{Command, CommandKind};
 use crate::core::state::Tenant;
 use crate::live::Person;
@@ -13,24 +16,28 @@ use crate::store::read;
 use ingest::event::Actor;
 use ingest::id::{AgentId, EventId, TenantId, VisitorId};
 use ingest::payload::AgentStatus;
-use ingest::time::Timestamp;
+use ingest::time::{Moment, Timestamp};
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 
-/// Without a sign of life for this long, a person is away.
-pub const AWAY_AFTER_MS: i64 = 60_000;
-/// Between two looks.
-const TICK_EVERY: Duration = Duration::from_secs(5);
+/// Without a sign of life for this long, a person is away, unless it's set otherwise.
+pub const AWAY_AFTER: Duration = Duration::from_secs(60);
+/// Looks in that time.
+const TICKS: u32 = 12;
+/// What one look ends at most, of agents and of conversations; the rest is for the next looks. Whatever goes wrong with the
+/// time or the network, there is time to notice.
+const ENDED_A_TICK_MAX: usize = 500;
 /// Signs are forgotten after the longest standby that can be set, and some.
 const KEPT_MS: i64 = 8 * 24 * 60 * 60 * 1_000;
 /// Changes that a slow listener may be behind before it misses some.
 const CHANGES_MAX: usize = 4_096;
 
 /// Where the time comes from; tests bring their own.
-pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+pub type Clock = Arc<dyn Fn() -> Moment + Send + Sync>;
 
 /// Someone came or went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,7 +54,7 @@ pub struct PresenceChange {
 
 #[derive(Debug, Clone, Copy)]
 struct Seen {
-    last: Timestamp,
+    last: Moment,
     present: bool,
     /// Has had a socket, some time; an agent who never had one stays as set.
     socket: bool,
@@ -56,22 +63,43 @@ struct Seen {
 /// The last signs of life.
 pub struct Presence {
     clock: Clock,
-    started: Timestamp,
+    away_after_ms: i64,
+    /// The start, or the end of the last break, by the clock that nobody sets.
+    since_ms: AtomicI64,
     people: Mutex<HashMap<(TenantId, Person), Seen>>,
     changes: broadcast::Sender<PresenceChange>,
 }
 
 impl Default for Presence {
     fn default() -> Self {
-        Self::new(Arc::new(Timestamp::now))
+        Self::away_after(AWAY_AFTER)
     }
 }
 
 impl Presence {
     /// Nobody has been seen yet.
     #[must_use]
-    pub fn new(clock: Clock) -> Self {
-        Self { started: clock(), clock, people: Mutex::default(), changes: broadcast::Sender::new(CHANGES_MAX) }
+    pub fn away_after(away_after: Duration) -> Self {
+        Self::new(Arc::new(Moment::now), away_after)
+    }
+
+    /// The same by another clock.
+    #[must_use]
+    pub fn new(clock: Clock, away_after: Duration) -> Self {
+        let away_after_ms = i64::try_from(away_after.as_millis()).unwrap_or(i64::MAX);
+        let since_ms = AtomicI64::new(clock().up_ms);
+        let changes = broadcast::Sender::new(CHANGES_MAX);
+        Self { clock, away_after_ms, since_ms, people: Mutex::default(), changes }
+    }
+
+    /// The server was away, so that nobody could give a sign of life: everyone has the whole time again.
+    pub fn forgive(&self) {
+        self.since_ms.store((self.clock)().up_ms, Ordering::Relaxed);
+    }
+
+    /// Milliseconds without a sign of life since then.
+    fn silent_ms(&self, now: Moment, last: Moment) -> i64 {
+        now.up_ms - last.up_ms.max(self.since_ms.load(Ordering::Relaxed))
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<(TenantId, Person), Seen>> {
@@ -102,7 +130,7 @@ impl Presence {
         *seen = Seen { last, present: true, socket: seen.socket || socket };
         drop(people);
         if came {
-            self.tell(PresenceChange { tenant, person, present: true, last_seen: last });
+            self.tell(PresenceChange { tenant, person, present: true, last_seen: last.wall });
         }
     }
 
@@ -114,13 +142,14 @@ impl Presence {
     /// Whether there was a sign of life in the last minute.
     #[must_use]
     pub fn is_present(&self, tenant: TenantId, person: Person) -> bool {
-        self.last_seen(tenant, person).is_some_and(|last| (self.clock)().since(last) < AWAY_AFTER_MS)
+        let last = self.lock().get(&(tenant, person)).map(|seen| seen.last);
+        last.is_some_and(|last| self.silent_ms((self.clock)(), last) < self.away_after_ms)
     }
 
     /// The last sign of life since the start.
     #[must_use]
     pub fn last_seen(&self, tenant: TenantId, person: Person) -> Option<Timestamp> {
-        self.lock().get(&(tenant, person)).map(|seen| seen.last)
+        self.lock().get(&(tenant, person)).map(|seen| seen.last.wall)
     }
 
     /// Tells who has gone since the last look, and answers the agents who are away and have had a socket.
@@ -128,14 +157,15 @@ impl Presence {
         let now = (self.clock)();
         let (mut gone, mut agents) = (Vec::new(), Vec::new());
         self.lock().retain(|(tenant, person), seen| {
-            let away = now.since(seen.last) >= AWAY_AFTER_MS;
+            let away = self.silent_ms(now, seen.last) >= self.away_after_ms;
             if away && std::mem::replace(&mut seen.present, false) {
-                gone.push(PresenceChange { tenant: *tenant, person: *person, present: false, last_seen: seen.last });
+                let last_seen = seen.last.wall;
+                gone.push(PresenceChange { tenant: *tenant, person: *person, present: false, last_seen });
             }
             if let (true, true, Person::Agent(agent)) = (away, seen.socket, person) {
                 agents.push((*tenant, *agent));
             }
-            seen.socket && matches!(person, Person::Agent(_)) || now.since(seen.last) < KEPT_MS
+            seen.socket && matches!(person, Person::Agent(_)) || now.up_ms - seen.last.up_ms < KEPT_MS
         });
         gone.into_iter().for_each(|change| self.tell(change));
         agents
@@ -144,21 +174,34 @@ impl Presence {
     /// Milliseconds that a visitor has been away; 0 for one who is there. One of whom there was no sign counts as seen at
     /// `known_at`, or at the start if that is later.
     fn away_ms(&self, tenant: TenantId, visitor: VisitorId, known_at: Timestamp) -> i64 {
-        let last = self.last_seen(tenant, Person::Visitor(visitor));
-        let last = last.unwrap_or_else(|| known_at.max(self.started));
-        ((self.clock)().since(last) - AWAY_AFTER_MS).max(0)
+        let now = (self.clock)();
+        let seen = self.lock().get(&(tenant, Person::Visitor(visitor))).map(|seen| seen.last);
+        // One that is known from the future says nothing: the clock was set meanwhile.
+        let known_ms = Some(now.wall.since(known_at)).filter(|ms| *ms >= 0);
+        let last = seen.or_else(|| known_ms.map(|ms| now.plus_ms(-ms)));
+        let since_ms = self.since_ms.load(Ordering::Relaxed);
+        let silent_ms = last.map_or(now.up_ms - since_ms, |last| self.silent_ms(now, last));
+        (silent_ms - self.away_after_ms).max(0)
     }
 }
 
 /// Ticks, and tells agents which visitors come and go, until `stop`.
 pub async fn watch(app: Arc<App>, stop: CancellationToken) {
     let mut changes = app.presence.changes();
-    let mut every = tokio::time::interval(TICK_EVERY);
+    let tick_every = Duration::from_millis(app.presence.away_after_ms.unsigned_abs()) / TICKS;
+    let mut every = tokio::time::interval(tick_every);
+    let mut breaks = Breaks::new(tick_every);
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
-            _ = every.tick() => tick(&app).await,
+            _ = every.tick() => {
+                if let Some(came_between) = breaks.look(Moment::now()) {
+                    tracing::info!(?came_between, "everyone counts as seen now");
+                    app.presence.forgive();
+                }
+                tick(&app).await;
+            }
             // One that was missed is told with the next change; a subscription begins with how it is.
             Ok(change) = changes.recv() => {
                 if let Person::Visitor(visitor) = change.person {
@@ -171,12 +214,21 @@ pub async fn watch(app: Arc<App>, stop: CancellationToken) {
 
 /// One look: agents who are gone go offline, and what visitors didn't come back to ends.
 pub async fn tick(app: &App) {
+    let mut ended = 0;
     for (tenant, agent) in app.presence.sweep() {
-        set_offline(app, tenant, agent).await;
+        if ended == ENDED_A_TICK_MAX {
+            tracing::warn!(ended, "many agents are gone at once; the rest waits for the next look");
+            break;
+        }
+        ended += usize::from(set_offline(app, tenant, agent).await);
     }
     match expired(app) {
         Ok(expired) => {
-            for (tenant, kind) in expired {
+            if expired.len() > ENDED_A_TICK_MAX {
+                let waiting = expired.len() - ENDED_A_TICK_MAX;
+                tracing::warn!(waiting, "many visitors are gone at once; the rest waits for the next look");
+            }
+            for (tenant, kind) in expired.into_iter().take(ENDED_A_TICK_MAX) {
                 submit(app, tenant, kind).await;
             }
         }
@@ -184,14 +236,19 @@ pub async fn tick(app: &App) {
     }
 }
 
-async fn set_offline(app: &App, tenant: TenantId, agent_id: AgentId) {
+/// Whether there was something to do.
+async fn set_offline(app: &App, tenant: TenantId, agent_id: AgentId) -> bool {
     match app.pool.read(|connection| read::agent(connection, tenant, agent_id)) {
         Ok(Some(agent)) if agent.status == AgentStatus::Online && agent.deleted_at.is_none() => {
             let kind = CommandKind::SetAgentStatus { agent_id, status: AgentStatus::Offline, accepting_chats: None };
             submit(app, tenant, kind).await;
+            true
         }
-        Ok(_) => {}
-        Err(error) => tracing::warn!(%error, "failed to look an agent up; trying again later"),
+        Ok(_) => false,
+        Err(error) => {
+            tracing::warn!(%error, "failed to look an agent up; trying again later");
+            false
+        }
     }
 }
 
@@ -236,14 +293,52 @@ async fn submit(app: &App, tenant: TenantId, kind: CommandKind) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::atomic::{AtomicI64, Ordering};
+
+    const AWAY_AFTER_MS: i64 = 60_000;
+
+    /// A clock that goes on when it's told to, and the clock's jumps.
+    fn tested() -> (Presence, Arc<AtomicI64>, Arc<AtomicI64>) {
+        let (up, ahead) = (Arc::new(AtomicI64::new(1_000_000)), Arc::new(AtomicI64::new(1_700_000_000_000)));
+        let (time, jumps) = (Arc::clone(&up), Arc::clone(&ahead));
+        let clock = move || {
+            let up_ms = time.load(Ordering::Relaxed);
+            Moment { up_ms, wall: Timestamp(up_ms + jumps.load(Ordering::Relaxed)) }
+        };
+        (Presence::new(Arc::new(clock), AWAY_AFTER), up, ahead)
+    }
+
+    /// The server stood still for an hour, or its clock was set: nobody is gone who comes back within a minute of that.
+    #[test]
+    fn a_break_is_forgiven_and_a_jump_is_none() {
+        let (presence, up, ahead) = tested();
+        let (tenant, agent, visitor, silent) =
+            (TenantId::fresh(), AgentId::fresh(), VisitorId::fresh(), VisitorId::fresh());
+        presence.heard(tenant, Person::Agent(agent));
+        presence.seen(tenant, Person::Visitor(visitor));
+        let known_at = (presence.clock)().wall;
+        let away = |who: VisitorId, known_at: Timestamp| presence.away_ms(tenant, who, known_at);
+        let day = 24 * 60 * 60 * 1_000;
+        for jump in [day, -day, 80 * 365 * day] {
+            ahead.fetch_add(jump, Ordering::Relaxed);
+            assert!(presence.sweep().is_empty(), "{jump}");
+            assert_eq!(away(visitor, known_at), 0, "{jump}");
+            ahead.fetch_sub(jump, Ordering::Relaxed);
+        }
+        up.fetch_add(3_600_000, Ordering::Relaxed);
+        presence.forgive();
+        assert!(presence.sweep().is_empty() && presence.is_present(tenant, Person::Agent(agent)));
+        assert_eq!((away(visitor, known_at), away(silent, known_at)), (0, 0));
+        up.fetch_add(AWAY_AFTER_MS + 7, Ordering::Relaxed);
+        assert_eq!(presence.sweep(), [(tenant, agent)], "who doesn't come back is gone");
+        assert_eq!((away(visitor, known_at), away(silent, known_at)), (7, 7));
+        // Known from a time that hasn't come: no reason to be there for ever.
+        assert_eq!(away(silent, known_at.plus_ms(70 * 365 * day)), 7);
+    }
 
     /// Someone comes with a sign of life and goes a minute after the last one; each is told once.
     #[test]
     fn coming_and_going_is_told_once() {
-        let now = Arc::new(AtomicI64::new(1_000_000));
-        let time = Arc::clone(&now);
-        let presence = Presence::new(Arc::new(move || Timestamp(time.load(Ordering::Relaxed))));
+        let (presence, now, _) = tested();
         let mut changes = presence.changes();
         let tenant = TenantId::fresh();
         let (agent, quiet) = (AgentId::fresh(), AgentId::fresh());

@@ -402,12 +402,15 @@ pub struct DueTimer {
 pub fn due_timers(
     connection: &Connection,
     now: Timestamp,
+    only: Option<TimerKind>,
     skip: usize,
     limit: usize,
 ) -> rusqlite::Result<Vec<DueTimer>> {
-    let sql = "SELECT tenant, id, kind, due_at FROM timers WHERE due_at <= ?1 ORDER BY due_at, id LIMIT ?2 OFFSET ?3";
+    let sql = "SELECT tenant, id, kind, due_at FROM timers WHERE due_at <= ?1 AND (?4 IS NULL OR kind = ?4) \
+               ORDER BY due_at, id LIMIT ?2 OFFSET ?3";
     let mut statement = connection.prepare_cached(sql)?;
-    let rows = statement.query_map((now.0, limit.cast_signed(), skip.cast_signed()), |row| {
+    let only = only.map(TimerKind::as_str);
+    let rows = statement.query_map((now.0, limit.cast_signed(), skip.cast_signed(), only), |row| {
         let word: String = row.get(2)?;
         let kind = TimerKind::ALL.into_iter().find(|kind| kind.as_str() == word);
         let unknown = || rusqlite::Error::InvalidColumnType(2, word.clone(), rusqlite::types::Type::Text);

@@ -7,7 +7,7 @@ use chat_api::core::command::{AgentDetails, Command, CommandKind, NewAgent, NewM
 use chat_api::domain::{Answer, ChatDomain, Submission};
 use chat_api::limits::{Limiter, Rates};
 use chat_api::live::{Limits, LiveHub};
-use chat_api::presence::{self, Clock, Presence};
+use chat_api::presence::{self, AWAY_AFTER, Clock, Presence};
 use chat_api::store;
 use chat_api::view::Views;
 use ingest::event::Actor;
@@ -16,7 +16,7 @@ use ingest::log::LogReader;
 use ingest::payload::{ChatbotCreated, Role};
 use ingest::seal::Sealed;
 use ingest::sqlite::{DataDir, NewPersonKey, PersonKeys};
-use ingest::time::Timestamp;
+use ingest::time::{Moment, Timestamp};
 use ingest::writer::Writer;
 use sql::{NotFresh, TableDef, TableSnapshot, TablesError, TenantTables};
 use std::net::SocketAddr;
@@ -94,7 +94,7 @@ impl Server {
         };
         let later_ms = Arc::new(AtomicI64::new(0));
         let later = Arc::clone(&later_ms);
-        let clock: Clock = Arc::new(move || Timestamp::now().plus_ms(later.load(Ordering::Relaxed)));
+        let clock: Clock = Arc::new(move || Moment::now().plus_ms(later.load(Ordering::Relaxed)));
         let reports = Arc::new(sql::Reports::new(Arc::new(NoTables), sql::Limits::default()).unwrap());
         let app = Arc::new(App {
             config,
@@ -108,7 +108,7 @@ impl Server {
             live,
             limiter: Limiter::new(Rates::off()),
             files: Arc::new(chat_api::files::Files::open(&data.path().join("files")).unwrap()),
-            presence: Arc::new(Presence::new(clock)),
+            presence: Arc::new(Presence::new(clock, AWAY_AFTER)),
             remove_mail: Box::new(|_| Ok(())),
             reports,
             probes: Vec::new(),

@@ -13,13 +13,13 @@ use chat_api::domain::ChatDomain;
 use chat_api::files::Files;
 use chat_api::limits::{Limiter, Rates, Room};
 use chat_api::live::LiveHub;
-use chat_api::presence::{self, Clock, Presence};
+use chat_api::presence::{self, AWAY_AFTER, Clock, Presence};
 use chat_api::store;
 use chat_api::view::Views;
 use ingest::event::Event;
 use ingest::payload::MailKind;
 use ingest::sqlite::{DataDir, PersonKeys};
-use ingest::time::Timestamp;
+use ingest::time::Moment;
 use ingest::writer::{Domain as _, Writer};
 use serde_json::{Value, json};
 use sql::{Limits, NotFresh, Reports, TableDef, TableSnapshot, TablesError, TenantTables};
@@ -197,7 +197,7 @@ impl Server {
     pub fn start_with(setup: Setup) -> Self {
         let later_ms = Arc::new(AtomicI64::new(0));
         let later = Arc::clone(&later_ms);
-        let clock: Clock = Arc::new(move || Timestamp::now().plus_ms(later.load(Ordering::Relaxed)));
+        let clock: Clock = Arc::new(move || Moment::now().plus_ms(later.load(Ordering::Relaxed)));
         let dir = tempfile::tempdir().expect("temp dir");
         let data = DataDir::open(&dir.path().join("data"), None, true).expect("data directory");
         let key_file = Arc::new(data.key_file().expect("keys"));
@@ -228,7 +228,7 @@ impl Server {
             live: Arc::new(LiveHub::new()),
             limiter: Limiter::new(setup.rates).within(setup.room),
             files: Arc::new(Files::open(&data.path().join("files")).expect("files")),
-            presence: Arc::new(Presence::new(clock)),
+            presence: Arc::new(Presence::new(clock, AWAY_AFTER)),
             remove_mail: Box::new(|_| Ok(())),
             reports: Arc::new(Reports::new(Arc::new(NoTables), limits).expect("reports")),
             probes: vec![("log", Box::new(|| None))],
