@@ -2,6 +2,8 @@
 //!
 //! Every setting has one name: `--data-dir`, `PARLANCE_DATA_DIR`, `data_dir = "…"`. Unknown keys are errors.
 
+use crate::connections::Waits;
+use crate::connections::places::PlacesLimits;
 use anyhow::{Context as _, bail};
 use chat_api::limits::disk::Reserve;
 use chat_api::limits::quotas::{ByteQuotas, bytes};
@@ -15,6 +17,11 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+/// Connections for requests and the Postgres wire, beside the sockets.
+const CONNECTIONS_BESIDE_SOCKETS: usize = 4_000;
+/// The same of one address.
+const CONNECTIONS_BESIDE_SOCKETS_PER_IP: usize = 1_000;
 
 /// Where the data is; for every command that opens it.
 #[derive(Args, Clone, Default)]
@@ -71,6 +78,25 @@ pub struct ServeArgs {
     /// Open sockets from one address at most [default: 1000]
     #[arg(long, env = "PARLANCE_SOCKETS_PER_IP_MAX", value_name = "N")]
     pub sockets_per_ip_max: Option<usize>,
+    /// Connections at most, at every door together [default: 4000 and sockets_max]
+    #[arg(long, env = "PARLANCE_CONNECTIONS_MAX", value_name = "N")]
+    pub connections_max: Option<usize>,
+    /// Connections from one address at most, trusted proxies aside [default: 1000 and sockets_per_ip_max]
+    #[arg(long, env = "PARLANCE_CONNECTIONS_PER_IP_MAX", value_name = "N")]
+    pub connections_per_ip_max: Option<usize>,
+    /// Seconds for a request's head, a socket's token, a password on the Postgres wire [default: 10]
+    #[arg(long, env = "PARLANCE_HEADER_WAIT_S", value_name = "S")]
+    pub header_wait_s: Option<u32>,
+    /// Seconds between two requests on one connection, longer than a proxy in front keeps one, and between two signs of
+    /// life on a socket [default: 75]
+    #[arg(long, env = "PARLANCE_IDLE_WAIT_S", value_name = "S")]
+    pub idle_wait_s: Option<u32>,
+    /// Seconds without a byte of a body that has begun [default: 30]
+    #[arg(long, env = "PARLANCE_BODY_WAIT_S", value_name = "S")]
+    pub body_wait_s: Option<u32>,
+    /// Seconds in which a client takes no byte of its answer [default: 30]
+    #[arg(long, env = "PARLANCE_UNREAD_WAIT_S", value_name = "S")]
+    pub unread_wait_s: Option<u32>,
     /// Seconds without a sign of life after which an agent is offline and a visitor away [default: 60]
     #[arg(long, env = "PARLANCE_AWAY_AFTER_S", value_name = "S")]
     pub away_after_s: Option<u32>,
@@ -112,6 +138,12 @@ struct File {
     disk_reserve: Option<String>,
     sockets_max: Option<usize>,
     sockets_per_ip_max: Option<usize>,
+    connections_max: Option<usize>,
+    connections_per_ip_max: Option<usize>,
+    header_wait_s: Option<u32>,
+    idle_wait_s: Option<u32>,
+    body_wait_s: Option<u32>,
+    unread_wait_s: Option<u32>,
     away_after_s: Option<u32>,
     pg_listen: Option<SocketAddr>,
     pg_tls_cert: Option<PathBuf>,
@@ -171,6 +203,8 @@ pub struct Serve {
     pub quotas: ByteQuotas,
     pub disk_reserve: Reserve,
     pub sockets: Limits,
+    pub connections: PlacesLimits,
+    pub waits: Waits,
     pub away_after: Duration,
     pub pg: Option<Pg>,
     pub log_json: bool,
@@ -200,7 +234,8 @@ impl ServeArgs {
     /// As [`resolve`](Self::resolve).
     pub fn resolve_over(self, rates: Rates) -> anyhow::Result<Serve> {
         let file = File::read(self.store.config.as_deref())?;
-        let pg = self.pg(&file)?;
+        let waits = self.waits(&file)?;
+        let pg = self.pg(&file, waits)?;
         let away_after = seconds("away_after_s", self.away_after_s.or(file.away_after_s), presence::AWAY_AFTER)?;
         let log_json = match self.log_format.or(file.log_format.clone()).as_deref() {
             None | Some("text") => false,
@@ -213,6 +248,7 @@ impl ServeArgs {
         let proxies = if self.trusted_proxies.is_empty() { file.trusted_proxies.clone() } else { None };
         let proxies = proxies.unwrap_or(self.trusted_proxies);
         let trusted_proxies = proxies.iter().map(|range| range.parse().context("failed to read trusted_proxies"));
+        let trusted_proxies = trusted_proxies.collect::<anyhow::Result<Vec<Cidr>>>()?;
         let defaults = Limits::default();
         let sockets = Limits {
             sockets_max: self.sockets_max.or(file.sockets_max).unwrap_or(defaults.sockets_max),
@@ -220,7 +256,22 @@ impl ServeArgs {
                 .sockets_per_ip_max
                 .or(file.sockets_per_ip_max)
                 .unwrap_or(defaults.sockets_per_ip_max),
+            auth_timeout: waits.header,
+            // Two pings without an answer, and the third would be due.
+            ping_every: waits.idle / 3,
+            write_timeout: defaults.write_timeout.min(waits.unread),
             ..defaults
+        };
+        let per_ip_max = self.connections_per_ip_max.or(file.connections_per_ip_max);
+        let connections = PlacesLimits {
+            max: self
+                .connections_max
+                .or(file.connections_max)
+                .unwrap_or_else(|| sockets.sockets_max.saturating_add(CONNECTIONS_BESIDE_SOCKETS)),
+            pg_max: pg.as_ref().map_or(0, |pg| pg.limits.connections_max),
+            per_ip_max: per_ip_max
+                .unwrap_or_else(|| sockets.sockets_per_ip_max.saturating_add(CONNECTIONS_BESIDE_SOCKETS_PER_IP)),
+            proxies: trusted_proxies.clone(),
         };
         let origins = if self.allowed_origins.is_empty() { file.allowed_origins.clone() } else { None };
         Ok(Serve {
@@ -231,19 +282,31 @@ impl ServeArgs {
             public_url: self.public_url.or(file.public_url),
             operator_token: self.operator_token.or(file.operator_token).filter(|token| !token.is_empty()),
             allowed_origins: origins.unwrap_or(self.allowed_origins),
-            trusted_proxies: trusted_proxies.collect::<anyhow::Result<_>>()?,
+            trusted_proxies,
             rates,
             quotas,
             disk_reserve,
             sockets,
+            connections,
+            waits,
             away_after,
             pg,
             log_json,
         })
     }
 
+    fn waits(&self, file: &File) -> anyhow::Result<Waits> {
+        let defaults = Waits::default();
+        Ok(Waits {
+            header: seconds("header_wait_s", self.header_wait_s.or(file.header_wait_s), defaults.header)?,
+            idle: seconds("idle_wait_s", self.idle_wait_s.or(file.idle_wait_s), defaults.idle)?,
+            body: seconds("body_wait_s", self.body_wait_s.or(file.body_wait_s), defaults.body)?,
+            unread: seconds("unread_wait_s", self.unread_wait_s.or(file.unread_wait_s), defaults.unread)?,
+        })
+    }
+
     /// Tokens are passwords here, so they cross a network only under TLS.
-    fn pg(&self, file: &File) -> anyhow::Result<Option<Pg>> {
+    fn pg(&self, file: &File, waits: Waits) -> anyhow::Result<Option<Pg>> {
         let tls = match (
             self.pg_tls_cert.clone().or_else(|| file.pg_tls_cert.clone()),
             self.pg_tls_key.clone().or_else(|| file.pg_tls_key.clone()),
@@ -266,6 +329,9 @@ impl ServeArgs {
         let limits = ServerLimits {
             connections_max: self.pg_connections_max.or(file.pg_connections_max).unwrap_or(defaults.connections_max),
             connections_per_tenant_max: per_tenant.unwrap_or(defaults.connections_per_tenant_max),
+            start: waits.header,
+            message: waits.body,
+            unread: waits.unread,
             ..defaults
         };
         Ok(Some(Pg { listen, tls, limits }))

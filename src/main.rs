@@ -2,6 +2,7 @@
 //!
 //! - [`client`]: a client of the public API, for the demo and the benchmarks.
 //! - [`cli`], [`config`]: what is said on the command line, in `PARLANCE_*` variables and in the TOML file.
+//! - [`connections`]: what comes in through the doors, and for how long it may stay.
 //! - [`ending`]: signals, and the end of the process. [`engine`]: an open data directory with its writer and its facts. [`wiring`]: followers of the log, and ports.
 //! - [`server`]: an engine with jobs, mail, sockets and HTTP. [`demo`]: a server with live traffic.
 //! - [`offline`], [`remote`]: the commands on a data directory, and on a running server.
@@ -11,6 +12,7 @@ mod bench;
 mod cli;
 mod client;
 mod config;
+mod connections;
 mod demo;
 mod ending;
 mod engine;

@@ -1,15 +1,19 @@
 //! The Postgres wire of a running server: its listener and its certificate.
 
 use crate::config::Pg;
+use crate::connections::places::{Door, Place, Places};
 use anyhow::Context as _;
 use chat_api::app::App;
 use chat_api::auth::wire::WireAccess;
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use sql::pg::{ALPN, Server, ServerLimits, TlsAcceptor};
+use sql::pg::{ALPN, Entered, Entrance, Server, ServerLimits, TlsAcceptor};
+use std::future::Future;
+use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::pin::Pin;
 use std::sync::Arc;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
@@ -37,10 +41,41 @@ impl PgDoor {
     }
 
     /// Serves until `stop`.
-    pub async fn serve(self, app: Arc<App>, stop: CancellationToken, set_up: fn(&mut TcpStream)) {
+    pub async fn serve(self, app: Arc<App>, places: Arc<Places>, set_up: fn(&mut TcpStream), stop: CancellationToken) {
         let reports = Arc::clone(&app.reports);
         let server = Server::new(reports, Arc::new(WireAccess(app)), self.limits, self.tls, stop);
-        server.serve(self.listener, set_up).await;
+        server.serve(self.listener, Arc::new(PgEntrance { places, set_up })).await;
+    }
+}
+
+/// The Postgres wire's way to the places of all doors.
+struct PgEntrance {
+    places: Arc<Places>,
+    set_up: fn(&mut TcpStream),
+}
+
+impl Entrance for PgEntrance {
+    fn enter(&self, stream: &mut TcpStream, peer: SocketAddr) -> Option<Box<dyn Entered>> {
+        (self.set_up)(stream);
+        self.places.take(Door::Pg, peer.ip()).map(|place| Box::new(place) as Box<dyn Entered>)
+    }
+
+    fn failed<'a>(&'a self, error: &'a io::Error) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
+        Box::pin(self.places.failed_to_accept(Door::Pg, error))
+    }
+}
+
+impl Entered for Place {
+    fn must_leave(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(self.must_leave())
+    }
+
+    fn busy(&self) {
+        self.busy();
+    }
+
+    fn idle(&self) {
+        self.idle();
     }
 }
 

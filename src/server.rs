@@ -1,6 +1,8 @@
 //! A running server: an engine with jobs, mail, live sockets, reports and HTTP; started and stopped in order.
 
 use crate::config::{Serve, ServeArgs};
+use crate::connections::places::{self, Places};
+use crate::connections::{self, Waits};
 use crate::ending::on_signal;
 use crate::engine::Engine;
 use crate::pg::PgDoor;
@@ -11,7 +13,6 @@ use crate::wiring::{jobs, mail::StateOutbox};
 use anyhow::Context as _;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::serve::ListenerExt as _;
 use axum::{Extension, Json, Router};
 use chat_api::app::{ApiConfig, App, Probe, REQUEST_TIME_MAX, RemoveMail};
 use chat_api::auth::tokens::VisitorTokens;
@@ -45,6 +46,8 @@ use tokio_util::sync::CancellationToken;
 const DRAIN_MAX: Duration = Duration::from_secs(3);
 /// A peer that takes no byte of what is sent to it for this long is gone, whatever it asked for.
 const UNREAD_MAX: Duration = Duration::from_secs(30);
+/// Open files that every system gives a process.
+const OPEN_FILES_LEAST: u64 = 1_024;
 /// Idempotency keys are forgotten after a day; looked at this often.
 const PRUNE_EVERY: Duration = Duration::from_secs(600);
 
@@ -55,10 +58,6 @@ const PRUNE_EVERY: Duration = Duration::from_secs(600);
 pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
     let settings = args.resolve()?;
     init_logs(settings.log_json, "info");
-    // Sockets are open files: as many as the system allows.
-    if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
-        tracing::warn!(%error, "failed to raise the limit of open files; sockets may be refused");
-    }
     let mut server = Server::start(settings).await?;
     let asked = on_signal()?;
     let pg = server.app.config.pg_address.as_ref().map(|address| format!("\nthe Postgres wire is at {address}"));
@@ -119,6 +118,9 @@ impl Server {
         let listener = TcpListener::bind(settings.listen).await;
         let listener = listener.with_context(|| format!("failed to listen on {}", settings.listen))?;
         let address = listener.local_addr()?;
+        let connections = settings.connections.clone().within(open_files());
+        let connections_max = connections.max;
+        let (waits, places) = (settings.waits, Arc::new(Places::new(connections, settings.waits)));
         let pg = match &settings.pg {
             Some(pg) => Some(PgDoor::open(pg).await?),
             None => None,
@@ -131,7 +133,9 @@ impl Server {
         let outbox = Arc::new(outbox(&engine, &settings, &public_url)?);
         let next = engine.pool.read(|connection| consumer_offset(connection, jobs::CONSUMER))?;
         let jobs_thread = jobs::spawn(engine.writer.clone(), next, Arc::clone(&outbox), stop_work.clone())?;
-        let live = Arc::new(LiveHub::with_limits(settings.sockets.clone()));
+        // However many sockets there are, requests find room.
+        let sockets_max = settings.sockets.sockets_max.min(places::three_quarters(connections_max));
+        let live = Arc::new(LiveHub::with_limits(chat_api::live::Limits { sockets_max, ..settings.sockets.clone() }));
         let app = Arc::new(App {
             config: ApiConfig {
                 public_url,
@@ -174,24 +178,12 @@ impl Server {
         let own = Own { engine: Arc::clone(&engine), app: Arc::clone(&app), metrics };
         let routes = routes().around(|router| router.layer(Extension(own)));
         let router = chat_api::http::router_with(Arc::clone(&app), routes, pages);
+        tasks.spawn(places::watch(Arc::clone(&places), stop_live.clone()));
         if let Some(pg) = pg {
-            tasks.spawn(pg.serve(Arc::clone(&app), stop_http.clone(), set_up));
+            tasks.spawn(pg.serve(Arc::clone(&app), Arc::clone(&places), set_up, stop_http.clone()));
         }
-        let (stop, live) = (stop_http.clone(), stop_live.clone());
-        tasks.spawn(async move {
-            let service = router.into_make_service_with_connect_info::<SocketAddr>();
-            let listener = listener.tap_io(set_up);
-            let serving = axum::serve(listener, service).with_graceful_shutdown(stop.clone().cancelled_owned());
-            let drained = async {
-                stop.cancelled().await;
-                tokio::time::sleep(DRAIN_MAX).await;
-            };
-            tokio::select! {
-                outcome = serving => if let Err(error) = outcome { tracing::error!(%error, "failed to serve HTTP") },
-                () = drained => tracing::warn!("requests were still under way when the server stopped"),
-            }
-            live.cancel();
-        });
+        let doors = (places, waits);
+        tasks.spawn(serve_http(listener, router, doors, stop_http.clone(), stop_live.clone()));
         tracing::info!(%address, "serving");
         Ok(Self { address, app, engine, tasks, jobs_thread, stop_http, stop_live, stop_work })
     }
@@ -224,6 +216,33 @@ impl Server {
         engine.close().await;
         tracing::info!("stopped");
     }
+}
+
+/// Serves until `stop`, and then for [`DRAIN_MAX`] at most; sockets end after the requests.
+async fn serve_http(
+    listener: TcpListener,
+    router: Router,
+    doors: (Arc<Places>, Waits),
+    stop: CancellationToken,
+    stop_live: CancellationToken,
+) {
+    let drained = async {
+        stop.cancelled().await;
+        tokio::time::sleep(DRAIN_MAX).await;
+    };
+    tokio::select! {
+        () = connections::http::serve(listener, router, doors, set_up, stop.clone()) => {}
+        () = drained => tracing::warn!("requests were still under way when the server stopped"),
+    }
+    stop_live.cancel();
+}
+
+/// Connections are open files: as many as the system allows.
+fn open_files() -> u64 {
+    rlimit::increase_nofile_limit(u64::MAX).unwrap_or_else(|error| {
+        tracing::warn!(%error, "failed to raise the limit of open files; connections may be refused");
+        OPEN_FILES_LEAST
+    })
 }
 
 /// A connection that can't be set up works all the same, only worse.

@@ -6,6 +6,7 @@ mod bodies;
 #[path = "../../sql/tests/it/support/client.rs"]
 mod client;
 mod disk;
+mod connections;
 mod results;
 mod rights;
 mod siege;

@@ -12,7 +12,7 @@ use arrow::datatypes::{DataType, Field, Schema};
 use arrow::record_batch::RecordBatch;
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::timeout_at;
+use tokio::time::{Instant, timeout_at};
 
 use super::buffers::{Buffers, CHUNK_BYTES};
 use super::catalog::View;
@@ -21,11 +21,11 @@ use super::error::PgError;
 use super::extended::{Portal, Statement};
 use super::job::{Job, shown};
 use super::params::Given;
-use super::proto::{Column, Frame, Out, format_of};
+use super::proto::{Column, Frame, Out, Transaction, format_of};
 use super::session::{Done, Session, split};
 use super::start::Stream;
 use super::types::PgType;
-use super::{Admitted, Knock, Place, Refused, Registered, Server};
+use super::{Admitted, Entered, Knock, Place, Refused, Registered, Server};
 use crate::call::{HeldBatch, QueryResult};
 use crate::error::QueryError;
 use crate::gate::SQL_BYTES_MAX;
@@ -139,9 +139,9 @@ impl Connection {
     }
 
     /// Serves the client until it ends.
-    pub(super) async fn run(mut self) {
+    pub(super) async fn run(mut self, entered: &dyn Entered) {
         loop {
-            let error = match self.step().await {
+            let error = match self.step(entered).await {
                 Ok(()) => continue,
                 Err(End::Gone) => return,
                 Err(End::Fatal(error)) => error,
@@ -155,8 +155,8 @@ impl Connection {
         }
     }
 
-    async fn step(&mut self) -> Result<(), End> {
-        match self.frame().await? {
+    async fn step(&mut self, entered: &dyn Entered) -> Result<(), End> {
+        match self.frame(entered).await? {
             Frame::Query(sql) => self.simple(&sql).await,
             Frame::Terminate => Err(End::Gone),
             Frame::Copy => Ok(()),
@@ -165,25 +165,40 @@ impl Connection {
         }
     }
 
-    /// The next message.
-    async fn frame(&mut self) -> Result<Frame, End> {
+    /// The next message. While none has begun and nothing is open, the connection may have to make room.
+    async fn frame(&mut self, entered: &dyn Entered) -> Result<Frame, End> {
+        let fatal = |code, message| End::Fatal(PgError::fatal(code, message));
+        let mut begun = None;
         loop {
             if let Some(frame) =
                 Frame::read(&mut self.input, self.server.limits.message_bytes_max).map_err(End::Fatal)?
             {
+                entered.busy();
                 return Ok(frame);
             }
             self.buffers.release(&mut self.input, &mut self.out);
-            let read = tokio::select! {
-                read = tokio::time::timeout(self.server.limits.idle, self.stream.read_buf(&mut self.input)) => read,
-                () = self.server.stop.cancelled() => {
-                    return Err(End::Fatal(PgError::fatal("57P01", "the server is stopping")));
+            let limits = &self.server.limits;
+            let (until, late) = if self.input.is_empty() {
+                if self.session.transaction == Transaction::None && self.portals.is_empty() && !self.skips {
+                    entered.idle();
                 }
+                (Instant::now() + limits.idle, ("57P05", "the connection was idle for too long"))
+            } else {
+                entered.busy();
+                let begun = *begun.get_or_insert_with(Instant::now);
+                (begun + limits.message, ("08P01", "the message took too long to come"))
+            };
+            let read = tokio::select! {
+                read = timeout_at(until, self.stream.read_buf(&mut self.input)) => read,
+                () = entered.must_leave() => {
+                    return Err(fatal("57P05", "there are too many connections, and this one was idle"));
+                }
+                () = self.server.stop.cancelled() => return Err(fatal("57P01", "the server is stopping")),
             };
             match read {
                 Ok(Ok(0) | Err(_)) => return Err(End::Gone),
                 Ok(Ok(_)) => self.counted().map_err(|full| End::Fatal(PgError::fatal("53200", full.to_string())))?,
-                Err(_) => return Err(End::Fatal(PgError::fatal("57P05", "the connection was idle for too long"))),
+                Err(_) => return Err(fatal(late.0, late.1)),
             }
         }
     }
@@ -403,7 +418,7 @@ impl Connection {
                 self.out.parameter_status(now.0, &now.1);
             }
         }
-        if self.session.transaction == super::proto::Transaction::None {
+        if self.session.transaction == Transaction::None {
             self.portals.clear();
         }
         self.out.complete(tag);

@@ -27,7 +27,10 @@ mod start;
 mod types;
 
 use std::collections::HashMap;
+use std::future::Future;
+use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -48,6 +51,9 @@ pub const ALPN: &[u8] = b"postgresql";
 
 pub(crate) use job::{Described, Job, Prepared, Types};
 
+/// A connection that was told to make room has gone within this.
+const PLACE_WAIT: Duration = Duration::from_millis(200);
+
 /// What connections may use.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerLimits {
@@ -55,8 +61,10 @@ pub struct ServerLimits {
     pub connections_max: usize,
     /// Connections of one tenant at once (53300).
     pub connections_per_tenant_max: usize,
-    /// From the first byte to the password.
+    /// From the connection to the password.
     pub start: Duration,
+    /// From a message's first byte to its last.
+    pub message: Duration,
     /// Without a statement (57P05).
     pub idle: Duration,
     /// A client that takes no byte of its answer for this long is gone; so is one that takes rows more slowly than
@@ -77,6 +85,7 @@ impl Default for ServerLimits {
             connections_max: 500,
             connections_per_tenant_max: 50,
             start: Duration::from_secs(10),
+            message: Duration::from_secs(30),
             idle: Duration::from_secs(60 * 60),
             unread: Duration::from_secs(30),
             message_bytes_max: 1024 * 1024,
@@ -121,6 +130,27 @@ pub trait Access: Send + Sync + 'static {
     fn admit(&self, user: &str, token: &str, knock: Knock) -> Result<Admitted, Refused>;
 }
 
+/// Where connections of all doors are counted, in all and by address.
+pub trait Entrance: Send + Sync + 'static {
+    /// A place for a connection that was just accepted, and sets its socket up; `None` when there is none.
+    fn enter(&self, stream: &mut TcpStream, peer: SocketAddr) -> Option<Box<dyn Entered>>;
+
+    /// The system gave no connection; returns when it may be asked again.
+    fn failed<'a>(&'a self, error: &'a io::Error) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
+}
+
+/// One connection's place there; given back when dropped.
+pub trait Entered: Send + Sync {
+    /// Ends when the connection has to make room for others.
+    fn must_leave(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
+
+    /// From here on it's served, and stays.
+    fn busy(&self);
+
+    /// It has nothing under way and may have to make room.
+    fn idle(&self);
+}
+
 /// What all connections share.
 pub struct Server {
     reports: Arc<Reports>,
@@ -152,8 +182,8 @@ impl Server {
         Self { reports, access, limits, tls, tenants, running, next_pid: AtomicI32::new(1), stop }
     }
 
-    /// Takes connections until `stop`; then ends them all. `set_up` sees each first.
-    pub async fn serve(self, listener: TcpListener, set_up: fn(&mut TcpStream)) {
+    /// Takes connections until `stop`; then ends them all.
+    pub async fn serve(self, listener: TcpListener, entrance: Arc<dyn Entrance>) {
         let server = Arc::new(self);
         let places = Arc::new(Semaphore::new(server.limits.connections_max));
         let mut clients = JoinSet::new();
@@ -173,29 +203,35 @@ impl Server {
             let (mut stream, peer) = match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
-                    tracing::warn!(%error, "failed to accept a Postgres connection");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    entrance.failed(&error).await;
                     continue;
                 }
             };
-            set_up(&mut stream);
-            match Arc::clone(&places).try_acquire_owned() {
-                Ok(place) => {
-                    let server = Arc::clone(&server);
-                    clients.spawn(async move {
-                        server.client(stream, peer).await;
-                        drop(place);
-                    });
+            let Some(entered) = entrance.enter(&mut stream, peer) else {
+                start::turn_away(&stream);
+                continue;
+            };
+            let (server, places) = (Arc::clone(&server), Arc::clone(&places));
+            clients.spawn(async move {
+                match tokio::time::timeout(PLACE_WAIT, places.acquire_owned()).await {
+                    Ok(Ok(_place)) => server.client(stream, peer, entered).await,
+                    _ => start::turn_away(&stream),
                 }
-                Err(_) => start::turn_away(&stream),
-            }
+            });
         }
         while clients.join_next().await.is_some() {}
     }
 
-    async fn client(self: Arc<Self>, stream: TcpStream, peer: SocketAddr) {
-        match start::start(&self, stream, peer).await {
-            Ok(Some(connection)) => connection.run().await,
+    async fn client(self: Arc<Self>, stream: TcpStream, peer: SocketAddr, entered: Box<dyn Entered>) {
+        let started = tokio::select! {
+            started = start::start(&self, stream, peer) => started,
+            () = entered.must_leave() => return,
+        };
+        match started {
+            Ok(Some(connection)) => {
+                entered.busy();
+                connection.run(&*entered).await;
+            }
             // A cancellation, or somebody who only looked.
             Ok(None) => {}
             Err(error) => tracing::debug!(%error, "a Postgres connection ended at its start"),

@@ -2,14 +2,17 @@
 #![allow(dead_code, reason = "every test file uses its own part")]
 
 use std::collections::BTreeSet;
+use std::future::{Future, pending};
+use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use sql::pg::{Access, Admitted, Knock, Refused, Server, ServerLimits};
+use sql::pg::{Access, Admitted, Entered, Entrance, Knock, Refused, Server, ServerLimits};
 use sql::{Caller, Limits, Readable, Reports};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
 use super::client::{Client, Refusal};
@@ -36,6 +39,29 @@ impl Access for Tokens {
         let readable = self.readable.lock().expect("not poisoned").clone().unwrap_or(Readable::All);
         Ok(Admitted { caller: Caller { readable, ..caller(tenant) } })
     }
+}
+
+/// No other doors, and nobody has to make room.
+struct Anyone;
+
+impl Entrance for Anyone {
+    fn enter(&self, _: &mut TcpStream, _: SocketAddr) -> Option<Box<dyn Entered>> {
+        Some(Box::new(Self))
+    }
+
+    fn failed<'a>(&'a self, error: &'a io::Error) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
+        panic!("failed to accept: {error}")
+    }
+}
+
+impl Entered for Anyone {
+    fn must_leave(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(pending())
+    }
+
+    fn busy(&self) {}
+
+    fn idle(&self) {}
 }
 
 /// A server; stopped when dropped.
@@ -65,7 +91,7 @@ impl Door {
                 let reports = Arc::new(facts.reports_with(limits));
                 let address = listener.local_addr().expect("an address");
                 send.send((address, Arc::clone(&reports))).expect("it is waited for");
-                Server::new(reports, access, server_limits, None, stopped).serve(listener, |_| {}).await;
+                Server::new(reports, access, server_limits, None, stopped).serve(listener, Arc::new(Anyone)).await;
             });
         });
         let (address, reports) = receive.recv().expect("it listens");
