@@ -83,12 +83,14 @@ pub async fn tenant_create(args: &TenantCreateArgs) -> anyhow::Result<()> {
     with_engine(&args.place, true, async |engine| {
         let (tenant, agent_id) = (TenantId::fresh(), AgentId::fresh());
         let (key, new_key) = engine.keys.get_or_create(agent_id.into())?;
+        let email_hmac = import::email_hmac(&engine.key_file, &args.email);
+        let salt = passwords::Salt::of_address(&engine.key_file, &email_hmac);
         let owner = NewAgent {
             agent_id,
             name: key.seal(args.email.split('@').next().unwrap_or(&args.email))?,
             email: Some(key.seal(&args.email)?),
-            email_hmac: Some(import::email_hmac(&engine.key_file, &args.email)),
-            password_hash: Some(passwords::hash(password.clone()).await?),
+            password_hash: Some(passwords::hash(password.clone(), salt).await?),
+            email_hmac: Some(email_hmac),
             role: Role::Owner,
             max_concurrent_chats: 6,
             external_id: None,

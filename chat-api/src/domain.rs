@@ -79,6 +79,7 @@ impl Domain for ChatDomain {
             Decision::Repeated(record) => (Vec::new(), Some(record)),
         };
         store::persons::follow(tx, command, &events)?;
+        store::persons::erase(tx, &self.state, command)?;
         for event in &events {
             store::load::load_for_apply(tx, &mut self.state, event)?;
             apply(&mut self.state, event);

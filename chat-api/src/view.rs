@@ -1,7 +1,8 @@
 //! What the API shows of state and events: JSON in camelCase, with sealed texts opened for who may read them.
 //!
-//! A text whose person was erased shows as `null`. System events are words made from facts ("Agent Ada joined"), so no
-//! name is ever stored in one.
+//! A text that can't be read shows as `null`, whatever the reason: its person was erased, or it or its key is damaged. It
+//! never fails what it stands in, and [`ViewError`] has no word for it. Events and notes say why in their metadata. System
+//! events are words made from facts ("Agent Ada joined"), so no name is ever stored in one.
 
 mod accounts;
 mod configuration;
@@ -19,8 +20,7 @@ use crate::store::read;
 use ingest::event::{Actor, Event};
 use ingest::id::{AgentId, ConversationId, EventId, FileId, GroupId, PersonId, TenantId, ThreadId, VisitorId};
 use ingest::payload::{AuthorType, Payload, StaleReason, Trigger};
-use ingest::seal::Sealed;
-use ingest::sqlite::person_keys::PersonKeyError;
+use ingest::seal::{Sealed, Text};
 use ingest::sqlite::{PersonKeys, ReadPool};
 use ingest::time::Timestamp;
 use lru::LruCache;
@@ -28,20 +28,18 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Value, json};
 use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Names kept opened in memory.
 const NAMES_MAX: NonZeroUsize = NonZeroUsize::new(10_000).expect("not zero");
 
-/// A view couldn't be made. Retry later, unless keys and log don't fit.
+/// A view couldn't be made. Retry later.
 #[derive(Debug, thiserror::Error)]
 pub enum ViewError {
     /// The read pool failed.
     #[error("failed to read: {0}")]
     Sqlite(#[from] rusqlite::Error),
-    /// A sealed text can't be opened.
-    #[error(transparent)]
-    Key(#[from] PersonKeyError),
     /// The log can't be read.
     #[error(transparent)]
     Log(#[from] ingest::log::ReadError),
@@ -224,6 +222,8 @@ pub struct Views {
     pool: ReadPool,
     keys: Arc<PersonKeys>,
     names: Mutex<LruCache<PersonId, Option<Arc<str>>>>,
+    /// How often names were forgotten: one that was opened before must not be kept after.
+    forgotten: AtomicU64,
     pace: queue::Pace,
 }
 
@@ -231,16 +231,30 @@ impl Views {
     /// Views over the read pool and the person keys.
     #[must_use]
     pub fn new(pool: ReadPool, keys: Arc<PersonKeys>) -> Self {
-        Self { pool, keys, names: Mutex::new(LruCache::new(NAMES_MAX)), pace: queue::Pace::new() }
+        Self {
+            pool,
+            keys,
+            names: Mutex::new(LruCache::new(NAMES_MAX)),
+            forgotten: AtomicU64::new(0),
+            pace: queue::Pace::new(),
+        }
     }
 
-    /// Opens a text; `None` when there is none or its person was erased.
+    /// Opens a text.
     ///
     /// # Errors
     /// See [`ViewError`]; so for every view.
-    pub fn open(&self, sealed: Option<&Sealed>) -> Result<Option<String>, ViewError> {
+    pub fn text(&self, sealed: &Sealed) -> Result<Text, ViewError> {
+        Ok(self.keys.open(sealed)?)
+    }
+
+    /// A text as it's shown; `None` when there is none, or none that can be read.
+    ///
+    /// # Errors
+    /// See [`ViewError`].
+    pub fn shown(&self, sealed: Option<&Sealed>) -> Result<Option<String>, ViewError> {
         match sealed {
-            Some(sealed) => Ok(self.keys.open(sealed)?),
+            Some(sealed) => Ok(self.text(sealed)?.or_none()),
             None => Ok(None),
         }
     }
@@ -263,6 +277,7 @@ impl Views {
     /// Forgets these persons' names.
     pub fn forget_names(&self, persons: &[PersonId]) {
         let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        self.forgotten.fetch_add(1, Ordering::Release);
         persons.iter().for_each(|person| drop(names.pop(person)));
     }
 
@@ -274,8 +289,13 @@ impl Views {
         if let Some(name) = self.names.lock().unwrap_or_else(PoisonError::into_inner).get(&person) {
             return Ok(name.clone());
         }
-        let name: Option<Arc<str>> = self.open(sealed()?.as_ref())?.map(Into::into);
-        self.names.lock().unwrap_or_else(PoisonError::into_inner).put(person, name.clone());
+        let forgotten = self.forgotten.load(Ordering::Acquire);
+        let name: Option<Arc<str>> = self.shown(sealed()?.as_ref())?.map(Into::into);
+        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.forgotten.load(Ordering::Acquire) == forgotten {
+            names.put(person, name.clone());
+        }
+        drop(names);
         Ok(name)
     }
 
@@ -302,9 +322,9 @@ impl Views {
     pub fn agent(&self, agent: &Agent) -> Result<AgentView, ViewError> {
         Ok(AgentView {
             id: agent.id,
-            name: self.open(Some(&agent.name))?,
-            email: self.open(agent.email.as_ref())?,
-            phone: self.open(agent.phone.as_ref())?,
+            name: self.shown(Some(&agent.name))?,
+            email: self.shown(agent.email.as_ref())?,
+            phone: self.shown(agent.phone.as_ref())?,
             role: agent.custom_role.map_or_else(|| agent.role.as_str().to_owned(), |id| id.to_string()),
             permissions: PermissionsView { allow: agent.allow, deny: agent.deny },
             status: agent.status,
@@ -312,7 +332,7 @@ impl Views {
             max_concurrent_chats: agent.max_concurrent_chats,
             active_chats: agent.active_chats,
             skills: agent.skills.clone(),
-            avatar: self.open(agent.avatar.as_ref())?,
+            avatar: self.shown(agent.avatar.as_ref())?,
             recent_ips: self.recent_ips(agent)?,
             created_at: agent.created_at,
             deleted_at: agent.deleted_at,
@@ -334,7 +354,7 @@ impl Views {
             })?;
         let last_message = match &chat.last_message {
             Some(last) => Some(LastMessageView {
-                content: self.open(Some(&last.content))?,
+                content: self.shown(Some(&last.content))?,
                 author_type: last.author_type.clone(),
                 created_at: last.at,
             }),
@@ -342,18 +362,18 @@ impl Views {
         };
         let unread = if for_visitor { &chat.unread_by_visitor } else { &chat.unread_by_agents };
         let about = visitor.as_ref().and_then(|visitor| visitor.metadata.as_ref()).filter(|_| !for_visitor);
-        let metadata = page_metadata(self.open(about)?);
-        let agent_email = self.open(agent.as_ref().and_then(|agent| agent.email.as_ref()))?;
+        let metadata = page_metadata(self.shown(about)?);
+        let agent_email = self.shown(agent.as_ref().and_then(|agent| agent.email.as_ref()))?;
         Ok(ConversationView {
             id: chat.id,
             visitor_id: chat.visitor,
-            name: self.open(visitor.as_ref().and_then(|visitor| visitor.name.as_ref()))?,
-            email: self.open(visitor.as_ref().and_then(|visitor| visitor.email.as_ref()))?,
+            name: self.shown(visitor.as_ref().and_then(|visitor| visitor.name.as_ref()))?,
+            email: self.shown(visitor.as_ref().and_then(|visitor| visitor.email.as_ref()))?,
             readable_id: visitor.map(|visitor| visitor.readable_id),
             status: chat.status,
             group_id: chat.group,
             assigned_agent_id: agent_id,
-            agent_name: self.open(agent.as_ref().map(|agent| &agent.name))?,
+            agent_name: self.shown(agent.as_ref().map(|agent| &agent.name))?,
             agent_email: (!for_visitor).then_some(agent_email),
             active_thread_id: Some(chat.thread()).filter(|thread| thread.closed.is_none()).map(|thread| thread.id),
             tags: (!for_visitor).then(|| chat.tags.iter().cloned().collect()),
@@ -361,7 +381,7 @@ impl Views {
             last_message,
             unread_count: unread.count(),
             queue_position: position,
-            notes: if for_visitor { None } else { Some(self.open(chat.notes.as_ref())?) },
+            notes: if for_visitor { None } else { Some(self.shown(chat.notes.as_ref())?) },
             stale: (!for_visitor).then_some(chat.stale),
             snoozed_until: (!for_visitor).then_some(chat.snoozed_until),
             metadata: (!for_visitor).then_some(metadata),
@@ -397,20 +417,22 @@ impl Views {
             Payload::MessagePosted(message) => {
                 view.r#type = "message";
                 view.thread_id = Some(message.thread_id);
-                view.content = self.open(Some(&message.content))?;
+                self.content(&mut view, &message.content)?;
                 view.client_id.clone_from(&message.client_id);
                 if let Some(id) = message.file_id {
                     view.file = self.file(message.metadata.as_ref())?.map(|about| FileView { id, about });
                 } else {
-                    let metadata = self.open(message.metadata.as_ref())?;
-                    view.metadata = metadata.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or(json!({}));
+                    let metadata = self.shown(message.metadata.as_ref())?;
+                    if let Some(metadata) = metadata.and_then(|text| serde_json::from_str(&text).ok()) {
+                        view.metadata = metadata;
+                    }
                 }
                 self.author(&mut view, event, Some(message.author_type))?;
             }
             Payload::NotePosted(note) => {
                 view.r#type = "note";
                 view.thread_id = Some(note.thread_id);
-                view.content = self.open(Some(&note.content))?;
+                self.content(&mut view, &note.content)?;
                 view.client_id.clone_from(&note.client_id);
                 self.author(&mut view, event, None)?;
             }
@@ -419,12 +441,21 @@ impl Views {
         Ok(Some(view))
     }
 
-    /// What a message's metadata says about its file; `None` when its person was erased.
+    /// What was said; or that it can't be read any more, and why.
+    fn content(&self, view: &mut EventView, content: &Sealed) -> Result<(), ViewError> {
+        match self.text(content)? {
+            Text::Readable(words) => view.content = Some(words),
+            Text::Unreadable(why) => view.metadata = json!({ "unreadable": why.as_str() }),
+        }
+        Ok(())
+    }
+
+    /// What a message's metadata says about its file; `None` when it can't be read.
     ///
     /// # Errors
     /// See [`ViewError`].
     pub fn file(&self, metadata: Option<&Sealed>) -> Result<Option<FileAbout>, ViewError> {
-        Ok(self.open(metadata)?.and_then(|text| serde_json::from_str(&text).ok()))
+        Ok(self.shown(metadata)?.and_then(|text| serde_json::from_str(&text).ok()))
     }
 
     fn author(&self, view: &mut EventView, event: &Event, kind: Option<AuthorType>) -> Result<(), ViewError> {

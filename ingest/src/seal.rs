@@ -31,6 +31,48 @@ pub struct Sealed {
     pub ciphertext: String,
 }
 
+/// A sealed text, opened. One that can't be read is not an error of whatever it stands in: nobody gets at the words
+/// without saying what is shown in their place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use]
+pub enum Text {
+    /// The words.
+    Readable(String),
+    /// There are none to be had.
+    Unreadable(Unreadable),
+}
+
+/// Why a sealed text can't be read, now or ever.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unreadable {
+    /// Its person has no key: they were erased.
+    Erased,
+    /// The key or the text isn't what was stored, or the one isn't for the other.
+    Damaged,
+}
+
+impl Unreadable {
+    /// A stable word.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Erased => "erased",
+            Self::Damaged => "damaged",
+        }
+    }
+}
+
+impl Text {
+    /// The words; nothing in the place of those that can't be read.
+    #[must_use]
+    pub fn or_none(self) -> Option<String> {
+        match self {
+            Self::Readable(words) => Some(words),
+            Self::Unreadable(_) => None,
+        }
+    }
+}
+
 /// Sealing or opening went wrong. Never retry.
 #[derive(Debug, thiserror::Error)]
 pub enum SealError {

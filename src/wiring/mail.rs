@@ -59,8 +59,8 @@ impl MailSource for StateOutbox {
             (None, None, Some(invited)) => (None, Some(invited.email)),
             (None, None, None) => return Ok(None),
         };
-        let Some(email) = self.views.open(email.as_ref())? else { return Ok(None) };
-        Ok(Some(Recipient { name: self.views.open(name.as_ref())?, email }))
+        let Some(email) = self.views.shown(email.as_ref())? else { return Ok(None) };
+        Ok(Some(Recipient { name: self.views.shown(name.as_ref())?, email }))
     }
 
     async fn secret(&self, mail_id: MailId) -> Result<Option<String>, SourceError> {

@@ -7,6 +7,7 @@ mod bodies;
 mod client;
 mod disk;
 mod connections;
+mod people;
 mod results;
 mod rights;
 mod siege;

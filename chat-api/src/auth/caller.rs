@@ -6,6 +6,7 @@
 
 use super::scopes::{self, Right, Scopes};
 use super::tokens;
+use super::tokens::VisitorSession;
 use crate::app::App;
 use crate::core::state::{Chatbot, Conversation};
 use crate::limits::{BucketKey, Quota};
@@ -77,6 +78,8 @@ pub struct VisitorCaller {
     pub visitor: VisitorId,
     /// Who the token is for.
     pub subject: VisitorId,
+    /// Who they were in this browser until they were identified: what was sent then may come again now.
+    pub before: Option<VisitorId>,
     /// The one conversation the token is for.
     pub conversation: ConversationId,
     /// The chatbot it came through.
@@ -90,30 +93,49 @@ pub struct VisitorCaller {
 }
 
 impl VisitorCaller {
-    /// The token was for an anonymous visitor who was merged since: it's still good for its own conversation, but
-    /// doesn't open those that the identified visitor has elsewhere.
+    /// The token was for an anonymous visitor who was identified since. Whoever holds it was never vouched for: it reads
+    /// the one conversation that it was for until that ends, and that's all. It isn't renewed and opens no socket; what it
+    /// sends is sent as the anonymous visitor, whose conversation it isn't any more.
     #[must_use]
     pub fn is_limited(&self) -> bool {
         self.subject != self.visitor
     }
 
-    /// Whether a conversation of this visitor's is for this token too.
+    /// Whether this token reads a conversation.
     #[must_use]
-    pub fn opens(&self, conversation: ConversationId) -> bool {
-        !self.is_limited() || self.conversation == conversation
+    pub fn may_see(&self, chat: &Conversation) -> bool {
+        (chat.tenant, chat.visitor) == (self.tenant, self.visitor)
+            && (!self.is_limited() || chat.id == self.conversation && !chat.has_ended_since(self.issued_at))
     }
 
     /// For commands.
     #[must_use]
     pub fn actor(&self) -> Actor {
-        Actor::Visitor(self.visitor)
+        Actor::Visitor(self.subject)
     }
 
     /// Whose idempotency keys these are.
     #[must_use]
     pub fn sender(&self) -> String {
-        format!("visitor:{}", self.visitor)
+        sender_of(self.subject)
     }
+
+    /// Whose they were until the visitor was identified.
+    #[must_use]
+    pub fn sender_before(&self) -> Option<String> {
+        self.before.map(sender_of)
+    }
+
+    /// For tokens that follow this one: of the same person, for one of their conversations.
+    #[must_use]
+    pub fn session_in(&self, conversation: ConversationId) -> VisitorSession {
+        let VisitorCaller { tenant, subject, before, chatbot, .. } = *self;
+        VisitorSession { tenant, visitor: subject, before, conversation, chatbot }
+    }
+}
+
+fn sender_of(visitor: VisitorId) -> String {
+    format!("visitor:{visitor}")
 }
 
 /// A holder of a `/v0` token, or an agent who may read reports.
@@ -237,6 +259,7 @@ pub fn visitor(app: &App, token: &str) -> Result<(VisitorCaller, Chatbot), AuthE
         tenant: claims.tenant,
         visitor: claims.sub,
         subject: claims.sub,
+        before: claims.before,
         conversation: claims.conversation,
         chatbot: claims.chatbot,
         blocked: false,
@@ -246,7 +269,8 @@ pub fn visitor(app: &App, token: &str) -> Result<(VisitorCaller, Chatbot), AuthE
     visitor_now(app, &said)
 }
 
-/// A visitor whose token was checked before, as who they are now.
+/// A visitor whose token was checked before, as who they are now. Of one who was identified since, while the conversation
+/// it was for hasn't ended.
 ///
 /// # Errors
 /// See [`AuthError`].
@@ -263,7 +287,14 @@ pub fn visitor_now(app: &App, caller: &VisitorCaller) -> Result<(VisitorCaller, 
     let chatbot = chatbot.filter(|chatbot| chatbot.deleted_at.is_none()).ok_or(AuthError::Invalid)?;
     let owner = owner.filter(|owner| place.is_some_and(|place| place.visitor == owner.id) && owner.erased_at.is_none());
     let owner = owner.ok_or(AuthError::Invalid)?;
-    Ok((VisitorCaller { visitor: owner.id, blocked: owner.blocked_at.is_some(), ..caller.clone() }, chatbot))
+    let caller = VisitorCaller { visitor: owner.id, blocked: owner.blocked_at.is_some(), ..caller.clone() };
+    if caller.is_limited() {
+        let chat = app.pool.read(|connection| read::conversation(connection, caller.tenant, caller.conversation))?;
+        if !chat.is_some_and(|chat| caller.may_see(&chat)) {
+            return Err(AuthError::Invalid);
+        }
+    }
+    Ok((caller, chatbot))
 }
 
 /// Either: what a socket's first frame carries.

@@ -35,6 +35,10 @@ const API_TOKEN_PREFIX: &str = "p.";
 /// No token of ours is longer; a longer one isn't looked at.
 const TOKEN_BYTES_MAX: usize = 2_048;
 
+/// Random bytes of a refresh token.
+const REFRESH_NONCE_BYTES: usize = 16;
+/// What the key of refresh tokens is derived from.
+const REFRESH_CONTEXT: &str = "parlance:refresh";
 const AGENT_AUDIENCE: &str = "parlance:agent";
 const VISITOR_AUDIENCE: &str = "parlance:visitor";
 /// Followed by the tenant's id, what a tenant's key is derived from.
@@ -58,11 +62,25 @@ pub struct AgentClaims {
 pub struct VisitorClaims {
     aud: String,
     pub sub: VisitorId,
+    /// Who they were in this browser until they were identified.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<VisitorId>,
     pub tenant: TenantId,
     pub conversation: ConversationId,
     pub chatbot: ChatbotId,
     pub iat: i64,
     pub exp: i64,
+}
+
+/// What a visitor's session token is for.
+#[derive(Debug, Clone, Copy)]
+#[expect(missing_docs, reason = "the claims of `VisitorClaims`")]
+pub struct VisitorSession {
+    pub tenant: TenantId,
+    pub visitor: VisitorId,
+    pub before: Option<VisitorId>,
+    pub conversation: ConversationId,
+    pub chatbot: ChatbotId,
 }
 
 /// A token could not be made.
@@ -187,7 +205,7 @@ pub fn open_agent(key_file: &KeyFile, token: &str) -> Option<AgentClaims> {
     open(key_file, AGENT_AUDIENCE, token)
 }
 
-/// Signs a visitor's session token for so many hours; answers it with the instant it ends.
+/// Signs a session token of a visitor who was nobody else before, for so many hours; answers it with the instant it ends.
 ///
 /// # Errors
 /// See [`TokenError`].
@@ -200,10 +218,24 @@ pub fn sign_visitor(
     now: Timestamp,
     hours: u32,
 ) -> Result<(String, Timestamp), TokenError> {
+    sign_session(key_file, VisitorSession { tenant, visitor, before: None, conversation, chatbot }, now, hours)
+}
+
+/// Signs a visitor's session token for so many hours; answers it with the instant it ends.
+///
+/// # Errors
+/// See [`TokenError`].
+pub fn sign_session(
+    key_file: &KeyFile,
+    session: VisitorSession,
+    now: Timestamp,
+    hours: u32,
+) -> Result<(String, Timestamp), TokenError> {
+    let VisitorSession { tenant, visitor, before, conversation, chatbot } = session;
     let iat = now.0 / 1_000;
     let exp = iat + i64::from(hours) * 60 * 60;
-    let claims =
-        VisitorClaims { aud: VISITOR_AUDIENCE.to_owned(), sub: visitor, tenant, conversation, chatbot, iat, exp };
+    let aud = VISITOR_AUDIENCE.to_owned();
+    let claims = VisitorClaims { aud, sub: visitor, before, tenant, conversation, chatbot, iat, exp };
     let token = sign(key_file, VISITOR_AUDIENCE, &claims)?;
     Ok((format!("{VISITOR_PREFIX}{token}"), Timestamp(exp * 1_000)))
 }
@@ -291,22 +323,53 @@ pub fn sha256_hex(token: &str) -> String {
     hex::encode(ring::digest::digest(&ring::digest::SHA256, token.as_bytes()))
 }
 
-/// A new refresh token: it names its session, so that a replaced one still finds the family to close.
+/// A new refresh token: it names its session, so that a replaced one still finds the family to close, and it's signed, so
+/// that one that was replaced is told from one that was made up. The session's id is no secret: it stands in every access
+/// token.
 ///
 /// # Errors
 /// [`TokenError::Random`].
-pub fn new_refresh_token(session: SessionId) -> Result<String, TokenError> {
+pub fn new_refresh_token(key_file: &KeyFile, session: SessionId) -> Result<String, TokenError> {
     let mut bytes = session.bytes().to_vec();
-    bytes.extend_from_slice(&random::<32>()?);
+    bytes.extend_from_slice(&random::<REFRESH_NONCE_BYTES>()?);
+    let tag = hmac::sign(&refresh_key(key_file), &bytes);
+    bytes.extend_from_slice(tag.as_ref());
     Ok(format!("{REFRESH_PREFIX}{}", BASE64.encode(bytes)))
+}
+
+fn refresh_key(key_file: &KeyFile) -> hmac::Key {
+    hmac::Key::new(hmac::HMAC_SHA256, key_of(key_file, REFRESH_CONTEXT).as_ref())
+}
+
+/// What is in a refresh token, and what it's signed with; earlier ones have no signature.
+fn refresh_parts(refresh_token: &str) -> Option<(Vec<u8>, Option<Vec<u8>>)> {
+    const SIGNED_BYTES: usize = 16 + REFRESH_NONCE_BYTES;
+    const UNSIGNED_BYTES: usize = 16 + 32;
+    let text = refresh_token.strip_prefix(REFRESH_PREFIX).filter(|text| text.len() <= TOKEN_BYTES_MAX)?;
+    let mut bytes = BASE64.decode(text).ok()?;
+    match bytes.len() {
+        UNSIGNED_BYTES => Some((bytes, None)),
+        length if length == SIGNED_BYTES + 32 => {
+            let tag = bytes.split_off(SIGNED_BYTES);
+            Some((bytes, Some(tag)))
+        }
+        _ => None,
+    }
 }
 
 /// The session that a refresh token names; whether it's the good one, its hash must tell.
 #[must_use]
 pub fn session_of(refresh_token: &str) -> Option<SessionId> {
-    let text = refresh_token.strip_prefix(REFRESH_PREFIX).filter(|text| text.len() == 64)?;
-    let bytes = BASE64.decode(text).ok()?;
+    let (bytes, _) = refresh_parts(refresh_token)?;
     Some(SessionId(Uuid::from_slice(bytes.get(..16)?).ok()?))
+}
+
+/// Whether a refresh token was given out by this installation, whenever that was.
+#[must_use]
+pub fn is_genuine(key_file: &KeyFile, refresh_token: &str) -> bool {
+    // ring compares in constant time.
+    refresh_parts(refresh_token)
+        .is_some_and(|(bytes, tag)| tag.is_some_and(|tag| hmac::verify(&refresh_key(key_file), &bytes, &tag).is_ok()))
 }
 
 /// A new `/v0` token: `p.` and 32 random bytes.
@@ -374,6 +437,28 @@ mod tests {
         assert_eq!(open_visitor(&keys, token.trim_start_matches(VISITOR_PREFIX)), None, "the prefix is part of it");
     }
 
+    /// Only who was given a token has one that is genuine; its session's id alone makes none.
+    #[test]
+    fn a_made_up_refresh_token_is_not_genuine() {
+        let (_dir, keys) = key_file();
+        let (_other_dir, other) = key_file();
+        let (mine, theirs) = (SessionId::fresh(), SessionId::fresh());
+        let token = new_refresh_token(&keys, mine).expect("random");
+        assert!(is_genuine(&keys, &token) && session_of(&token) == Some(mine));
+        assert!(!is_genuine(&other, &token), "of another installation");
+        let bytes = BASE64.decode(&token[REFRESH_PREFIX.len()..]).expect("base64");
+        for at in [0, 15, 16, 31, 32, 63] {
+            let mut changed = bytes.clone();
+            changed[at] ^= 1;
+            assert!(!is_genuine(&keys, &format!("{REFRESH_PREFIX}{}", BASE64.encode(changed))), "byte {at}");
+        }
+        let unsigned = format!("{REFRESH_PREFIX}{}", BASE64.encode([theirs.bytes().as_slice(), &[7; 32]].concat()));
+        assert!(!is_genuine(&keys, &unsigned) && session_of(&unsigned) == Some(theirs), "as earlier ones were");
+        for nonsense in ["", "rft_", "rft_x", &token[..token.len() - 1], &format!("{token}AAAA")] {
+            assert!(!is_genuine(&keys, nonsense) && session_of(nonsense).is_none(), "{nonsense}");
+        }
+    }
+
     /// One that was kept ends when it says, and only what was found good is kept.
     #[test]
     fn a_kept_token_ends_in_time() {
@@ -435,8 +520,9 @@ mod tests {
 
     #[test]
     fn a_refresh_token_names_its_session() {
+        let (_dir, keys) = key_file();
         let session = SessionId::fresh();
-        let token = new_refresh_token(session).expect("random");
+        let token = new_refresh_token(&keys, session).expect("random");
         assert_eq!(session_of(&token), Some(session));
         assert_eq!(session_of("rft_short"), None);
     }

@@ -266,6 +266,8 @@ pub enum CommandKind {
         challenge_id: ChallengeId,
         agent_id: AgentId,
         kind: ChallengeKind,
+        /// From where the agent has signed in before.
+        from_known: bool,
         then: ChallengeUse,
     },
     Invite(InvitationCreated),
@@ -278,6 +280,7 @@ pub enum CommandKind {
     },
     RefreshSession {
         session_id: SessionId,
+        /// Of a token that this session was given, now or before.
         presented_sha256: String,
         refresh_sha256: String,
     },

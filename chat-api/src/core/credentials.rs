@@ -15,8 +15,11 @@ use ingest::payload::{
 use ingest::seal::Sealed;
 use ingest::time::Timestamp;
 
-/// Wrong tries of a code.
+/// Wrong tries of a code, from wherever.
 pub const CHALLENGE_TRIES: u32 = 5;
+/// As many more are kept for where the agent has signed in from before: whoever else knows the address can use up the
+/// first ones, and not these.
+const CHALLENGE_TRIES_KNOWN: u32 = 2 * CHALLENGE_TRIES;
 /// Challenges of a kind that an agent gets in [`CHALLENGE_WINDOW_MS`]: more mails would only help who guesses codes.
 const CHALLENGES_MAX: usize = 5;
 const CHALLENGE_WINDOW_MS: i64 = 60 * 60 * 1_000;
@@ -44,9 +47,7 @@ pub(super) fn decide(state: &State, command: &Command, emit: &mut Emit<'_>) -> R
             let agent = living(state, command, *agent_id)?;
             issue(state, agent, *challenge_id, *kind, *expires_at, emit);
         }
-        K::TryChallenge { challenge_id, agent_id, kind, then } => {
-            try_challenge(state, command, (*challenge_id, *agent_id, *kind), then, emit)?;
-        }
+        K::TryChallenge { .. } => try_challenge(state, command, emit)?,
         K::Invite(made) => invite(state, command, made, emit)?,
         K::AcceptInvitation { invitation_id, name, password_hash, max_concurrent_chats, session } => {
             let who = Newcomer { name, password_hash, max_concurrent_chats: *max_concurrent_chats };
@@ -90,7 +91,8 @@ fn sessions(state: &State, command: &Command, emit: &mut Emit<'_>) -> Result<(),
             if open.ok_or_else(expired)?.refresh_sha256 == *presented_sha256 {
                 emit.tenant(SessionRefreshed { session_id: *session_id, refresh_sha256: refresh_sha256.clone() });
             } else {
-                // Someone uses a token that was replaced: a thief or the robbed. The whole family ends.
+                // Someone uses a token that was replaced: a thief or the robbed. The whole family ends. One that was
+                // never given out doesn't come this far.
                 emit.tenant(SessionClosed { session_id: *session_id, reason: "refresh_reused".to_owned() });
             }
         }
@@ -143,30 +145,27 @@ fn issue(
     });
 }
 
-fn try_challenge(
-    state: &State,
-    command: &Command,
-    (challenge_id, agent_id, kind): (ChallengeId, AgentId, ChallengeKind),
-    then: &ChallengeUse,
-    emit: &mut Emit<'_>,
-) -> Result<(), Rejection> {
+fn try_challenge(state: &State, command: &Command, emit: &mut Emit<'_>) -> Result<(), Rejection> {
+    let K::TryChallenge { challenge_id, agent_id, kind, from_known, then } = &command.kind else { return Ok(()) };
+    let agent_id = *agent_id;
+    let tries = if *from_known { CHALLENGE_TRIES_KNOWN } else { CHALLENGE_TRIES };
     let void = || Rejection::new(401, "invalid_code", "the code or link is wrong, used or expired");
     let agent = living(state, command, agent_id).map_err(|_| void())?;
-    let challenge = state.challenges.get(&challenge_id).filter(|found| {
-        (found.tenant, found.agent, found.kind, found.epoch) == (command.tenant, agent_id, kind, agent.epoch)
+    let challenge = state.challenges.get(challenge_id).filter(|found| {
+        (found.tenant, found.agent, found.kind, found.epoch) == (command.tenant, agent_id, *kind, agent.epoch)
             && !found.used
-            && found.failures < CHALLENGE_TRIES
+            && found.failures < tries
             && found.expires_at > emit.now()
     });
     let challenge_id = challenge.ok_or_else(void)?.id;
     match then {
         ChallengeUse::Wrong => emit.tenant(ChallengeFailed { challenge_id, agent_id }),
         ChallengeUse::SignIn(session) => {
-            emit.tenant(ChallengeUsed { challenge_id, agent_id });
+            emit.tenant(ChallengeUsed { challenge_id, agent_id, proves_address: true });
             open_session(state, agent, agent.epoch, session, emit);
         }
         ChallengeUse::SetPassword(password_hash) => {
-            emit.tenant(ChallengeUsed { challenge_id, agent_id });
+            emit.tenant(ChallengeUsed { challenge_id, agent_id, proves_address: true });
             set_password(agent, password_hash, "reset", emit);
         }
     }
@@ -225,7 +224,7 @@ fn accept(
     };
     new.details.custom_role = invitation.custom_role;
     emit.agent(&new, emit.now());
-    emit.tenant(InvitationAccepted { invitation_id: id });
+    emit.tenant(InvitationAccepted { invitation_id: id, proves_address: true });
     let role = invitation.custom_role.and_then(|id| state.role(command.tenant, id));
     emit.tenant(SessionOpened {
         session_id: session.session_id,

@@ -10,7 +10,7 @@ use super::{
     accounts, actions, agents, assignment, configuration, credentials, import, lifecycle, mail, roles, sources,
     visitors,
 };
-use ingest::event::{Actor, Event, Origin};
+use ingest::event::{Actor, Event, Origin, RequestKey};
 use ingest::id::{AgentId, ConversationId, EventId, TenantId, ThreadId};
 use ingest::payload::{AgentCreated, Payload, Permission, PermissionSet, VisitorCreated};
 use ingest::time::Timestamp;
@@ -182,20 +182,33 @@ impl<'a> Emit<'a> {
     }
 }
 
+/// What a request led to when it was sent before, by what is known of its key.
+///
+/// # Errors
+/// The key was used for something else.
+pub fn repeated(
+    found: Option<&RequestRecord>,
+    request: &RequestKey,
+    now: Timestamp,
+) -> Result<Option<RequestRecord>, Rejection> {
+    let Some(record) = found.filter(|record| now.since(record.at) < REQUEST_LIFE_MS) else { return Ok(None) };
+    if record.body == request.body {
+        return Ok(Some(record.clone()));
+    }
+    let detail = "this idempotency key was used with another body within 24 hours";
+    Err(Rejection::new(422, "idempotency_mismatch", detail))
+}
+
 /// Decides; changes nothing.
 ///
 /// # Errors
 /// [`Rejection`], with the words for the caller.
 pub fn decide(state: &State, command: &Command, now: Timestamp) -> Result<Decision, Rejection> {
-    if let Some(request) = &command.request
-        && let Some(record) = state.requests.get(&(request.sender.clone(), request.key.clone()))
-        && now.since(record.at) < REQUEST_LIFE_MS
-    {
-        if record.body == request.body {
-            return Ok(Decision::Repeated(record.clone()));
+    if let Some(request) = &command.request {
+        let found = state.requests.get(&(request.sender.clone(), request.key.clone()));
+        if let Some(record) = repeated(found, request, now)? {
+            return Ok(Decision::Repeated(record));
         }
-        let detail = "this idempotency key was used with another body within 24 hours";
-        return Err(Rejection::new(422, "idempotency_mismatch", detail));
     }
     if !matches!(command.kind, K::CreateTenant { .. }) && !state.tenants.contains_key(&command.tenant) {
         return Err(Rejection::not_found("tenant"));
@@ -212,7 +225,7 @@ pub fn decide(state: &State, command: &Command, now: Timestamp) -> Result<Decisi
         || lifecycle::decide(state, command, &mut emit)?
         || mail::decide(state, command, &mut emit)?
         || sources::decide(state, command, &mut emit)?
-        || import::decide(state, command, &mut emit);
+        || import::decide(state, command, &mut emit)?;
     debug_assert!(handled, "a command that no topic knows");
     Ok(Decision::Events(emit.events))
 }

@@ -1,7 +1,7 @@
 //! Transcripts of another system as events at their own times.
 
 use super::command::{Command, CommandKind as K, ImportedConversation};
-use super::decide::Emit;
+use super::decide::{Emit, Rejection};
 use super::reads::email_word;
 use super::state::State;
 use ingest::event::Actor;
@@ -10,19 +10,29 @@ use ingest::payload::{
 };
 
 /// `false` when the command is about something else.
-pub(super) fn decide(state: &State, command: &Command, emit: &mut Emit<'_>) -> bool {
-    let K::Import(import) = &command.kind else { return false };
-    import_conversation(state, command, import, emit);
-    true
+pub(super) fn decide(state: &State, command: &Command, emit: &mut Emit<'_>) -> Result<bool, Rejection> {
+    let K::Import(import) = &command.kind else { return Ok(false) };
+    import_conversation(state, command, import, emit)?;
+    Ok(true)
 }
 
-/// A transcript becomes the events it would have been, at its own times. One that is there already is skipped.
-fn import_conversation(state: &State, command: &Command, import: &ImportedConversation, emit: &mut Emit<'_>) {
+/// A transcript becomes the events it would have been, at its own times. One that is there already is skipped. One of an
+/// erased person is refused: an import can't tell what they said since from what they asked to be forgotten.
+fn import_conversation(
+    state: &State,
+    command: &Command,
+    import: &ImportedConversation,
+    emit: &mut Emit<'_>,
+) -> Result<(), Rejection> {
     let id = import.conversation_id;
-    let (Some(first), Some(last)) = (import.messages.first(), import.messages.last()) else { return };
+    let (Some(first), Some(last)) = (import.messages.first(), import.messages.last()) else { return Ok(()) };
     let exported = import.external_id.parse().ok().and_then(|id| state.conversation(command.tenant, id));
     if state.conversations.contains_key(&id) || exported.is_some() {
-        return;
+        return Ok(());
+    }
+    if state.visitors.get(&import.visitor.visitor_id).is_some_and(|found| found.erased_at.is_some()) {
+        let detail = "this visitor's data was erased; who comes back is imported under another visitor id";
+        return Err(Rejection::new(410, "person_erased", detail));
     }
     if !state.visitors.contains_key(&import.visitor.visitor_id) {
         emit.visitor(&import.visitor, first.at);
@@ -82,4 +92,5 @@ fn import_conversation(state: &State, command: &Command, import: &ImportedConver
         let rated = ConversationRated { thread_id, score, agent_id, comment: None };
         emit.conversation_as(id, 0, last.at, visitor, rated);
     }
+    Ok(())
 }

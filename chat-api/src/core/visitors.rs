@@ -162,25 +162,20 @@ fn unblock(state: &State, command: &Command, id: VisitorId, emit: &mut Emit<'_>)
 }
 
 /// Erases a person: the one it's asked for, and everyone who was merged into them. One who was merged is part of
-/// another person, who has the conversations now, so that one is erased.
+/// another person, who has the conversations now, so that one is erased. Of one who is erased already nothing more can
+/// happen in the log; that whatever key is there goes all the same is [`persons::erase`](crate::store::persons::erase)'s.
 fn erase(state: &State, command: &Command, id: VisitorId, emit: &mut Emit<'_>) -> Result<(), Rejection> {
     require(state, command, Permission::VisitorsErase, "erase visitors")?;
     let found = visitor(state, command.tenant, id)?;
     if found.erased_at.is_some() {
+        close_open(state, command, id, "visitor_erased", emit);
         return Ok(());
     }
     if found.merged_into.is_some() {
         let detail = "this visitor was merged into another; erase that one";
         return Err(Rejection::new(409, "visitor_merged", detail));
     }
-    let mut merged: Vec<VisitorId> = state
-        .visitors
-        .values()
-        .filter(|other| other.tenant == command.tenant && other.merged_into == Some(id))
-        .map(|other| other.id)
-        .collect();
-    merged.sort();
-    emit.tenant(VisitorErased { visitor_id: id, merged });
+    emit.tenant(VisitorErased { visitor_id: id, merged: state.merged_into(command.tenant, id) });
     close_open(state, command, id, "visitor_erased", emit);
     Ok(())
 }

@@ -60,7 +60,7 @@ fn notes(app: &App, chat: &Conversation, new: Option<&Option<String>>) -> Outcom
     let Some(new) = new else { return Ok(None) };
     let new = new.as_deref().filter(|text| !text.trim().is_empty());
     new.map(|text| check::content("notes", text)).transpose()?;
-    if app.views.open(chat.notes.as_ref())?.as_deref() == new {
+    if app.views.shown(chat.notes.as_ref())?.as_deref() == new {
         return Ok(None);
     }
     new.map(|text| Sealer::for_known(app, chat.visitor)?.seal(text)).transpose().map(Some)

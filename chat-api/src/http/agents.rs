@@ -151,12 +151,14 @@ async fn create(
     let sealer = Sealer::for_new(&app, agent_id)?;
     let details = body.details(&sealer, custom_role)?;
     let request = write.request_as(&app, caller.sender(), body.fingerprint().as_bytes());
+    let email_hmac = email_hmac(&app.key_file, &email);
+    let salt = passwords::Salt::of_address(&app.key_file, &email_hmac);
     let new = NewAgent {
         agent_id,
         name: sealer.seal(&name)?,
         email: Some(sealer.seal(&email)?),
-        email_hmac: Some(email_hmac(&app.key_file, &email)),
-        password_hash: Some(passwords::hash(body.password.clone()).await?),
+        email_hmac: Some(email_hmac),
+        password_hash: Some(passwords::hash(body.password.clone(), salt).await?),
         role,
         max_concurrent_chats,
         external_id: None,

@@ -2,16 +2,18 @@
 //!
 //! What a stranger asks about an address answers the same, after the same time, whether it's known or not.
 
+use super::accounts::Asked;
 use super::check;
 use super::extract::Write;
 use super::problem::{Outcome, Problem};
 use super::roles::parse_role;
-use super::sign_in::{Done, Opening, SignedIn, candidates};
+use super::sign_in::{Done, Opening, SignedIn};
 use super::surface::{AGENT, ANYONE, BODY, Routes, Way};
 use super::tenants::MAX_CONCURRENT_CHATS;
 use super::write::{self, Sealer, command};
 use crate::app::App;
-use crate::auth::{AgentCaller, challenges, passwords};
+use crate::auth::passwords::{self, Salt};
+use crate::auth::{AgentCaller, challenges};
 use crate::core::CommandKind;
 use crate::core::command::ChallengeUse;
 use crate::core::state::{Agent, Challenge};
@@ -59,20 +61,20 @@ struct Ask {
     tenant: Option<String>,
 }
 
-async fn otp(State(app): State<Arc<App>>, write: Write<Ask>) -> Outcome<Json<Done>> {
-    issue(&app, &write.body, ChallengeKind::Otp, CODE_LIFE_MS).await
+async fn otp(State(app): State<Arc<App>>, ip: ClientIp, write: Write<Ask>) -> Outcome<Json<Done>> {
+    issue(&app, &write.body, ip, ChallengeKind::Otp, CODE_LIFE_MS).await
 }
 
-async fn forgot(State(app): State<Arc<App>>, write: Write<Ask>) -> Outcome<Json<Done>> {
-    issue(&app, &write.body, ChallengeKind::PasswordReset, RESET_LIFE_MS).await
+async fn forgot(State(app): State<Arc<App>>, ip: ClientIp, write: Write<Ask>) -> Outcome<Json<Done>> {
+    issue(&app, &write.body, ip, ChallengeKind::PasswordReset, RESET_LIFE_MS).await
 }
 
-/// Mails every agent with the address, in whatever tenant; the mail names the tenant. The work goes on by itself: how
-/// long it takes must not show.
-async fn issue(app: &Arc<App>, ask: &Ask, kind: ChallengeKind, life_ms: i64) -> Outcome<Json<Done>> {
+/// Mails the agents with the address, in whatever tenant; each mail is for one account and names its tenant. The work goes
+/// on by itself: how long it takes must not show.
+async fn issue(app: &Arc<App>, ask: &Ask, ip: ClientIp, kind: ChallengeKind, life_ms: i64) -> Outcome<Json<Done>> {
     let answer_at = Instant::now() + ANSWER_AFTER;
     let email = check::email("email", &ask.email)?;
-    let agents = candidates(app, &email, ask.tenant.as_deref())?;
+    let agents = Asked::new(app, &email, ask.tenant.as_deref(), ip)?.to_mail(app)?;
     let work = Arc::clone(app);
     tokio::spawn(async move {
         for agent in agents {
@@ -110,8 +112,8 @@ async fn verify(State(app): State<Arc<App>>, ip: ClientIp, write: Write<Verify>)
     if code.len() != 6 || !code.bytes().all(|digit| digit.is_ascii_digit()) {
         return Err(Problem::invalid("code", "'code' has six digits"));
     }
-    let agents = candidates(&app, &email, tenant.as_deref())?;
-    let outcome = try_code(&app, &agents, code, ip).await;
+    let asked = Asked::new(&app, &email, tenant.as_deref(), ip)?;
+    let outcome = try_code(&app, &asked, code, ip).await;
     if outcome.is_err() {
         sleep_until(answer_at).await;
     }
@@ -119,29 +121,36 @@ async fn verify(State(app): State<Arc<App>>, ip: ClientIp, write: Write<Verify>)
 }
 
 /// Only the newest code of an agent counts. A wrong one is counted wherever it could have been meant for.
-async fn try_code(app: &App, agents: &[Agent], code: &str, ip: ClientIp) -> Outcome<SignedIn> {
+async fn try_code(app: &App, asked: &Asked, code: &str, ip: ClientIp) -> Outcome<SignedIn> {
     let mut tried = Vec::new();
-    for agent in agents {
+    for agent in asked.accounts(app)? {
         let newest = app.pool.read(|connection| read::challenges_of(connection, agent.id))?;
         let newest = newest.into_iter().find(|challenge| challenge.kind == ChallengeKind::Otp);
-        let Some(challenge) = newest else { continue };
+        let Some(challenge) = newest.filter(|found| !found.used && found.expires_at > Timestamp::now()) else {
+            continue;
+        };
+        let from_known = asked.is_known(app, &agent);
         if challenges::is_code(&app.key_file, challenge.id, code) {
             let opening = Opening::new(app, agent.id, ip)?;
-            attempt(app, &challenge, ChallengeUse::SignIn(opening.session.clone())).await?;
+            attempt(app, &challenge, from_known, ChallengeUse::SignIn(opening.session.clone())).await?;
             return opening.signed_in(app, agent.tenant, agent.id);
         }
-        tried.push(challenge);
+        tried.push((challenge, from_known));
     }
-    for challenge in tried {
-        attempt(app, &challenge, ChallengeUse::Wrong).await?;
+    for (challenge, from_known) in tried {
+        match attempt(app, &challenge, from_known, ChallengeUse::Wrong).await {
+            // It has had its wrong tries; others may be left.
+            Err(problem) if problem.is("invalid_code") => {}
+            outcome => outcome?,
+        }
     }
     Err(wrong_code())
 }
 
-async fn attempt(app: &App, challenge: &Challenge, then: ChallengeUse) -> Outcome<()> {
+async fn attempt(app: &App, challenge: &Challenge, from_known: bool, then: ChallengeUse) -> Outcome<()> {
     let actor = if matches!(then, ChallengeUse::Wrong) { Actor::System } else { Actor::Agent(challenge.agent) };
-    let kind =
-        CommandKind::TryChallenge { challenge_id: challenge.id, agent_id: challenge.agent, kind: challenge.kind, then };
+    let (challenge_id, agent_id, kind) = (challenge.id, challenge.agent, challenge.kind);
+    let kind = CommandKind::TryChallenge { challenge_id, agent_id, kind, from_known, then };
     write::submit(app, command(challenge.tenant, actor, None, kind)).await.map(drop)
 }
 
@@ -150,6 +159,11 @@ async fn attempt(app: &App, challenge: &Challenge, then: ChallengeUse) -> Outcom
 struct Reset {
     token: String,
     password: String,
+}
+
+/// What an agent's password is hashed with.
+fn salt(app: &App, agent: &Agent) -> Salt {
+    Salt::of_address(&app.key_file, agent.email_hmac.as_deref().unwrap_or_default())
 }
 
 /// Sets the password and signs nobody in: the agent does that, with the new password.
@@ -164,8 +178,9 @@ async fn reset(State(app): State<Arc<App>>, write: Write<Reset>) -> Outcome<Json
         found.kind == ChallengeKind::PasswordReset && !found.used && found.expires_at > Timestamp::now()
     };
     let challenge = challenge.filter(open).ok_or_else(wrong)?;
-    let hash = passwords::hash(password.clone()).await?;
-    match attempt(&app, &challenge, ChallengeUse::SetPassword(hash)).await {
+    let agent = super::agents::agent(&app, challenge.tenant, challenge.agent).map_err(|_| wrong())?;
+    let hash = passwords::hash(password.clone(), salt(&app, &agent)).await?;
+    match attempt(&app, &challenge, false, ChallengeUse::SetPassword(hash)).await {
         Err(problem) if problem.is("invalid_code") => Err(wrong()),
         outcome => outcome.map(|()| Json(Done {})),
     }
@@ -196,7 +211,7 @@ async fn change(
     let kind = CommandKind::ChangePassword {
         agent_id: agent.id,
         epoch: agent.epoch,
-        password_hash: passwords::hash(new_password.clone()).await?,
+        password_hash: passwords::hash(new_password.clone(), salt(&app, &agent)).await?,
         session: opening.session.clone(),
     };
     write::submit(&app, command(caller.tenant, caller.actor(), None, kind)).await?;
@@ -262,10 +277,11 @@ async fn accept(
     let invitation = invitation.filter(|found| open(found.accepted_at, found.expires_at)).ok_or_else(wrong)?;
     let (tenant, agent): (TenantId, AgentId) = (invitation.tenant, invitation.agent());
     let opening = Opening::new(&app, agent, ip)?;
+    let of_address = Salt::of_address(&app.key_file, &invitation.email_hmac);
     let kind = CommandKind::AcceptInvitation {
         invitation_id: id,
         name: Sealer::for_known(&app, agent)?.seal(&name)?,
-        password_hash: passwords::hash(password.clone()).await?,
+        password_hash: passwords::hash(password.clone(), of_address).await?,
         max_concurrent_chats: MAX_CONCURRENT_CHATS,
         session: opening.session.clone(),
     };

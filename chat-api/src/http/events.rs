@@ -4,11 +4,14 @@ use super::check;
 use super::extract::Write;
 use super::files::NewFile;
 use super::problem::{Outcome, Problem};
+use super::widget;
 use super::write::{self, Sealer, command};
 use crate::app::App;
-use crate::core::CommandKind;
+use crate::auth::{AgentCaller, VisitorCaller};
 use crate::core::command::NewMessage;
 use crate::core::state::Conversation;
+use crate::core::{Command, CommandKind};
+use crate::domain::Answer;
 use crate::store::read::Place;
 use crate::view::{EventView, visitor_may_see};
 use axum::http::StatusCode;
@@ -53,13 +56,42 @@ pub struct Posted<'a> {
 }
 
 /// Who posts.
-pub struct Author {
-    /// From the credential.
-    pub tenant: TenantId,
-    /// For the command.
-    pub actor: Actor,
-    /// Whose idempotency keys these are.
-    pub sender: String,
+#[derive(Clone, Copy)]
+pub enum Author<'a> {
+    /// An agent.
+    Agent(&'a AgentCaller),
+    /// A visitor.
+    Visitor(&'a VisitorCaller),
+}
+
+impl Author<'_> {
+    fn tenant(self) -> TenantId {
+        match self {
+            Self::Agent(agent) => agent.tenant,
+            Self::Visitor(visitor) => visitor.tenant,
+        }
+    }
+
+    fn actor(self) -> Actor {
+        match self {
+            Self::Agent(agent) => agent.actor(),
+            Self::Visitor(visitor) => visitor.actor(),
+        }
+    }
+
+    fn sender(self) -> String {
+        match self {
+            Self::Agent(agent) => agent.sender(),
+            Self::Visitor(visitor) => visitor.sender(),
+        }
+    }
+
+    async fn submit(self, app: &App, command: Command) -> Outcome<Answer> {
+        match self {
+            Self::Agent(_) => write::submit(app, command).await,
+            Self::Visitor(visitor) => widget::submit(app, visitor, command).await,
+        }
+    }
 }
 
 /// Events with `seq` above `after`, at most `limit`; for visitors, `limit` of those they may see.
@@ -116,7 +148,7 @@ pub fn last_seq(app: &App, chat: &Conversation, for_visitor: bool) -> Outcome<u6
 /// 422 for what can't be said, 409 where nothing can be said any more.
 pub async fn post<T>(
     app: &App,
-    author: Author,
+    author: Author<'_>,
     place: Place,
     write: &Write<T>,
     posted: Posted<'_>,
@@ -127,7 +159,7 @@ pub async fn post<T>(
     if posted.kind == Kind::Note && metadata.is_some() {
         return Err(Problem::invalid("metadata", "notes have no metadata"));
     }
-    let request = request(app, &author, place, write, &posted, metadata.as_deref());
+    let request = request(app, author, place, write, &posted, metadata.as_deref());
     // Whoever writes, the words belong to the visitor: erasing them erases the conversation.
     let person = posted.file.map_or(PersonId::from(place.visitor), |file| file.person);
     let sealer = Sealer::for_known(app, person)?;
@@ -144,7 +176,7 @@ pub async fn post<T>(
         }
         Kind::Note => CommandKind::PostNote { conversation_id, content, client_id },
     };
-    let answer = write::submit(app, command(author.tenant, author.actor, request, kind)).await?;
+    let answer = author.submit(app, command(author.tenant(), author.actor(), request, kind)).await?;
     let (status, event) = match &answer.repeated {
         Some(record) => (StatusCode::OK, write::posted_event(app, record)?),
         None => (StatusCode::CREATED, answer.events.into_iter().find(write::is_posted)),
@@ -157,18 +189,18 @@ pub async fn post<T>(
 /// message may be sent again to the thread that is active by then.
 fn request<T>(
     app: &App,
-    author: &Author,
+    author: Author<'_>,
     place: Place,
     write: &Write<T>,
     posted: &Posted<'_>,
     metadata: Option<&str>,
 ) -> Option<RequestKey> {
-    let Some(client_id) = posted.client_id else { return write.request(app, author.sender.clone()) };
+    let Some(client_id) = posted.client_id else { return write.request(app, author.sender()) };
     let note = if posted.kind == Kind::Note { "note" } else { "message" };
     // A visitor's session moves on from a closed conversation, and a repeat with it.
-    let place = if matches!(author.actor, Actor::Visitor(_)) { String::new() } else { place.conversation.to_string() };
+    let place = if matches!(author, Author::Visitor(_)) { String::new() } else { place.conversation.to_string() };
     let file = posted.file.map_or("", |file| &file.sha256);
     let said = [&place, note, metadata.unwrap_or_default(), file, posted.content].join("\n");
     let body = app.key_file.lookup("request", said.as_bytes());
-    Some(RequestKey { sender: author.sender.clone(), key: format!("c:{client_id}"), body })
+    Some(RequestKey { sender: author.sender(), key: format!("c:{client_id}"), body })
 }

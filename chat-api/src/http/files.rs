@@ -161,7 +161,7 @@ async fn agent_sends(
     // Whoever sends it, it belongs to the visitor: erasing them erases it.
     let sender = FileSender { tenant: caller.tenant, visitor: None };
     let form = receive(&app, request, caller.agent.0, chat.visitor.into(), sender).await?;
-    let author = events::Author { tenant: caller.tenant, actor: caller.actor(), sender: caller.sender() };
+    let author = events::Author::Agent(&caller);
     let outcome = events::post(&app, author, read::Place::from(&chat), &form.write, form.posted()).await;
     settle(&app, &form, outcome.map(|(status, event)| (status, Json(event)).into_response()))
 }
@@ -348,7 +348,7 @@ async fn agent_reads(State(app): State<Arc<App>>, caller: AgentCaller, Id(id): I
 async fn visitor_reads(State(app): State<Arc<App>>, caller: VisitorCaller, Id(id): Id<FileId>) -> Outcome<Response> {
     let file = stored(&app, caller.tenant, id)?;
     let chat = write::conversation(&app, caller.tenant, file.conversation).map_err(unknown_file)?;
-    if chat.visitor != caller.visitor || !caller.opens(chat.id) {
+    if !caller.may_see(&chat) {
         return Err(Problem::not_found("file"));
     }
     serve(&app, &file).await
@@ -366,9 +366,10 @@ fn unknown_file(problem: Problem) -> Problem {
 /// Streams a file. Nothing in it may run or be shown in place, whatever it turns out to be.
 async fn serve(app: &App, file: &StoredFile) -> Outcome<Response> {
     let gone = || Problem::new(StatusCode::GONE, "person_erased", "this person's data was erased");
-    let about = app.views.file(file.metadata.as_ref())?.ok_or_else(gone)?;
     let person = file.metadata.as_ref().map_or(file.visitor.into(), |metadata| metadata.person);
     let key = app.keys.get(person)?.ok_or_else(gone)?;
+    let unreadable = || Problem::new(StatusCode::GONE, "file_unreadable", "what was said of this file can't be read");
+    let about = app.views.file(file.metadata.as_ref())?.ok_or_else(unreadable)?;
     let bytes =
         app.files.read(file.id, key.file(file.id), about.size).await.map_err(|error| Problem::internal(&error))?;
     let bytes = bytes.inspect(|chunk| {

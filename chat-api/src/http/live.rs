@@ -57,8 +57,11 @@ async fn visitor_types(
     caller: VisitorCaller,
     _: Write<Nothing>,
 ) -> Outcome<Json<ConversationView>> {
+    if caller.is_limited() {
+        return Err(widget::superseded());
+    }
     app.live.typing(&app.views, caller.tenant, caller.conversation, Person::Visitor(caller.visitor));
-    widget::own_view(&app, caller.tenant, caller.conversation)
+    widget::own_view(&app, &caller)
 }
 
 #[derive(Deserialize, JsonSchema)]

@@ -2,7 +2,7 @@
 //!
 //! - [`problem`]: every error on the wire. [`extract`]: strict bodies, ids, callers. [`check`]: what fields must look
 //!   like. [`page`]: lists. `multipart`: forms with files. [`write`](mod@write): commands and what comes back. `layers`: around every route.
-//! - `tenants`, `sign_in`, `credentials`, `agents`, `roles`, `audit`, `groups`, `tags`, `canned_responses`, `chatbots`:
+//! - `tenants`, `sign_in`, `credentials`, `accounts` (those of an address), `agents`, `roles`, `audit`, `groups`, `tags`, `canned_responses`, `chatbots`:
 //!   the tenant's own, with what they share in `resource`. `widget`, `sessions`: visitors; `visitors`: the same, for
 //!   agents. `conversations`, `actions`, `inbox`, `threads`, [`events`], `files`: chats. `live`: typing and streams.
 //!   `bulk`: import and export.
@@ -13,6 +13,7 @@
 //!
 //! A handler reads like its route: check the caller, check the fields, send one command, show the outcome.
 
+mod accounts;
 mod actions;
 mod agents;
 mod audit;

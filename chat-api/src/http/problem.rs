@@ -245,7 +245,13 @@ impl From<ViewError> for Problem {
 
 impl From<PersonKeyError> for Problem {
     fn from(error: PersonKeyError) -> Self {
-        Self::internal(&error)
+        match error {
+            PersonKeyError::Damaged(_) => {
+                let detail = "what is known of this person can't be read, so nothing more is written about them";
+                Self::new(StatusCode::GONE, "person_unreadable", detail)
+            }
+            PersonKeyError::Sqlite(_) | PersonKeyError::Seal(_) => Self::internal(&error),
+        }
     }
 }
 

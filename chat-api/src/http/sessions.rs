@@ -9,6 +9,7 @@ use super::write::{self, Sealer, command};
 use super::{check, tenants, widget};
 use crate::app::App;
 use crate::auth::identity::{self, IdentityError};
+use crate::auth::tokens::VisitorSession;
 use crate::auth::{VisitorCaller, tokens};
 use crate::core::CommandKind;
 use crate::core::command::{NewMessage, NewVisitor};
@@ -80,7 +81,7 @@ pub(super) async fn open(
     write.public_key()?;
     let request = write.request(&app, format!("chatbot:{}", chatbot.id));
     let chat = start(&app, &chatbot, &headers, client, request, &write.body).await?;
-    Ok((StatusCode::CREATED, Json(session(&app, chatbot.id, &chat)?)))
+    Ok((StatusCode::CREATED, Json(session(&app, chatbot.id, &chat, None)?)))
 }
 
 /// Starts a conversation with a new visitor, or with one whom the tenant's server vouches for.
@@ -136,7 +137,7 @@ pub(super) struct Identify {
 }
 
 /// `POST /v1/widget/identify`: the anonymous history of this browser becomes the identified visitor's. Answers a new
-/// session token, which opens all of their conversations; the old one stays good for its own.
+/// session token, which opens all of their conversations; the old one only reads its own from here on, until that ends.
 pub(super) async fn identify(
     State(app): State<Arc<App>>,
     caller: VisitorCaller,
@@ -150,13 +151,14 @@ pub(super) async fn identify(
     let sealer = Sealer::for_new(&app, user.visitor)?;
     let typed = Typed { name: body.name.as_deref(), email: body.email.as_deref(), phone: None };
     let target = new_visitor(&app, caller.tenant, &sealer, user.visitor, typed, Some(&user))?;
-    let request = write.request(&app, format!("visitor:{}", caller.subject));
+    let request = write.request(&app, caller.sender());
     let kind = CommandKind::IdentifyVisitor { source: caller.subject, target };
-    let command = command(caller.tenant, Actor::Visitor(caller.subject), request, kind);
+    let command = command(caller.tenant, caller.actor(), request, kind);
     write::submit(&app, sealer.submission(command)).await?;
     let chat = write::conversation(&app, caller.tenant, caller.conversation)?;
     app.presence.seen(chat.tenant, Person::Visitor(chat.visitor));
-    let session = session(&app, caller.chatbot, &chat)?;
+    let before = Some(caller.subject).filter(|before| *before != chat.visitor).or(caller.before);
+    let session = session(&app, caller.chatbot, &chat, before)?;
     let mut headers = HeaderMap::new();
     widget::set_token(&mut headers, &session.session_token);
     Ok((headers, Json(session)))
@@ -225,20 +227,19 @@ fn identified(app: &App, tenant: TenantId, user_id: &str) -> Outcome<VisitorId> 
     }
 }
 
-/// Signs a session token for as long as the tenant's sessions last.
-pub(super) fn sign(
-    app: &App,
-    tenant: TenantId,
-    visitor: VisitorId,
-    conversation: ConversationId,
-    chatbot: ChatbotId,
-) -> Outcome<(String, Timestamp)> {
-    let hours = tenants::tenant(app, tenant)?.settings.session_hours;
-    Ok(tokens::sign_visitor(&app.key_file, tenant, visitor, conversation, chatbot, Timestamp::now(), hours)?)
+/// What a token is for whose visitor has this conversation.
+pub(super) fn session_of(chat: &Conversation, chatbot: ChatbotId, before: Option<VisitorId>) -> VisitorSession {
+    VisitorSession { tenant: chat.tenant, visitor: chat.visitor, before, conversation: chat.id, chatbot }
 }
 
-fn session(app: &App, chatbot: ChatbotId, chat: &Conversation) -> Outcome<Session> {
-    let (session_token, expires_at) = sign(app, chat.tenant, chat.visitor, chat.id, chatbot)?;
+/// Signs a session token for as long as the tenant's sessions last.
+pub(super) fn sign(app: &App, session: VisitorSession) -> Outcome<(String, Timestamp)> {
+    let hours = tenants::tenant(app, session.tenant)?.settings.session_hours;
+    Ok(tokens::sign_session(&app.key_file, session, Timestamp::now(), hours)?)
+}
+
+fn session(app: &App, chatbot: ChatbotId, chat: &Conversation, before: Option<VisitorId>) -> Outcome<Session> {
+    let (session_token, expires_at) = sign(app, session_of(chat, chatbot, before))?;
     let view = app.views.conversation(chat, true)?;
     Ok(Session {
         session_token,

@@ -1,17 +1,17 @@
 //! Signing in and out: `/v1/auth`. Access tokens live minutes; refresh tokens rotate, and a reused one ends its family.
 
+use super::accounts::Asked;
 use super::check;
 use super::extract::Write;
 use super::problem::{Outcome, Problem};
 use super::surface::{AGENT, BODY, Routes};
 use super::write::{self, Sealer, command};
 use crate::app::App;
-use crate::auth::{AgentCaller, passwords, tokens};
+use crate::auth::{AgentCaller, tokens};
 use crate::core::CommandKind;
 use crate::core::command::NewSession;
 use crate::core::state::{Agent, Session};
-use crate::import::email_hmac;
-use crate::limits::{BucketKey, ClientIp, Limit};
+use crate::limits::ClientIp;
 use crate::store::read;
 use crate::view::{AgentView, TenantView};
 use axum::Json;
@@ -24,9 +24,6 @@ use ingest::time::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
-
-/// Tenants whose agents share an address and are tried with one password: each try costs a hash.
-const SAME_ADDRESS_MAX: usize = 4;
 
 pub(super) fn routes() -> Routes {
     Routes::new("Sign-in")
@@ -63,10 +60,15 @@ impl Opening {
     /// With the address of the request, sealed under the agent's key.
     pub(super) fn new(app: &App, agent: AgentId, ClientIp(address): ClientIp) -> Outcome<Self> {
         let session_id = SessionId::fresh();
-        let refresh_token = tokens::new_refresh_token(session_id)?;
+        let refresh_token = tokens::new_refresh_token(&app.key_file, session_id)?;
         let now = Timestamp::now();
         let ip = match address {
-            Some(address) => Some(Sealer::for_known(app, agent)?.seal(&address.to_string())?),
+            Some(address) => match Sealer::for_known(app, agent) {
+                Ok(sealer) => Some(sealer.seal(&address.to_string())?),
+                // Whose key is gone can sign in all the same; where from isn't kept.
+                Err(problem) if problem.status() == StatusCode::GONE => None,
+                Err(problem) => return Err(problem),
+            },
             None => None,
         };
         let session = NewSession {
@@ -111,53 +113,22 @@ struct LogIn {
 async fn log_in(State(app): State<Arc<App>>, ip: ClientIp, write: Write<LogIn>) -> Outcome<Json<SignedIn>> {
     let LogIn { email, password, tenant } = write.body;
     let email = check::email("email", &email)?;
-    let candidates = candidates(&app, &email, tenant.as_deref())?;
-    let ambiguous = candidates.len() > 1;
-    let mut found = None;
-    // At least one hash is computed, whether the address is known or not.
-    let first = candidates.first().and_then(|agent| agent.password_hash.clone());
-    if passwords::verify(password.clone(), first).await? {
-        found = candidates.first();
-    }
-    for agent in candidates.iter().skip(1) {
-        if passwords::verify(password.clone(), agent.password_hash.clone()).await? {
-            found = Some(agent);
+    let found = Asked::new(&app, &email, tenant.as_deref(), ip)?.with_password(&app, password).await?;
+    let agent = match &found[..] {
+        [agent] => agent,
+        [] => {
+            let detail = "the address or the password is wrong";
+            return Err(Problem::new(StatusCode::UNAUTHORIZED, "invalid_credentials", detail));
         }
-    }
-    let Some(agent) = found else {
-        let detail = "the address or the password is wrong";
-        return Err(Problem::new(StatusCode::UNAUTHORIZED, "invalid_credentials", detail));
+        _ => {
+            // Said only to someone who knows the password of several: others must not learn where an address is known.
+            let detail = "this address has this password in several tenants; name one in 'tenant', by its id or slug";
+            return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "tenant_required", detail).at("tenant"));
+        }
     };
-    if ambiguous {
-        // Said only to someone who knows a password: others must not learn where an address is known.
-        let detail = "this address is known in several tenants; name one in 'tenant', by its id or slug";
-        return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "tenant_required", detail).at("tenant"));
-    }
     let tokens = open_session(&app, agent, ip).await?;
     let agent = super::agents::agent(&app, agent.tenant, agent.id)?;
     Ok(Json(SignedIn { tokens, agent: app.views.agent(&agent)? }))
-}
-
-/// The living agents with an address, one a tenant; a few at most.
-pub(super) fn candidates(app: &App, email: &str, tenant: Option<&str>) -> Outcome<Vec<Agent>> {
-    let hmac = email_hmac(&app.key_file, email);
-    // Also for an address that nobody has: a limit must not tell.
-    app.limiter.take(Limit::LoginAccount, BucketKey::text(&hmac))?;
-    let (mut agents, tenant_id) = app.pool.read(|connection| {
-        let tenant_id = match tenant {
-            None => None,
-            Some(text) => Some(match text.parse::<TenantId>() {
-                Ok(id) => Some(id),
-                Err(_) => read::tenant_by_slug(connection, text)?.map(|found| found.id),
-            }),
-        };
-        Ok((read::agents_by_email(connection, &hmac)?, tenant_id))
-    })?;
-    if let Some(tenant_id) = tenant_id {
-        agents.retain(|agent| Some(agent.tenant) == tenant_id);
-    }
-    agents.truncate(SAME_ADDRESS_MAX);
-    Ok(agents)
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -179,14 +150,19 @@ fn session_of(app: &App, refresh_token: &str) -> Outcome<Session> {
 async fn refresh(State(app): State<Arc<App>>, write: Write<Refresh>) -> Outcome<Json<SignedIn>> {
     let presented = &write.body.refresh_token;
     let session = session_of(&app, presented)?;
+    let presented_sha256 = tokens::sha256_hex(presented);
+    // Anyone can put a token together that names this session. It's refused, and nothing else happens.
+    if session.refresh_sha256 != presented_sha256 && !tokens::is_genuine(&app.key_file, presented) {
+        return Err(invalid_refresh_token());
+    }
     let agent = app
         .pool
         .read(|connection| read::agent(connection, session.tenant, session.agent))?
         .ok_or_else(invalid_refresh_token)?;
-    let refresh_token = tokens::new_refresh_token(session.id)?;
+    let refresh_token = tokens::new_refresh_token(&app.key_file, session.id)?;
     let kind = CommandKind::RefreshSession {
         session_id: session.id,
-        presented_sha256: tokens::sha256_hex(presented),
+        presented_sha256,
         refresh_sha256: tokens::sha256_hex(&refresh_token),
     };
     let answer = write::submit(&app, command(session.tenant, Actor::Agent(agent.id), None, kind)).await?;

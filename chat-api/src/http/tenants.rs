@@ -119,7 +119,10 @@ pub(super) async fn create<T>(
     let told = [&new.name, &new.time_zone, &new.owner_name, &new.owner_email].map(String::as_str).join("\n");
     let request = write.request_as(app, sender.to_owned(), told.as_bytes());
     let hash = match &new.owner_password {
-        Some(password) => Some(passwords::hash(password.clone()).await?),
+        Some(password) => {
+            let salt = passwords::Salt::of_address(&app.key_file, &email_hmac(&app.key_file, &new.owner_email));
+            Some(passwords::hash(password.clone(), salt).await?)
+        }
         None => None,
     };
     let base = slugify(&new.name);

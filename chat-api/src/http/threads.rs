@@ -86,7 +86,7 @@ async fn post_event(
     }
     let (client_id, metadata) = (body.client_id.as_deref(), body.metadata.as_ref());
     let posted = Posted { kind, content: &body.content, client_id, metadata, file: None };
-    let author = Author { tenant: caller.tenant, actor: caller.actor(), sender: caller.sender() };
+    let author = Author::Agent(&caller);
     let (status, event) = events::post(&app, author, read::Place::from(&chat), &write, posted).await?;
     Ok((status, Json(event)).into_response())
 }

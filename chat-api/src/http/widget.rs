@@ -12,8 +12,9 @@ use super::{check, events, layers, sessions};
 use crate::app::App;
 use crate::auth::tokens::bearer;
 use crate::auth::{VisitorCaller, caller};
-use crate::core::CommandKind;
 use crate::core::state::{Chatbot, Conversation};
+use crate::core::{Command, CommandKind};
+use crate::domain::Answer;
 use crate::limits::{BucketKey, ClientIp, Limit};
 use crate::live::Person;
 use crate::store::read as stored;
@@ -24,6 +25,7 @@ use axum::http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, StatusC
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse as _, Response};
 use axum::{Extension, Json};
+use ingest::event::RequestKey;
 use ingest::id::{ConversationId, TenantId, VisitorId};
 use ingest::time::Timestamp;
 use schemars::JsonSchema;
@@ -111,7 +113,8 @@ fn readable(app: &App, mut response: Response, origin: Option<&str>) -> Response
 /// the quotas too. Every door of visitors passes here.
 pub(super) fn hold(app: &App, request: &impl Asked, chatbot: &Chatbot, caller: Option<&VisitorCaller>) -> Outcome<()> {
     match caller {
-        Some(caller) => app.limiter.take(Limit::Visitor, BucketKey::id(*caller.visitor.bytes()))?,
+        // By who the token is for: one from before an identification takes nothing from the identified visitor.
+        Some(caller) => app.limiter.take(Limit::Visitor, BucketKey::id(*caller.subject.bytes()))?,
         None => {
             if let Some(address) = ClientIp::of(request.extensions()).0 {
                 app.limiter.take(Limit::SessionIp, BucketKey::ip(address))?;
@@ -161,18 +164,28 @@ fn identify(app: &App, request: &mut Request) -> Outcome<(Chatbot, Option<Visito
     let token = bearer(request.headers())
         .ok_or_else(|| Problem::unauthorized("send the visitor's session token as 'Authorization: Bearer wst_…'"))?;
     let (caller, chatbot) = caller::visitor(app, token)?;
-    app.presence.seen(caller.tenant, Person::Visitor(caller.visitor));
+    seen(app, &caller);
     request.extensions_mut().insert(caller.clone());
     Ok((chatbot, Some(caller)))
 }
 
+/// A visitor's request is a sign of life; not of someone identified by a token from before.
+pub(super) fn seen(app: &App, caller: &VisitorCaller) {
+    if !caller.is_limited() {
+        app.presence.seen(caller.tenant, Person::Visitor(caller.visitor));
+    }
+}
+
 /// Under a quarter of its life, a token is followed by a fresh one of the same person.
 pub(super) fn renew(app: &App, caller: &VisitorCaller, headers: &mut HeaderMap) {
+    if caller.is_limited() {
+        return;
+    }
     let left = caller.expires_at.since(Timestamp::now());
     if left >= caller.expires_at.since(caller.issued_at) / 4 || headers.contains_key(SESSION_TOKEN) {
         return;
     }
-    match sessions::sign(app, caller.tenant, caller.subject, caller.conversation, caller.chatbot) {
+    match sessions::sign(app, caller.session_in(caller.conversation)) {
         Ok((token, _)) => set_token(headers, &token),
         // The old one still holds for a while; the next request tries again.
         Err(_) => tracing::warn!("failed to renew a session token"),
@@ -181,7 +194,7 @@ pub(super) fn renew(app: &App, caller: &VisitorCaller, headers: &mut HeaderMap) 
 
 /// The header with a fresh token for one of the visitor's conversations.
 fn session_token(app: &App, caller: &VisitorCaller, id: ConversationId) -> Outcome<(HeaderName, HeaderValue)> {
-    let (token, _) = sessions::sign(app, caller.tenant, caller.subject, id, caller.chatbot)?;
+    let (token, _) = sessions::sign(app, caller.session_in(id))?;
     let value = HeaderValue::from_str(&token).map_err(|error| Problem::internal(&error))?;
     Ok((SESSION_TOKEN, value))
 }
@@ -193,15 +206,39 @@ pub(super) fn set_token(headers: &mut HeaderMap, token: &str) {
     }
 }
 
-/// A visitor's view: neither notes nor their numbers show.
-fn view(app: &App, chat: &Conversation) -> Outcome<ConversationView> {
+/// A visitor's view: neither notes nor their numbers show. A token from before an identification doesn't learn who it was.
+fn view(app: &App, caller: &VisitorCaller, chat: &Conversation) -> Outcome<ConversationView> {
     let mut view = app.views.conversation(chat, true)?;
     view.last_seq = events::last_seq(app, chat, true)?;
+    if caller.is_limited() {
+        (view.name, view.email) = (None, None);
+    }
     Ok(view)
 }
 
-pub(super) fn own_view(app: &App, tenant: TenantId, id: ConversationId) -> Outcome<Json<ConversationView>> {
-    Ok(Json(view(app, &write::conversation(app, tenant, id)?)?))
+/// The conversation that the visitor's token is for.
+pub(super) fn own_view(app: &App, caller: &VisitorCaller) -> Outcome<Json<ConversationView>> {
+    Ok(Json(view(app, caller, &write::conversation(app, caller.tenant, caller.conversation)?)?))
+}
+
+/// Refuses what a token from before an identification can't do.
+pub(super) fn superseded() -> Problem {
+    let detail = "this visitor was identified since; go on with the session token that identify answered";
+    Problem::new(StatusCode::FORBIDDEN, "session_superseded", detail)
+}
+
+/// Sends a visitor's command. What they sent before they were identified, and send again, isn't done again.
+pub(super) async fn submit(app: &App, caller: &VisitorCaller, command: Command) -> Outcome<Answer> {
+    if let (Some(before), Some(request)) = (caller.sender_before(), &command.request)
+        && let Some(record) = write::repeated(app, RequestKey { sender: before, ..request.clone() })?
+    {
+        return Ok(Answer { events: Vec::new(), repeated: Some(record), conversation: None });
+    }
+    match write::submit(app, command).await {
+        // As who sends it, the conversation is another's.
+        Err(problem) if caller.is_limited() && problem.is("not_found") => Err(superseded()),
+        outcome => outcome,
+    }
 }
 
 #[derive(Serialize, JsonSchema)]
@@ -219,8 +256,12 @@ async fn conversation(
 ) -> Outcome<Json<Opened>> {
     let limit = page_size(params.limit)?;
     let chat = write::conversation(&app, caller.tenant, caller.conversation)?;
-    let events = events::page(&app, &chat, params.after.unwrap_or(0), limit, true)?;
-    let conversation = view(&app, &chat)?;
+    let mut events = events::page(&app, &chat, params.after.unwrap_or(0), limit, true)?;
+    if caller.is_limited() {
+        let by_visitor = events.iter_mut().filter(|event| event.author_type == "visitor");
+        by_visitor.for_each(|event| event.author.name = None);
+    }
+    let conversation = view(&app, &caller, &chat)?;
     let last_seq = conversation.last_seq;
     Ok(Json(Opened { conversation, events, last_seq }))
 }
@@ -239,7 +280,7 @@ async fn conversations(State(app): State<Arc<App>>, caller: VisitorCaller) -> Ou
     } else {
         app.pool.read(|connection| stored::conversations_of(connection, caller.visitor))?
     };
-    let items = chats.iter().filter(|chat| chat.tenant == caller.tenant).map(|chat| view(&app, chat));
+    let items = chats.iter().filter(|chat| chat.tenant == caller.tenant).map(|chat| view(&app, &caller, chat));
     let items = items.collect::<Outcome<Vec<_>>>()?;
     let unread_total = items.iter().map(|item| item.unread_count).sum();
     Ok(Json(Conversations { items, unread_total }))
@@ -290,8 +331,7 @@ pub(super) async fn say<T>(
 ) -> Outcome<(StatusCode, EventView)> {
     let mut place = newest(app, caller, id)?;
     loop {
-        let author = events::Author { tenant: caller.tenant, actor: caller.actor(), sender: caller.sender() };
-        match events::post(app, author, place, write, posted).await {
+        match events::post(app, events::Author::Visitor(caller), place, write, posted).await {
             // Another tab was faster; each round is one conversation further.
             Err(problem) if problem.is("conversation_continued") => place = newest(app, caller, id)?,
             outcome => return outcome,
@@ -318,8 +358,8 @@ async fn read(
 ) -> Outcome<Json<ConversationView>> {
     let kind = CommandKind::Read { conversation_id: caller.conversation, seq: write.body.seq };
     let request = write.request(&app, caller.sender());
-    write::submit(&app, command(caller.tenant, caller.actor(), request, kind)).await?;
-    own_view(&app, caller.tenant, caller.conversation)
+    submit(&app, &caller, command(caller.tenant, caller.actor(), request, kind)).await?;
+    own_view(&app, &caller)
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -344,8 +384,8 @@ async fn rate(
     let comment = sealer.seal_option(comment)?;
     let kind = CommandKind::Rate { conversation_id: caller.conversation, score: *score, comment };
     let request = write.request(&app, caller.sender());
-    write::submit(&app, command(caller.tenant, caller.actor(), request, kind)).await?;
-    own_view(&app, caller.tenant, caller.conversation)
+    submit(&app, &caller, command(caller.tenant, caller.actor(), request, kind)).await?;
+    own_view(&app, &caller)
 }
 
 /// The visitor is done: resolved, so that writing again goes on in the same conversation.
@@ -356,8 +396,8 @@ async fn end(
 ) -> Outcome<Json<ConversationView>> {
     let kind = CommandKind::Resolve { conversation_id: caller.conversation };
     let request = write.request(&app, caller.sender());
-    write::submit(&app, command(caller.tenant, caller.actor(), request, kind)).await?;
-    own_view(&app, caller.tenant, caller.conversation)
+    submit(&app, &caller, command(caller.tenant, caller.actor(), request, kind)).await?;
+    own_view(&app, &caller)
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -392,6 +432,6 @@ async fn track(State(app): State<Arc<App>>, caller: VisitorCaller, write: Write<
         properties: sealer.seal_option(object.as_deref())?,
     };
     let request = write.request(&app, caller.sender());
-    write::submit(&app, command(caller.tenant, caller.actor(), request, kind)).await?;
+    submit(&app, &caller, command(caller.tenant, caller.actor(), request, kind)).await?;
     Ok(Json(Tracked { visitor_id: caller.visitor, name, page, properties: properties.clone() }))
 }

@@ -4,7 +4,7 @@ use super::problem::{Outcome, Problem};
 use crate::app::App;
 use crate::auth::AgentCaller;
 use crate::core::state::{Conversation, RequestRecord};
-use crate::core::{Command, CommandKind};
+use crate::core::{Command, CommandKind, decide};
 use crate::domain::{Answer, Submission};
 use crate::store::read;
 use axum::http::StatusCode;
@@ -14,6 +14,7 @@ use ingest::payload::Payload;
 use ingest::seal::stream::FileCipher;
 use ingest::seal::{PersonKey, Sealed};
 use ingest::sqlite::{EmbeddedLog, NewPersonKey};
+use ingest::time::Timestamp;
 use std::sync::Arc;
 
 /// A command with fresh ids.
@@ -32,6 +33,15 @@ pub async fn submit(app: &App, submission: impl Into<Submission>) -> Outcome<Ans
         app.limiter.room.text(tenant)?;
     }
     app.submit(submission).await?.map_err(|rejection| Problem::rejected(app, tenant, rejection))
+}
+
+/// What a request under this key led to, if it was sent before; without sending it.
+///
+/// # Errors
+/// 422 for another body under the same key.
+pub fn repeated(app: &App, request: RequestKey) -> Outcome<Option<RequestRecord>> {
+    let found = app.pool.read(|connection| read::request(connection, &request))?;
+    Ok(decide::repeated(found.as_ref(), &request, Timestamp::now())?)
 }
 
 /// Seals texts about one person for one command, and brings the person's key along when it's new.

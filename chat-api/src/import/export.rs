@@ -9,12 +9,15 @@ use crate::store::read;
 use crate::view::{ViewError, Views};
 use ingest::id::{ConversationId, TenantId};
 use ingest::payload::Payload;
+use ingest::seal::{Text, Unreadable};
 use ingest::sqlite::{EmbeddedLog, ReadPool};
 use serde::Serialize;
 use std::borrow::Cow;
 use std::collections::VecDeque;
 use uuid::Uuid;
 
+/// What an export says in the place of a message that can't be read.
+const UNREADABLE: &str = "[this message can't be read]";
 /// Conversations whose ids are read at a time.
 const IDS_PAGE: i64 = 500;
 /// Events that are read at a time; an event has at most 256 KiB.
@@ -119,10 +122,15 @@ impl Open {
         for record in &page {
             match &record.event.payload {
                 Payload::MessagePosted(message) => {
-                    if let Some(text) = views.open(Some(&message.content))? {
-                        let at = record.event.occurred_at.to_string();
-                        self.message(pool, views, out, &Line { at, from: message.author_type, text })?;
-                    }
+                    let text = match views.text(&message.content)? {
+                        Text::Readable(words) => words,
+                        // Of who was erased nothing is left to carry on.
+                        Text::Unreadable(Unreadable::Erased) => continue,
+                        // That something was said there is no secret, and whoever looks for it must find out.
+                        Text::Unreadable(Unreadable::Damaged) => UNREADABLE.to_owned(),
+                    };
+                    let at = record.event.occurred_at.to_string();
+                    self.message(pool, views, out, &Line { at, from: message.author_type, text })?;
                 }
                 // Nobody resolved what ran out: it would count for an agent where it's imported.
                 Payload::ConversationResolved(done) if done.reason.is_none() => self.resolved = true,
@@ -158,15 +166,15 @@ impl Open {
         };
         let visitor = match visitor {
             Some(found) => {
-                let (name, email) = (views.open(found.name.as_ref())?, views.open(found.email.as_ref())?);
-                let external_id = views.open(found.external_ref.as_ref())?.or(found.external_id);
+                let (name, email) = (views.shown(found.name.as_ref())?, views.shown(found.email.as_ref())?);
+                let external_id = views.shown(found.external_ref.as_ref())?.or(found.external_id);
                 party(external_id, found.id.to_string(), name, email)
             }
             None => Party { id: chat.visitor.to_string(), name: None, email: None },
         };
         let agent = match agent {
             Some(found) => {
-                let (name, email) = (views.open(Some(&found.name))?, views.open(found.email.as_ref())?);
+                let (name, email) = (views.shown(Some(&found.name))?, views.shown(found.email.as_ref())?);
                 Some(party(found.external_id, found.id.to_string(), name, email))
             }
             None => None,

@@ -33,6 +33,7 @@ use ingest::event::Actor;
 use ingest::id::{AgentId, ConversationId, EventId, PersonId, TenantId, VisitorId};
 use ingest::payload::Role;
 use ingest::seal::{KeyFile, PersonKey};
+use ingest::sqlite::person_keys::PersonKeyError;
 use ingest::sqlite::{NewPersonKey, PersonKeys, ReadPool};
 use ingest::time::Timestamp;
 use ingest::writer::{WriteError, Writer};
@@ -130,7 +131,7 @@ pub enum ImportError {
     Sqlite(#[from] rusqlite::Error),
     /// A person's key can't be had.
     #[error(transparent)]
-    Key(#[from] ingest::sqlite::person_keys::PersonKeyError),
+    Key(#[from] PersonKeyError),
 }
 
 /// Reads transcripts into the log.
@@ -217,7 +218,14 @@ impl Importer {
                 return Ok(Prepared::Bad(Bad("missing_tenant", detail)));
             }
         };
-        Ok(Prepared::Ready(Box::new(self.seal(tenant, transcript)?)))
+        match self.seal(tenant, transcript) {
+            Ok(submission) => Ok(Prepared::Ready(Box::new(submission))),
+            Err(ImportError::Key(PersonKeyError::Damaged(_))) => {
+                let detail = "what is known of the visitor or the agent can't be read, so nothing is added to it";
+                Ok(Prepared::Bad(Bad("person_unreadable", detail.to_owned())))
+            }
+            Err(error) => Err(error),
+        }
     }
 
     async fn tenant_by_slug(&mut self, slug: &str) -> Result<Result<TenantId, Bad>, ImportError> {
@@ -260,18 +268,22 @@ impl Importer {
     fn seal(&self, tenant: TenantId, transcript: Transcript) -> Result<Submission, ImportError> {
         let mut new_keys: Vec<NewPersonKey> = Vec::new();
         let mut key_of = |person: PersonId| -> Result<Arc<PersonKey>, ImportError> {
-            let (key, new) = self.keys.get_or_create(person)?;
-            new_keys.extend(new);
-            Ok(key)
+            match self.keys.get_or_create(person) {
+                Ok((key, new)) => {
+                    new_keys.extend(new);
+                    Ok(key)
+                }
+                Err(error) => {
+                    new_keys.drain(..).for_each(|new| self.keys.confirm(new.person, false));
+                    Err(error.into())
+                }
+            }
         };
         let derived = |id: &str| [tenant.bytes().to_vec(), id.as_bytes().to_vec()];
         let visitor_id = VisitorId::derived(&derived(&transcript.visitor.id).each_ref().map(Vec::as_slice));
         let key = key_of(visitor_id.into())?;
         let seal = |key: &PersonKey, text: &Option<String>| {
-            text.as_deref()
-                .map(|text| key.seal(text))
-                .transpose()
-                .map_err(ingest::sqlite::person_keys::PersonKeyError::from)
+            text.as_deref().map(|text| key.seal(text)).transpose().map_err(PersonKeyError::from)
         };
         let visitor = NewVisitor {
             visitor_id,
@@ -296,7 +308,7 @@ impl Importer {
                 let name = party.name.clone().unwrap_or_else(|| party.id.clone());
                 Some(NewAgent {
                     agent_id,
-                    name: key.seal(&name).map_err(ingest::sqlite::person_keys::PersonKeyError::from)?,
+                    name: key.seal(&name).map_err(PersonKeyError::from)?,
                     email: seal(&key, &party.email)?,
                     email_hmac: party.email.map(|email| email_hmac(&self.key_file, &email)),
                     password_hash: None,
@@ -314,7 +326,7 @@ impl Importer {
                 at: Timestamp::parse_rfc3339(&line.at).unwrap_or_default(),
                 from: line.from,
                 content_chars: u32::try_from(line.text.chars().count()).unwrap_or(u32::MAX),
-                content: key.seal(&line.text).map_err(ingest::sqlite::person_keys::PersonKeyError::from)?,
+                content: key.seal(&line.text).map_err(PersonKeyError::from)?,
             });
         }
         let import = ImportedConversation {

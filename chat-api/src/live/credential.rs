@@ -41,6 +41,14 @@ impl Credential {
     pub(super) fn verify(app: &App, token: &str) -> Result<Self, AuthError> {
         match caller::chat(app, token)? {
             Caller::Visitor(visitor) if visitor.blocked => Err(AuthError::Invalid),
+            caller => Self::live(caller),
+        }
+    }
+
+    /// Nothing is pushed to a token from before its visitor was identified.
+    fn live(caller: Caller) -> Result<Self, AuthError> {
+        match caller {
+            Caller::Visitor(visitor) if visitor.is_limited() => Err(AuthError::Invalid),
             caller => Ok(Self(caller)),
         }
     }
@@ -79,7 +87,7 @@ impl Credential {
     pub(super) fn now(&self, app: &App) -> Result<Self, AuthError> {
         match &self.0 {
             Caller::Agent(agent) => Ok(Self(Caller::Agent(caller::agent_now(app, agent)?))),
-            Caller::Visitor(visitor) => Ok(Self(Caller::Visitor(caller::visitor_now(app, visitor)?.0))),
+            Caller::Visitor(visitor) => Self::live(Caller::Visitor(caller::visitor_now(app, visitor)?.0)),
         }
     }
 
@@ -99,9 +107,7 @@ impl Credential {
     pub(super) fn may_see(&self, chat: &Conversation) -> bool {
         match &self.0 {
             Caller::Agent(agent) => agent.may_see(chat),
-            Caller::Visitor(visitor) => {
-                (chat.tenant, chat.visitor) == (visitor.tenant, visitor.visitor) && visitor.opens(chat.id)
-            }
+            Caller::Visitor(visitor) => visitor.may_see(chat),
         }
     }
 

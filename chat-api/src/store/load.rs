@@ -225,8 +225,7 @@ fn load_invitation_with_word(connection: &Connection, state: &mut State, id: Inv
 fn load_request(connection: &Connection, state: &mut State, request: &RequestKey) -> rusqlite::Result<()> {
     let key = (request.sender.clone(), request.key.clone());
     if let Entry::Vacant(place) = state.requests.entry(key) {
-        let sql = "SELECT body FROM requests WHERE sender = ?1 AND key = ?2";
-        if let Some(found) = body(connection, sql, (&request.sender, &request.key))? {
+        if let Some(found) = super::read::request(connection, request)? {
             place.insert(found);
         }
     }
@@ -348,8 +347,14 @@ pub fn load_for_apply(connection: &Connection, state: &mut State, event: &Event)
         Payload::RoleDeleted(change) => load_role(connection, state, change.role_id),
         Payload::RoleRestored(change) => load_role(connection, state, change.role_id),
         Payload::ChallengeFailed(change) => load_challenge(connection, state, change.challenge_id),
-        Payload::ChallengeUsed(change) => load_challenge(connection, state, change.challenge_id),
-        Payload::InvitationAccepted(change) => load_invitation(connection, state, change.invitation_id),
+        Payload::ChallengeUsed(change) => {
+            load_agent(connection, state, change.agent_id)?;
+            load_challenge(connection, state, change.challenge_id)
+        }
+        Payload::InvitationAccepted(change) => {
+            load_agent(connection, state, AgentId(change.invitation_id.0))?;
+            load_invitation(connection, state, change.invitation_id)
+        }
         Payload::AgentAssigned(assigned) => {
             load_agent(connection, state, assigned.agent_id)?;
             if let Some(group) = assigned.group_id {

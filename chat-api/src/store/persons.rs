@@ -2,6 +2,7 @@
 //! names, and the end of keys. A rebuild leaves it alone; erasing a person takes it away.
 
 use crate::core::command::{Command, CommandKind as K, LookUp};
+use crate::core::state::State;
 use ingest::event::Event;
 use ingest::id::{TenantId, VisitorId};
 use ingest::payload::Payload;
@@ -41,12 +42,8 @@ pub fn follow(connection: &Connection, command: &Command, events: &[Event]) -> r
         _ => None,
     };
     for event in events {
-        match &event.payload {
-            Payload::VisitorMerged(merged) => inherit(connection, merged.source_visitor_id, merged.target_visitor_id)?,
-            Payload::VisitorErased(erased) => {
-                std::iter::once(&erased.visitor_id).chain(&erased.merged).try_for_each(|id| forget(connection, *id))?;
-            }
-            _ => {}
+        if let Payload::VisitorMerged(merged) = &event.payload {
+            inherit(connection, merged.source_visitor_id, merged.target_visitor_id)?;
         }
     }
     match said {
@@ -100,6 +97,17 @@ fn inherit(connection: &Connection, source: VisitorId, target: VisitorId) -> rus
         connection.prepare_cached(&sql)?.execute((source.bytes(), target.bytes()))?;
     }
     Ok(())
+}
+
+/// Destroys the keys of a person whom `command` erases, and of those who were merged into them. Whether they were erased
+/// before doesn't matter: no key of theirs may be there after.
+///
+/// # Errors
+/// SQLite's; the batch is rolled back.
+pub fn erase(connection: &Connection, state: &State, command: &Command) -> rusqlite::Result<()> {
+    let K::EraseVisitor { visitor_id } = command.kind else { return Ok(()) };
+    let merged = state.merged_into(command.tenant, visitor_id);
+    std::iter::once(visitor_id).chain(merged).try_for_each(|id| forget(connection, id))
 }
 
 /// Destroys the person's key: with it goes every text that was sealed under it, wherever it lies.

@@ -10,9 +10,10 @@ pub use sources::*;
 
 use super::load::{body, parse};
 use crate::core::state::{
-    Agent, AuditEntry, CannedResponse, Challenge, Chatbot, CustomRole, Group, Invitation, Mail, Session, StoredFile,
-    Tag, Tenant, TimerKind, Token, Visitor,
+    Agent, AuditEntry, CannedResponse, Challenge, Chatbot, CustomRole, Group, Invitation, Mail, RequestRecord, Session,
+    StoredFile, Tag, Tenant, TimerKind, Token, Visitor,
 };
+use ingest::event::RequestKey;
 use ingest::id::{
     AgentId, CannedResponseId, ChallengeId, ChatbotId, ConversationId, FileId, GroupId, InvitationId, MailId, PersonId,
     RoleId, SessionId, TagId, TenantId, VisitorId,
@@ -70,12 +71,58 @@ pub fn agents(connection: &Connection, tenant: TenantId) -> rusqlite::Result<Vec
     list(connection, "SELECT body FROM agents WHERE tenant = ?1 ORDER BY id", [tenant.bytes()])
 }
 
-/// The agents with this address, one a tenant.
+/// The living agents with this address, one a tenant: first those who have proven that it's theirs, then the oldest. Who
+/// signs up with it later pushes nobody out of the first `limit`.
 ///
 /// # Errors
 /// SQLite's.
-pub fn agents_by_email(connection: &Connection, email_hmac: &str) -> rusqlite::Result<Vec<Agent>> {
-    list(connection, "SELECT body FROM agents WHERE email_hmac = ?1", [email_hmac])
+pub fn agents_by_email(connection: &Connection, email_hmac: &str, limit: usize) -> rusqlite::Result<Vec<Agent>> {
+    let sql = "SELECT body FROM agents WHERE email_hmac = ?1
+         ORDER BY json_extract(body, '$.address_proven') IS NULL, json_extract(body, '$.created_at'), id LIMIT ?2";
+    list(connection, sql, (email_hmac, limit.cast_signed()))
+}
+
+/// The living agent of the tenant with this address.
+///
+/// # Errors
+/// SQLite's.
+pub fn agent_by_email(connection: &Connection, tenant: TenantId, email_hmac: &str) -> Found<Agent> {
+    body(connection, "SELECT body FROM agents WHERE email_hmac = ?1 AND tenant = ?2", (email_hmac, tenant.bytes()))
+}
+
+/// Whether any of this address's agents has a password whose hash starts so.
+///
+/// # Errors
+/// SQLite's.
+pub fn any_password_starts(connection: &Connection, email_hmac: &str, prefix: &str) -> rusqlite::Result<bool> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM agents WHERE email_hmac = ?1
+         AND substr(json_extract(body, '$.password_hash'), 1, length(?2)) = ?2)";
+    connection.prepare_cached(sql)?.query_row((email_hmac, prefix), |row| row.get(0))
+}
+
+/// Those of this address's agents whose password has this hash; two at most, more is no other answer.
+///
+/// # Errors
+/// SQLite's.
+pub fn agents_by_password(connection: &Connection, email_hmac: &str, phc: &str) -> rusqlite::Result<Vec<Agent>> {
+    let sql = "SELECT body FROM agents WHERE email_hmac = ?1 AND json_extract(body, '$.password_hash') = ?2 LIMIT 2";
+    list(connection, sql, (email_hmac, phc))
+}
+
+/// Those of this address's agents who have a password whose hash doesn't start so, in the order of [`agents_by_email`].
+///
+/// # Errors
+/// SQLite's.
+pub fn agents_by_other_passwords(
+    connection: &Connection,
+    email_hmac: &str,
+    prefix: &str,
+    limit: usize,
+) -> rusqlite::Result<Vec<Agent>> {
+    let sql = "SELECT body FROM agents WHERE email_hmac = ?1
+         AND substr(json_extract(body, '$.password_hash'), 1, length(?2)) <> ?2
+         ORDER BY json_extract(body, '$.address_proven') IS NULL, json_extract(body, '$.created_at'), id LIMIT ?3";
+    list(connection, sql, (email_hmac, prefix, limit.cast_signed()))
 }
 
 /// A custom role of the tenant.
@@ -197,6 +244,15 @@ pub fn canned_response(connection: &Connection, tenant: TenantId, id: CannedResp
 /// SQLite's.
 pub fn canned_responses(connection: &Connection, tenant: TenantId) -> rusqlite::Result<Vec<CannedResponse>> {
     list(connection, "SELECT body FROM canned_responses WHERE tenant = ?1 ORDER BY id", [tenant.bytes()])
+}
+
+/// What the command under an idempotency key led to.
+///
+/// # Errors
+/// SQLite's.
+pub fn request(connection: &Connection, request: &RequestKey) -> Found<RequestRecord> {
+    let sql = "SELECT body FROM requests WHERE sender = ?1 AND key = ?2";
+    body(connection, sql, (&request.sender, &request.key))
 }
 
 /// A signed-in session.

@@ -191,7 +191,7 @@ impl Views {
     pub(super) fn recent_ips(&self, agent: &Agent) -> Result<Vec<String>, ViewError> {
         let mut addresses: Vec<String> = Vec::new();
         for sealed in &agent.recent_ips {
-            if let Some(address) = self.open(Some(sealed))?
+            if let Some(address) = self.shown(Some(sealed))?
                 && !addresses.contains(&address)
                 && addresses.len() < RECENT_IPS_SHOWN
             {
@@ -209,7 +209,7 @@ impl Views {
         let role = invitation.custom_role.map(|id| id.to_string());
         Ok(InvitationView {
             id: invitation.id,
-            email: self.open(Some(&invitation.email))?,
+            email: self.shown(Some(&invitation.email))?,
             role: role.unwrap_or_else(|| invitation.role.as_str().to_owned()),
             created_at: invitation.created_at,
             expires_at: invitation.expires_at,

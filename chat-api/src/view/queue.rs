@@ -106,7 +106,7 @@ impl Views {
             strategy: assigned.strategy.clone(),
             candidates: assigned.candidates.clone(),
             chosen: assigned.agent_id,
-            reason: self.open(assigned.reason.as_ref())?,
+            reason: self.shown(assigned.reason.as_ref())?,
             event_id: event.id,
         })
     }

@@ -54,15 +54,15 @@ pub struct Browser {
 }
 
 impl Views {
-    /// What is known of a visitor's browser and page; nothing when they were erased.
+    /// What is known of a visitor's browser and page; nothing when it can't be read.
     ///
     /// # Errors
     /// See [`ViewError`].
     pub fn browser(&self, visitor: &Visitor) -> Result<Browser, ViewError> {
-        let text = self.open(visitor.metadata.as_ref())?;
+        let text = self.shown(visitor.metadata.as_ref())?;
         let mut browser: Browser = text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
         // What was tracked last is newer than what the session began with.
-        if let Some(page) = self.open(visitor.page.as_ref())? {
+        if let Some(page) = self.shown(visitor.page.as_ref())? {
             browser.page = Some(page);
         }
         Ok(browser)
@@ -82,15 +82,15 @@ impl Views {
         Ok(VisitorView {
             id: visitor.id,
             readable_id: visitor.readable_id.clone(),
-            name: self.open(visitor.name.as_ref())?,
-            email: self.open(visitor.email.as_ref())?,
-            phone: self.open(visitor.phone.as_ref())?,
+            name: self.shown(visitor.name.as_ref())?,
+            email: self.shown(visitor.email.as_ref())?,
+            phone: self.shown(visitor.phone.as_ref())?,
             user_agent: browser.user_agent,
             ip_address: browser.ip_address,
             referrer: browser.referrer,
             page: browser.page,
             metadata: browser.metadata.unwrap_or_default(),
-            user_id: self.open(visitor.user_id.as_ref())?,
+            user_id: self.shown(visitor.user_id.as_ref())?,
             merged_into: visitor.merged_into,
             blocked: visitor.blocked_at.is_some(),
             blocked_at: visitor.blocked_at,

@@ -146,7 +146,7 @@ fn more_bodies(route: &Route) -> Vec<Value> {
 }
 
 /// Things with ids.
-const THINGS: [&str; 11] =
+pub(crate) const THINGS: [&str; 11] =
     ["agent", "chatbot", "chat", "thread", "visitor", "group", "tag", "role", "canned", "file", "token"];
 
 /// Which id a path's name means.
@@ -175,7 +175,7 @@ fn names(path: &'static str) -> Vec<&'static str> {
     path.split('{').skip(1).filter_map(|rest| rest.split('}').next()).collect()
 }
 
-pub(super) type Ids = BTreeMap<&'static str, String>;
+pub(crate) type Ids = BTreeMap<&'static str, String>;
 
 /// Replaces `{name}` everywhere.
 pub(super) fn filled(text: &str, ids: &Ids) -> String {
@@ -188,7 +188,7 @@ fn path(route: &Route, id: impl Fn(&'static str) -> String) -> String {
         .fold(route.path.to_owned(), |path, name| path.replace(&format!("{{{name}}}"), &id(name)))
 }
 
-pub(super) fn own_path(route: &Route, ids: &Ids) -> String {
+pub(crate) fn own_path(route: &Route, ids: &Ids) -> String {
     let path = path(route, |name| ids[id_of(route.path, name)].clone());
     match (route.method, route.path) {
         ("POST", "/v1/operator/import") => format!("{path}?tenant={}", ids["slug"]),
@@ -249,9 +249,9 @@ impl Caller {
     }
 }
 
-pub(super) struct World {
-    pub(super) server: Server,
-    pub(super) acme: Tenant,
+pub(crate) struct World {
+    pub(crate) server: Server,
+    pub(crate) acme: Tenant,
     globex: Tenant,
     /// An agent of each built-in role.
     agents: Vec<(Role, String)>,
@@ -262,11 +262,11 @@ pub(super) struct World {
 }
 
 impl World {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         Self::on(Server::start()).await
     }
 
-    pub(super) async fn on(server: Server) -> Self {
+    pub(crate) async fn on(server: Server) -> Self {
         let (acme, globex) = (server.tenant("Acme").await, server.tenant("Globex").await);
         let mut agents = Vec::new();
         let mut signed_in = Vec::new();
@@ -319,7 +319,7 @@ impl World {
 
     /// Ids of a tenant that no call has touched yet, of those things that are wanted; and the token of that
     /// conversation's visitor.
-    pub(super) async fn fresh(&mut self, tenant: &Tenant, wants: &str) -> (Ids, String) {
+    pub(crate) async fn fresh(&mut self, tenant: &Tenant, wants: &str) -> (Ids, String) {
         let word = self.word();
         let session = self.server.session(tenant, json!({ "initialMessage": "Hello" })).await;
         let mut ids = Ids::from([

@@ -24,7 +24,7 @@ fn secret(server: &Server, tenant: &Tenant) -> String {
 }
 
 /// The body of a session or an identification of `user`, with `more` fields.
-fn vouched(server: &Server, tenant: &Tenant, user: &str, more: Value) -> Value {
+pub(crate) fn vouched(server: &Server, tenant: &Tenant, user: &str, more: Value) -> Value {
     let expires = soon();
     let mut body = json!({
         "userId": user, "userHash": user_hash(&secret(server, tenant), user, expires), "userHashExp": expires,
@@ -109,8 +109,8 @@ async fn an_identified_visitor_is_the_same_everywhere() {
     server.call(Call::get(path).token(&acme.token)).await.expect(404);
 }
 
-/// The anonymous history of a browser becomes the identified visitor's; the browser's old token still opens its own
-/// conversation, and none of those that the visitor has elsewhere.
+/// The anonymous history of a browser becomes the identified visitor's; the browser's old token still reads its own
+/// conversation, and none of those that the visitor has elsewhere. What more it can't do is in `identified`.
 #[tokio::test]
 async fn anonymous_history_merges_into_the_identified_visitor() {
     let server = Server::start();
@@ -140,8 +140,10 @@ async fn anonymous_history_merges_into_the_identified_visitor() {
     for token in [&old, &new] {
         let opened = server.call(Call::get("/v1/widget/conversation").token(token)).await;
         assert!(opened.text.contains("anonymous words") && !opened.text.contains("elsewhere"), "{}", opened.text);
-        server.call(Call::post("/v1/widget/events", json!({ "content": "more" })).token(token)).await.expect(201);
     }
+    let more = |token: &str| server.call(Call::post("/v1/widget/events", json!({ "content": "more" })).token(token));
+    more(&new).await.expect(201);
+    assert_eq!(more(&old).await.expect(403)["code"], "session_superseded");
     // Again: nothing more happens. As someone else: no.
     server.call(identify()).await.expect(200);
     let again = Call::post("/v1/widget/identify", body.clone()).token(&new);

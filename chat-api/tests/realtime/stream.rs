@@ -1,11 +1,11 @@
 //! Server-sent events: the same frames over HTTP.
 
-use super::client::Client;
+use super::client::{Came, Client};
 use super::server::{Server, Tenant, Visitor};
-use chat_api::core::command::CommandKind;
+use chat_api::core::command::{CommandKind, NewMessage, NewVisitor};
 use chat_api::live::Limits;
 use ingest::event::Actor;
-use ingest::id::ConversationId;
+use ingest::id::{ConversationId, PersonId, VisitorId};
 use ingest::payload::Role;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -242,4 +242,74 @@ async fn a_slow_stream_is_ended_and_resumes() {
         seen += 1;
         assert_eq!(again.event().await.0, seen);
     }
+}
+
+/// A text whose key is damaged holds up neither those who read it from the log nor those who follow.
+#[tokio::test]
+async fn an_unreadable_text_stops_no_socket_and_no_stream() {
+    let server = Server::start(Limits::default()).await;
+    let (tenant, guest) = chat(&server).await;
+    let seq = server.post(&guest, tenant.owner.actor(), "Hello").await;
+    let (mut live, _) = Client::subscribed(&server, &tenant.owner.token, guest.conversation, None).await;
+    let person: PersonId = guest.id.into();
+    let damage = move |connection: &rusqlite::Connection| {
+        let sql = "UPDATE person_keys SET wrapped = zeroblob(60) WHERE person = ?1";
+        connection.execute(sql, [person.bytes()]).map(drop)
+    };
+    let (late, _) = server.seal(guest.id, "said while it broke");
+    server.app.writer.transact(damage).await.unwrap();
+    server.app.keys.forget(&[person]);
+    server.app.views.forget_names(&[person]);
+
+    let message = NewMessage { content: late, content_chars: 19, client_id: None, metadata: None, file_id: None };
+    let kind = CommandKind::PostMessage { conversation_id: guest.conversation, message };
+    server.submit(tenant.id, guest.actor(), kind, Vec::new()).await;
+    let resolve = CommandKind::Resolve { conversation_id: guest.conversation };
+    server.submit(tenant.id, tenant.owner.actor(), resolve, Vec::new()).await;
+    assert_eq!(live.event().await, (seq + 1, String::new()));
+    assert_eq!(live.event().await, (seq + 2, "Conversation resolved".to_owned()));
+
+    let (mut agent, _) = Client::subscribed(&server, &tenant.owner.token, guest.conversation, Some(0)).await;
+    let (mut visitor, _) = Client::subscribed(&server, &guest.token, guest.conversation, Some(0)).await;
+    let mut stream = Stream::of_agent(&server, &tenant.owner.token, guest.conversation, "?after=0").await;
+    stream.begun(guest.conversation).await;
+    for expected in 1..=seq + 2 {
+        let (got, words) = agent.event().await;
+        assert_eq!(got, expected);
+        assert!(!["Hi", "Hello"].contains(&&*words), "{words}");
+        assert_eq!(visitor.event().await, (got, words.clone()));
+        assert_eq!(stream.event().await, (got, words));
+    }
+}
+
+/// What a browser holds from before its visitor was identified listens to nothing any more; what is open ends.
+#[tokio::test]
+async fn a_token_from_before_identify_opens_no_socket_and_no_stream() {
+    let server = Server::start(Limits::default()).await;
+    let (tenant, guest) = chat(&server).await;
+    let (mut socket, _) = Client::subscribed(&server, &guest.token, guest.conversation, None).await;
+    let mut stream = Stream::of_visitor(&server, &guest, "").await;
+    stream.begun(guest.conversation).await;
+    let user = VisitorId::fresh();
+    let (user_id, keys) = server.seal(user, "u");
+    let target = NewVisitor { user_id: Some(user_id), ..NewVisitor::anonymous(user, user.to_string()) };
+    let kind = CommandKind::IdentifyVisitor { source: guest.id, target };
+    server.submit(tenant.id, guest.actor(), kind, keys).await;
+    assert!(matches!(socket.next().await, Came::Closed(_)));
+    assert_eq!(stream.frame().await.expect("why").1["code"], "token_ended");
+
+    let mut again = Client::open(&server, None, None).await;
+    again.send(json!({"type": "auth", "token": guest.token})).await;
+    assert_eq!(again.next().await, Came::Closed(4001));
+    assert_eq!(Stream::of_visitor(&server, &guest, "").await.status, 401);
+    let now = chat_api::auth::tokens::sign_visitor(
+        &server.app.key_file,
+        tenant.id,
+        user,
+        guest.conversation,
+        tenant.chatbot,
+        ingest::time::Timestamp::now(),
+        24,
+    );
+    Client::subscribed(&server, &now.unwrap().0, guest.conversation, Some(0)).await;
 }

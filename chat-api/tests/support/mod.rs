@@ -181,6 +181,12 @@ impl Call {
         self.header("authorization", &format!("Bearer {token}"))
     }
 
+    /// With this bearer token and no other.
+    pub fn only_token(mut self, token: &str) -> Self {
+        self.headers.retain(|(name, _)| name != "authorization");
+        self.token(token)
+    }
+
     /// With an idempotency key.
     pub fn key(self, key: &str) -> Self {
         self.header("idempotency-key", key)

@@ -51,6 +51,9 @@ pub struct ChallengeUsed {
     pub challenge_id: ChallengeId,
     /// Whose.
     pub agent_id: AgentId,
+    /// Since v2: who used it reads what is mailed to the agent's address.
+    #[serde(default)]
+    pub proves_address: bool,
 }
 
 /// Fields of `password_changed`. Ends the agent's sessions and voids their challenges.
@@ -90,4 +93,7 @@ pub struct InvitationCreated {
 pub struct InvitationAccepted {
     /// The invitation.
     pub invitation_id: InvitationId,
+    /// Since v2: who accepted it reads what is mailed to the agent's address.
+    #[serde(default)]
+    pub proves_address: bool,
 }

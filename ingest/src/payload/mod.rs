@@ -111,11 +111,11 @@ payloads! {
     /// A wrong code was tried.
     ChallengeFailed = "challenge_failed" v 1;
     /// The code or the link was used.
-    ChallengeUsed = "challenge_used" v 1;
+    ChallengeUsed = "challenge_used" v 2;
     /// Someone was invited to the tenant.
     InvitationCreated = "invitation_created" v 1;
     /// They came.
-    InvitationAccepted = "invitation_accepted" v 1;
+    InvitationAccepted = "invitation_accepted" v 2;
     /// An agent went online, offline or away, or stopped or started accepting chats.
     AgentStatusChanged = "agent_status_changed" v 1;
     /// An agent signed in: a new family of refresh tokens.

@@ -1,7 +1,7 @@
 //! Keys of persons: table `person_keys`, wrapped by the key file. Neither log nor view: rebuild keeps it.
 
 use crate::id::PersonId;
-use crate::seal::{KeyFile, PersonKey, SealError, Sealed};
+use crate::seal::{KeyFile, PersonKey, SealError, Sealed, Text, Unreadable};
 use crate::sqlite::pool::ReadPool;
 use lru::LruCache;
 use rusqlite::{Connection, OptionalExtension as _};
@@ -52,9 +52,22 @@ pub enum PersonKeyError {
     /// Reading the table failed. Retry later.
     #[error("failed to read a person's key: {0}")]
     Sqlite(#[from] rusqlite::Error),
-    /// The stored key and the key file don't fit, or there is no randomness. Never retry.
+    /// There is no randomness, or a text can't be sealed. Never retry.
     #[error(transparent)]
     Seal(#[from] SealError),
+    /// The stored key is no key of this key file: nothing can be written about this person. Never retry.
+    #[error("failed to read the key of person {0}: it's damaged, or of another key file; restore it from a backup")]
+    Damaged(PersonId),
+}
+
+/// What is stored of a person's key.
+enum Stored {
+    /// It opens and seals.
+    Key(Arc<PersonKey>),
+    /// Nothing.
+    Missing,
+    /// Something that is no key.
+    Damaged,
 }
 
 /// A key that travels in commands; every concurrent command about the same person must seal under the same one.
@@ -63,6 +76,8 @@ struct Pending {
     wrapped: Vec<u8>,
     carriers: usize,
     stored: bool,
+    /// The person was erased while it was on its way: it must not be kept in memory.
+    forgotten: bool,
 }
 
 /// Looks keys up, makes them, and forgets them.
@@ -83,13 +98,9 @@ impl PersonKeys {
         Self { pool, key_file, cache, pending: Mutex::default(), forgotten: AtomicU64::new(0) }
     }
 
-    /// The key of a person; `None` when they were erased or never known.
-    ///
-    /// # Errors
-    /// See [`PersonKeyError`].
-    pub fn get(&self, person: PersonId) -> Result<Option<Arc<PersonKey>>, PersonKeyError> {
+    fn stored(&self, person: PersonId) -> rusqlite::Result<Stored> {
         if let Some(key) = self.cache.lock().unwrap_or_else(PoisonError::into_inner).get(&person) {
-            return Ok(Some(Arc::clone(key)));
+            return Ok(Stored::Key(Arc::clone(key)));
         }
         let forgotten = self.forgotten.load(Ordering::Acquire);
         let wrapped: Option<Vec<u8>> = self.pool.read(|connection| {
@@ -98,18 +109,38 @@ impl PersonKeys {
                 .query_row([person.bytes()], |row| row.get(0))
                 .optional()
         })?;
-        let Some(wrapped) = wrapped else { return Ok(None) };
-        let key = Arc::new(self.key_file.unwrap_key(person, wrapped)?);
+        let Some(wrapped) = wrapped else { return Ok(Stored::Missing) };
+        let Ok(key) = self.key_file.unwrap_key(person, wrapped) else { return Ok(Stored::Damaged) };
+        let key = Arc::new(key);
         let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
         if self.forgotten.load(Ordering::Acquire) == forgotten {
             cache.put(person, Arc::clone(&key));
         }
         drop(cache);
-        Ok(Some(key))
+        Ok(Stored::Key(key))
+    }
+
+    /// The key of a person, to write about them; `None` when they were erased or never known.
+    ///
+    /// # Errors
+    /// See [`PersonKeyError`].
+    pub fn get(&self, person: PersonId) -> Result<Option<Arc<PersonKey>>, PersonKeyError> {
+        match self.stored(person)? {
+            Stored::Key(key) => Ok(Some(key)),
+            Stored::Missing => Ok(None),
+            Stored::Damaged => Err(PersonKeyError::Damaged(person)),
+        }
     }
 
     /// Forgets keys that were destroyed; call it after the commit that took them away.
     pub fn forget(&self, persons: &[PersonId]) {
+        // In this order everywhere: whoever confirms a key sees that it was forgotten, or forgets it here.
+        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        for person in persons {
+            if let Some(entry) = pending.get_mut(person) {
+                entry.forgotten = true;
+            }
+        }
         let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
         self.forgotten.fetch_add(1, Ordering::Release);
         persons.iter().for_each(|person| drop(cache.pop(person)));
@@ -131,7 +162,10 @@ impl PersonKeys {
         }
         let key = Arc::new(PersonKey::generate(person)?);
         let wrapped = self.key_file.wrap(&key)?;
-        pending.insert(person, Pending { key: Arc::clone(&key), wrapped: wrapped.clone(), carriers: 1, stored: false });
+        pending.insert(
+            person,
+            Pending { key: Arc::clone(&key), wrapped: wrapped.clone(), carriers: 1, stored: false, forgotten: false },
+        );
         Ok((key, Some(NewPersonKey { person, wrapped })))
     }
 
@@ -145,19 +179,27 @@ impl PersonKeys {
         if entry.carriers == 0
             && let Some(entry) = pending.remove(&person)
             && entry.stored
+            && !entry.forgotten
         {
             self.cache.lock().unwrap_or_else(PoisonError::into_inner).put(person, entry.key);
         }
     }
 
-    /// Opens a text; `None` when its person was erased.
+    /// Opens a text. Whatever is wrong with it or its key is part of what comes back, never an error.
     ///
     /// # Errors
-    /// See [`PersonKeyError`].
-    pub fn open(&self, sealed: &Sealed) -> Result<Option<String>, PersonKeyError> {
-        match self.get(sealed.person)? {
-            Some(key) => Ok(Some(key.open(sealed)?)),
-            None => Ok(None),
-        }
+    /// SQLite's, when the keys can't be read at all. Retry later.
+    pub fn open(&self, sealed: &Sealed) -> rusqlite::Result<Text> {
+        let damaged = match self.stored(sealed.person)? {
+            Stored::Missing => return Ok(Text::Unreadable(Unreadable::Erased)),
+            Stored::Key(key) => match key.open(sealed) {
+                Ok(words) => return Ok(Text::Readable(words)),
+                Err(_) => "text",
+            },
+            Stored::Damaged => "key",
+        };
+        metrics::counter!("parlance_unreadable_texts_total", "damaged" => damaged).increment(1);
+        tracing::debug!(person = %sealed.person, damaged, "a sealed text can't be read");
+        Ok(Text::Unreadable(Unreadable::Damaged))
     }
 }

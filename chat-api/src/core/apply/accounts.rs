@@ -88,6 +88,7 @@ fn apply_agent(state: &mut State, event: &Event) {
                 name: made.name.clone(),
                 email: made.email.clone(),
                 email_hmac: made.email_hmac.clone(),
+                address_proven: false,
                 password_hash: made.password_hash.clone(),
                 epoch: 0,
                 phone: made.phone.clone(),
@@ -116,7 +117,9 @@ fn apply_agent(state: &mut State, event: &Event) {
         Payload::AgentUpdated(change) => {
             let Some(agent) = state.agents.get_mut(&change.agent_id) else { return };
             if let Some(hmac) = &change.email_hmac {
-                if let Some(before) = agent.email_hmac.replace(hmac.clone()) {
+                let before = agent.email_hmac.replace(hmac.clone());
+                agent.address_proven &= before.as_ref() == Some(hmac);
+                if let Some(before) = before {
                     state.taken.remove(&email_word(tenant, &before));
                 }
                 state.taken.insert(email_word(tenant, hmac));

@@ -4,6 +4,7 @@ use super::set;
 use crate::core::reads::role_word;
 use crate::core::state::{Challenge, CustomRole, Invitation, Key, Session, State};
 use ingest::event::Event;
+use ingest::id::AgentId;
 use ingest::payload::Payload;
 
 /// Sign-ins whose addresses are remembered.
@@ -132,6 +133,7 @@ fn apply_challenge(state: &mut State, event: &Event) {
             let Some(challenge) = state.challenges.get_mut(&change.challenge_id) else { return };
             challenge.used = true;
             state.dirty.insert(Key::Challenge(change.challenge_id));
+            prove_address(state, change.agent_id, change.proves_address);
         }
         Payload::InvitationCreated(made) => {
             let invitation = Invitation {
@@ -151,8 +153,17 @@ fn apply_challenge(state: &mut State, event: &Event) {
         Payload::InvitationAccepted(change) => {
             let Some(invitation) = state.invitations.get_mut(&change.invitation_id) else { return };
             invitation.accepted_at = Some(at);
+            let agent = invitation.agent();
             state.dirty.insert(Key::Invitation(change.invitation_id));
+            prove_address(state, agent, change.proves_address);
         }
         _ => {}
+    }
+}
+
+fn prove_address(state: &mut State, agent: AgentId, proven: bool) {
+    if let Some(agent) = state.agents.get_mut(&agent).filter(|agent| proven && !agent.address_proven) {
+        agent.address_proven = true;
+        state.dirty.insert(Key::Agent(agent.id));
     }
 }

@@ -77,6 +77,9 @@ pub struct Agent {
     pub email: Option<Sealed>,
     /// For look-ups.
     pub email_hmac: Option<String>,
+    /// They have used something that was mailed to this address. Anyone can sign up with anyone's.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub address_proven: bool,
     /// argon2id in PHC form.
     pub password_hash: Option<String>,
     /// Rises whenever the agent must sign in again; sessions and challenges of an earlier one are void.

@@ -45,6 +45,9 @@ pub struct Thread {
     pub closed: Option<ThreadClosed>,
 }
 
+/// Why a thread ended whose conversation didn't: only who answers is another.
+const THREAD_GOES_ON: [&str; 2] = ["agent_assigned", "transferred"];
+
 /// How a thread ended.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ThreadClosed {
@@ -264,6 +267,14 @@ impl Conversation {
     #[must_use]
     pub fn is_open(&self) -> bool {
         self.status == Status::Active || self.queued.is_some()
+    }
+
+    /// Whether it came to an end at `at` or later; also if it goes on by now.
+    #[must_use]
+    pub fn has_ended_since(&self, at: Timestamp) -> bool {
+        let ended = |closed: &ThreadClosed| closed.at >= at && !THREAD_GOES_ON.contains(&&*closed.reason);
+        matches!(self.status, Status::Resolved | Status::Closed)
+            || self.threads.iter().filter_map(|thread| thread.closed.as_ref()).any(ended)
     }
 
     /// The agent whose slot it takes.

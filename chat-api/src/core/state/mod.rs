@@ -141,6 +141,15 @@ impl State {
         own
     }
 
+    /// Who was merged into a visitor, of those that were loaded, by id.
+    #[must_use]
+    pub fn merged_into(&self, tenant: TenantId, visitor: VisitorId) -> Vec<VisitorId> {
+        let of_them = |other: &&Visitor| other.tenant == tenant && other.merged_into == Some(visitor);
+        let mut merged: Vec<VisitorId> = self.visitors.values().filter(of_them).map(|other| other.id).collect();
+        merged.sort();
+        merged
+    }
+
     /// The tenant's agent, removed or not.
     #[must_use]
     pub fn agent(&self, tenant: TenantId, id: AgentId) -> Option<&Agent> {

@@ -121,7 +121,7 @@ fn name(chat: &Conversation, user_id: &str) -> String {
 /// Refuses a word that isn't this visitor's, as if the conversation weren't there.
 fn fits(app: &App, chat: &Conversation, user_id: &str) -> Outcome<()> {
     let visitor = app.pool.read(|connection| read::visitor(connection, chat.tenant, chat.visitor))?;
-    let about = app.views.open(visitor.and_then(|visitor| visitor.metadata).as_ref())?;
+    let about = app.views.shown(visitor.and_then(|visitor| visitor.metadata).as_ref())?;
     let about: Option<Value> = about.and_then(|text| serde_json::from_str(&text).ok());
     let word = about.as_ref().and_then(|about| about["metadata"][USER_ID].as_str());
     if user_id == chat.visitor.to_string() || word.unwrap_or_default() == user_id {

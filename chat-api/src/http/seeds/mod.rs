@@ -17,7 +17,6 @@ use crate::auth::tokens::{VISITOR_PREFIX, bearer};
 use crate::auth::{AgentCaller, VisitorCaller, caller};
 use crate::core::state::{Chatbot, Conversation};
 use crate::limits::ClientIp;
-use crate::live::Person;
 use crate::store::read;
 use crate::view::EventView;
 use axum::extract::FromRequestParts;
@@ -70,7 +69,7 @@ impl FromRequestParts<Arc<App>> for Caller {
                 let (visitor, chatbot) = caller::visitor(app, token)?;
                 widget::origin_allowed(app, &chatbot, page)?;
                 widget::hold(app, &*parts, &chatbot, Some(&visitor))?;
-                app.presence.seen(visitor.tenant, Person::Visitor(visitor.visitor));
+                widget::seen(app, &visitor);
                 Who::Visitor(visitor)
             }
             Some(token) => Who::Agent(extract::agent(app, token)?),
@@ -115,7 +114,7 @@ impl Caller {
         };
         let chat = app.pool.read(|connection| read::conversation(connection, tenant, id))?;
         let readable = |chat: &Conversation| match &self.who {
-            Who::Visitor(visitor) => chat.visitor == visitor.visitor && visitor.opens(chat.id),
+            Who::Visitor(visitor) => visitor.may_see(chat),
             Who::Agent(agent) => agent.may_see(chat),
             Who::Chatbot(_) => false,
         };
@@ -125,7 +124,7 @@ impl Caller {
 
 /// Hands a session's token to who started it.
 fn put_token(app: &App, chatbot: &Chatbot, chat: &Conversation, headers: &mut HeaderMap) -> Outcome<()> {
-    let (token, _) = sessions::sign(app, chat.tenant, chat.visitor, chat.id, chatbot.id)?;
+    let (token, _) = sessions::sign(app, sessions::session_of(chat, chatbot.id, None))?;
     widget::set_token(headers, &token);
     Ok(())
 }
