@@ -5,8 +5,8 @@
 mod bodies;
 #[path = "../../sql/tests/it/support/client.rs"]
 mod client;
-mod disk;
 mod connections;
+mod disk;
 mod people;
 mod results;
 mod rights;

@@ -144,8 +144,8 @@ impl Form {
 }
 
 async fn visitor_sends(State(app): State<Arc<App>>, caller: VisitorCaller, request: Request) -> Outcome<Response> {
-    let sender = FileSender { tenant: caller.tenant, visitor: Some((caller.visitor, caller.chatbot)) };
-    let form = receive(&app, request, caller.visitor.0, caller.visitor.into(), sender).await?;
+    let sender = FileSender { tenant: caller.tenant, visitor: Some((caller.subject, caller.chatbot)) };
+    let form = receive(&app, request, caller.subject.0, caller.visitor.into(), sender).await?;
     let said = widget::say(&app, &caller, caller.conversation, &form.write, form.posted()).await;
     settle(&app, &form, said.and_then(|(status, event)| widget::said(&app, &caller, status, event)))
 }

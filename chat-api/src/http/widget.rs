@@ -26,7 +26,7 @@ use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse as _, Response};
 use axum::{Extension, Json};
 use ingest::event::RequestKey;
-use ingest::id::{ConversationId, TenantId, VisitorId};
+use ingest::id::{ConversationId, VisitorId};
 use ingest::time::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -123,7 +123,7 @@ pub(super) fn hold(app: &App, request: &impl Asked, chatbot: &Chatbot, caller: O
         }
     }
     if *request.method() != Method::GET {
-        app.limiter.room.visitor(chatbot.tenant, chatbot.id, caller.map(|caller| caller.visitor))?;
+        app.limiter.room.visitor(chatbot.tenant, chatbot.id, caller.map(|caller| caller.subject))?;
     }
     Ok(())
 }
