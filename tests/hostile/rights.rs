@@ -29,12 +29,12 @@ struct World {
 impl World {
     async fn start() -> Self {
         let dir = tempfile::tempdir().expect("temp dir");
-        let server = Server::start(dir.path(), &["--pg-listen", "127.0.0.1:0"]);
+        let server = Server::start(dir.path(), &["--pg-listen", "127.0.0.1:0", "--limit", "all=off"]);
         let acme = server.tenant("Acme").await;
         let world = Self { dir, server, acme };
         let hidden = json!({ "event_id": "SECRET", "hidden_column": "SECRET" });
         world.append("vault", &[hidden.clone(), hidden]).await;
-        let row = |org: &str| json!({ "event_id": format!("{org}1"), "org": org });
+        let row = |org: &str| json!({ "event_id": format!("row-of-{org}"), "org": org });
         world.append("kiosk", &[row("a"), row("b")]).await;
         let text = "%\n    SELECT event_id, org FROM kiosk WHERE org = {{String(org, 'b')}}";
         world.publish("kiosks", &node("n", text), &world.acme.token).await.expect("published");
@@ -194,7 +194,7 @@ async fn a_narrow_token_gets_the_same_by_every_spelling() {
                     let (status, text) = world.send(method.clone(), &path, token, String::new()).await;
                     let answer = (status, steady(&text));
                     let what = format!("{method} {path} (token {at}): {status} {text}");
-                    assert!(!text.contains("b1"), "{MORE}: {what}");
+                    assert!(!text.contains("row-of-b"), "{MORE}: {what}");
                     nothing_shows(&what, &text);
                     if others.contains(name) {
                         assert!(status >= 400, "{MORE}: {what}");
@@ -208,7 +208,7 @@ async fn a_narrow_token_gets_the_same_by_every_spelling() {
     }
     // The doors do open.
     let rows = world.rows("/v0/pipes/KIOSKS.json?org=b", &tokens[0]).await;
-    assert_eq!(rows, json!([{ "event_id": "a1", "org": "a" }]), "{MORE}: its parameter is fixed");
+    assert_eq!(rows, json!([{ "event_id": "row-of-a", "org": "a" }]), "{MORE}: its parameter is fixed");
     let (status, shown) = world.get("/v0/datasources/KIOSK", &tokens[0]).await;
     let shown: Value = shown.parse().expect("JSON");
     assert_eq!(
@@ -248,7 +248,7 @@ async fn a_table_without_a_scope_is_not_read_by_any_statement() {
         nothing_shows(&sql, &text);
         assert_eq!(status, 403, "{MORE}: {sql}: {text}");
         let all = world.send(Method::POST, "/v0/sql", &world.acme.report_token, sql.clone()).await;
-        assert!(all.0 == 200 || sql.contains("nosuch"), "{sql}: {all:?}");
+        assert_ne!(all.0, 403, "{sql}: {all:?}");
         // What somebody else has just been told isn't told again.
         let (status, text) = world.send(Method::POST, "/v0/sql", &token, sql.clone()).await;
         assert_eq!(status, 403, "{MORE}: {sql}: {text}");

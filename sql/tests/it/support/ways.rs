@@ -1,4 +1,5 @@
-//! Ways in which a statement can come to read a table. Each is good SQL, so one that is refused is refused for the table.
+//! Ways in which a statement can come to read a table. Nearly all are good SQL, and what is refused with 403 is refused for
+//! the table.
 
 /// Statements that read `hidden`; `shown` is another table. Both have a column `event_id`.
 pub fn ways(hidden: &str, shown: &str) -> Vec<String> {
