@@ -140,8 +140,10 @@ async fn tables_are_described_to_whom_may_read_them() {
         .map(|column| json!({ "name": column["name"], "type": column["type"] }))
         .collect();
     assert_eq!(json!(columns), row["meta"]);
-    assert_eq!(get(&server, "/v0/datasources/agents", &one).await.0, 403);
-    assert_eq!(get(&server, "/v0/datasources/nothing", &one).await.0, 404);
+    // Whether there is one of that name isn't told to whom it isn't for.
+    for hidden in ["agents", "nothing"] {
+        assert_eq!(get(&server, &format!("/v0/datasources/{hidden}"), &one).await.0, 403);
+    }
 }
 
 fn run(command: &mut Command, needs: &str) -> String {

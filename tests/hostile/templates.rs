@@ -132,7 +132,7 @@ async fn what_can_be_published(attacker: &Attacker<'_>) {
         ("nested", nested, &list, "steps"),
         ("joined", joined, &list, "bytes of values"),
         ("searched", searched, &list, "steps"),
-        ("listed", "SELECT 1 AS n WHERE 'a' IN {{Array(x, 'String', 'a')}}", &list, "bytes of SQL"),
+        ("listed", "SELECT 1 AS n WHERE 'a' IN {{Array(x, 'String', 'a')}}", &list, "bytes of "),
         ("objects", json, &objects, "bytes of values"),
     ] {
         attacker.published(name, template).await;

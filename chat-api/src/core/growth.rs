@@ -21,7 +21,6 @@ impl K {
             | K::UpdateChatbot(_)
             | K::CreateGroup(_)
             | K::UpdateGroup(_)
-            | K::ChangeMembers(_)
             | K::CreateTag(_)
             | K::UpdateTag(_)
             | K::CreateCannedResponse(_)
@@ -51,6 +50,7 @@ impl K {
             | K::Import(_)
             | K::CreateDataSource(_)
             | K::PublishPipe { .. } => true,
+            K::ChangeMembers(change) => !change.add.is_empty(),
             // None: in the place of those that there are.
             K::AppendRows { chunks, .. } => !chunks.is_empty(),
             K::CreateTenant { .. }

@@ -224,10 +224,10 @@ fn load_invitation_with_word(connection: &Connection, state: &mut State, id: Inv
 
 fn load_request(connection: &Connection, state: &mut State, request: &RequestKey) -> rusqlite::Result<()> {
     let key = (request.sender.clone(), request.key.clone());
-    if let Entry::Vacant(place) = state.requests.entry(key) {
-        if let Some(found) = super::read::request(connection, request)? {
-            place.insert(found);
-        }
+    if let Entry::Vacant(place) = state.requests.entry(key)
+        && let Some(found) = super::read::request(connection, request)?
+    {
+        place.insert(found);
     }
     Ok(())
 }

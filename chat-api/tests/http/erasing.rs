@@ -30,8 +30,16 @@ fn bea(chat: &str) -> String {
 }
 
 async fn import(server: &Server, tenant: &Tenant, lines: &[String]) -> Value {
-    let call = Call::new(Method::POST, "/v1/import/conversations").token(&tenant.token);
-    server.call(call.header("content-type", "application/x-ndjson").raw(lines.join("\n"))).await.expect(200)
+    loop {
+        let call = Call::new(Method::POST, "/v1/import/conversations").token(&tenant.token);
+        let call = call.header("content-type", "application/x-ndjson").raw(lines.join("\n"));
+        let reply = server.call(call).await;
+        // Those that are sent at once take turns.
+        if reply.json["code"] != "import_under_way" {
+            return reply.expect(200);
+        }
+        tokio::task::yield_now().await;
+    }
 }
 
 async fn erase(server: &Server, tenant: &Tenant, visitor: &str) -> Reply {

@@ -185,8 +185,8 @@ async fn two_who_turn_out_to_be_one_keep_apart_what_they_hold() {
         ids.sort();
         ids
     };
-    assert_eq!(chats(&story.old).await, [story.chat.clone()]);
-    assert_eq!(chats(&token).await, [theirs.clone()]);
+    assert_eq!(chats(&story.old).await, std::slice::from_ref(&story.chat));
+    assert_eq!(chats(&token).await, std::slice::from_ref(&theirs));
     let mut both = [story.chat.clone(), theirs];
     both.sort();
     assert_eq!(chats(&story.new).await, both);

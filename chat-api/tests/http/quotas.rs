@@ -25,7 +25,6 @@ const PASSES: &[(&str, &str)] = &[
     ("POST", "/v1/auth/password/change"),
     ("POST", "/v1/invitations/accept"),
     ("PUT", "/v1/agents/{id}/status"),
-    ("PUT", "/agents/{agent_id}"),
     ("POST", "/v1/chatbots/{id}/rotate-key"),
     ("POST", "/v1/visitors/{id}/block"),
     ("POST", "/v1/conversations/{id}/typing"),

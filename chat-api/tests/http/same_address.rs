@@ -96,7 +96,7 @@ async fn mails_go_to_the_owners_account() {
         let known: Vec<_> = mails.iter().map(|mail| mail.id).collect();
         let mut new = server.mails(kind);
         new.retain(|mail| !known.contains(&mail.id));
-        assert_eq!(persons(&new), [acme.owner.clone()], "{path}");
+        assert_eq!(persons(&new), std::slice::from_ref(&acme.owner), "{path}");
     }
     let link = server.mails(MailKind::PasswordReset).remove(0);
     let token = challenges::reset_token(&server.app.key_file, link.challenge.expect("a challenge"));

@@ -16,6 +16,7 @@ use chat_api::live::LiveHub;
 use chat_api::presence::{self, AWAY_AFTER, Clock, Presence};
 use chat_api::store;
 use chat_api::view::Views;
+use futures_util::StreamExt as _;
 use ingest::event::Event;
 use ingest::payload::MailKind;
 use ingest::sqlite::{DataDir, PersonKeys};
@@ -298,13 +299,13 @@ impl Server {
         // A stream goes on as long as somebody listens.
         let endless = parts.headers.get("content-type").is_some_and(|kind| kind == "text/event-stream");
         let body = if endless { Body::empty() } else { body };
-        let bytes = axum::body::to_bytes(body, usize::MAX).await.expect("a body");
+        let bytes = read_all(body).await;
         Reply {
             status: parts.status,
             headers: parts.headers,
             json: serde_json::from_slice(&bytes).unwrap_or(Value::Null),
             text: String::from_utf8_lossy(&bytes).into_owned(),
-            bytes: bytes.to_vec(),
+            bytes,
         }
     }
 
@@ -407,6 +408,16 @@ pub struct Tenant {
     pub chatbot: String,
     /// The chatbot's key.
     pub chatbot_key: String,
+}
+
+/// A body's bytes, each part let go once it's read, as a connection does.
+async fn read_all(body: Body) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut parts = body.into_data_stream();
+    while let Some(part) = parts.next().await {
+        bytes.extend_from_slice(&part.expect("a part of the body"));
+    }
+    bytes
 }
 
 /// A JSON string's text.
