@@ -18,6 +18,8 @@ pub mod core;
 pub mod domain;
 pub mod erasure;
 pub mod files;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod http;
 pub mod import;
 pub mod limits;

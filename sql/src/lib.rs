@@ -27,6 +27,8 @@ mod expand;
 mod filter;
 mod format;
 mod functions;
+#[doc(hidden)]
+pub mod fuzzing;
 mod gate;
 mod give_way;
 mod hours;

@@ -1,6 +1,8 @@
 //! `cargo xtask test`: every test of the repository, with what it needs. Steps print what they do; the first failure
-//! ends the run with its code. `cargo xtask mutants`: the control of the isolation tests ([`mutants`]).
+//! ends the run with its code. `cargo xtask mutants`: the control of the isolation tests ([`mutants`]). `cargo xtask fuzz`:
+//! the search for inputs that break what takes callers' bytes ([`fuzz`]).
 
+mod fuzz;
 mod mutants;
 
 use anyhow::{Context as _, bail};
@@ -8,14 +10,19 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
-const HELP: &str = "usage: cargo xtask test [FILTER…] | mutants [NAME…]
+const HELP: &str = "usage: cargo xtask test [FILTER…] | mutants [NAME…] | fuzz [TARGET…] [--seconds N]
   test     format, lints, dependency rules, all tests (with FILTER: only tests whose names match, nothing else)
-  mutants  takes out what keeps tenants apart, in a copy, and counts the isolation tests that notice";
+  mutants  takes out what keeps tenants apart, in a copy, and counts the isolation tests that notice
+  fuzz     runs the fuzzers of fuzz/, two minutes each";
 
 fn main() -> anyhow::Result<()> {
+    if std::env::var_os(fuzz::AS_COMPILER).is_some() {
+        return fuzz::compile(&std::env::args_os().skip(1).collect::<Vec<_>>());
+    }
     let mut args = std::env::args().skip(1);
     match args.next().as_deref() {
         Some("test") => test(&args.collect::<Vec<_>>()),
+        Some("fuzz") => fuzz::run(&root(), &args.collect::<Vec<_>>()),
         Some("mutants") => mutants::run(&root(), &args.collect::<Vec<_>>()),
         _ => bail!("{HELP}"),
     }

@@ -12,7 +12,7 @@ mod export;
 mod lines;
 mod quarantine;
 mod run;
-mod transcript;
+pub(crate) mod transcript;
 
 pub use export::Exporter;
 pub use lines::{Lines, PullError, Pulled, Unpacking};

@@ -91,10 +91,10 @@ pub struct Line {
 }
 
 /// Why a line was not imported: a stable word and a sentence.
-pub(super) struct Bad(pub &'static str, pub String);
+pub(crate) struct Bad(pub &'static str, pub String);
 
 /// Everything that can be wrong with a line, before anything of it is written.
-pub(super) fn check(line: &[u8]) -> Result<Transcript, Bad> {
+pub(crate) fn check(line: &[u8]) -> Result<Transcript, Bad> {
     let transcript: Transcript = serde_json::from_slice(line).map_err(|error| {
         // serde_json's words about data may quote it; its category and place don't.
         let text = error.to_string();

@@ -17,6 +17,7 @@ mod empty;
 mod encode;
 mod error;
 mod extended;
+pub(crate) mod fuzzing;
 mod job;
 mod params;
 mod proto;
