@@ -1,50 +1,17 @@
 //! `docs/CONTRACT.md` has a row for every line of the chat API's contract, and names tests that exist.
 
+mod support;
+
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
-
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-fn rust_files(dir: &Path, found: &mut Vec<PathBuf>) {
-    for entry in std::fs::read_dir(dir).expect("a folder") {
-        let path = entry.expect("an entry").path();
-        if path.is_dir() {
-            rust_files(&path, found);
-        } else if path.extension().is_some_and(|kind| kind == "rs") {
-            found.push(path);
-        }
-    }
-}
-
-/// The names of all functions of all tests, and of the modules' own.
-fn functions() -> BTreeSet<String> {
-    let mut files = Vec::new();
-    for place in ["chat-api", "ingest", "pipelines", "sinks", "sql", "src", "tests"] {
-        rust_files(&root().join(place), &mut files);
-    }
-    let names = |file: PathBuf| {
-        let text = std::fs::read_to_string(file).expect("UTF-8");
-        let names = text.lines().filter_map(|line| line.split_once("fn ")?.1.split_once('('));
-        names.map(|(name, _)| name.to_owned()).collect::<Vec<_>>()
-    };
-    files.into_iter().flat_map(names).collect()
-}
-
-fn rows() -> Vec<Vec<String>> {
-    let text = std::fs::read_to_string(root().join("docs/CONTRACT.md")).expect("a document");
-    let rows = text.lines().filter(|line| line.starts_with("| ") && line.contains('`'));
-    rows.map(|line| line.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect()).collect()
-}
+use support::sources::{functions, quoted, root, rows};
 
 #[test]
 fn every_test_that_is_named_exists() {
     let functions = functions();
     let mut named = 0;
-    for row in rows() {
+    for row in rows("docs/CONTRACT.md") {
         let tests = if row.len() == 4 { &row[2] } else { &row[1] };
-        for test in tests.split('`').skip(1).step_by(2) {
+        for test in quoted(tests) {
             assert!(functions.contains(test), "{}: there is no test {test}", row[0]);
             named += 1;
         }

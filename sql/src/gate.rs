@@ -30,6 +30,10 @@ pub const OPERATORS_MAX: usize = 1_000;
 pub const NESTING_MAX: usize = 100;
 /// Tables (each mention counts) in one statement; join planning is worse than linear in them.
 pub const TABLES_MAX: usize = 100;
+/// Suffixes of one operand in a row: `[]`, `::int`, `.a`, `AT TIME ZONE`. Each wraps what is before it, and a type or a plan grows with it.
+pub const SUFFIXES_MAX: usize = 32;
+/// Levels of a type that stands in a text, as `arrow_cast` takes one.
+const TYPE_LEVELS_MAX: usize = 32;
 /// Above what [`NESTING_MAX`] levels need: a level takes a handful of the parser's recursions.
 const PARSER_RECURSION_MAX: usize = 2_000;
 
@@ -201,7 +205,87 @@ fn tokens(sql: &str) -> Result<Vec<TokenWithSpan>, QueryError> {
     let dialect = GenericDialect {};
     let tokens = Tokenizer::new(&dialect, sql).tokenize_with_location().map_err(|e| from_parser(&e.to_string()))?;
     count(&tokens)?;
+    count_suffixes(&tokens)?;
+    no_blocks(&tokens)?;
     Ok(tokens)
+}
+
+/// Counts what wraps an operand from behind, and levels of types in texts, without recursion.
+fn count_suffixes(tokens: &[TokenWithSpan]) -> Result<(), QueryError> {
+    // Of each open bracket and of the statement: what stands inside brackets doesn't end what is around them.
+    let mut levels = vec![0_usize];
+    for token in tokens {
+        let suffixes = levels.last_mut().expect("the statement's own stays");
+        match &token.token {
+            Token::LBracket | Token::DoubleColon | Token::Period | Token::Colon => *suffixes += 1,
+            Token::Word(word) => match word.keyword {
+                Keyword::AT | Keyword::COLLATE | Keyword::IS | Keyword::NOTNULL => *suffixes += 1,
+                Keyword::AND | Keyword::OR | Keyword::WHEN | Keyword::SELECT | Keyword::JOIN => *suffixes = 0,
+                keyword if opening_word(keyword) => *suffixes = 0,
+                _ => {}
+            },
+            // What comes next is another operand.
+            Token::Comma | Token::SemiColon | Token::Plus | Token::Minus | Token::Mul | Token::Div | Token::Eq => {
+                *suffixes = 0;
+            }
+            token => type_in_text(token)?,
+        }
+        if *suffixes > SUFFIXES_MAX {
+            let (what, found) = ("suffixes in a row", *suffixes);
+            return Err(QueryError::SqlTooLarge { what, found, limit: SUFFIXES_MAX });
+        }
+        match &token.token {
+            Token::LParen | Token::LBracket | Token::LBrace => levels.push(0),
+            Token::RParen | Token::RBracket | Token::RBrace if levels.len() > 1 => drop(levels.pop()),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// A text that may be the name of a type has few levels of brackets.
+fn type_in_text(token: &Token) -> Result<(), QueryError> {
+    let (Token::SingleQuotedString(text)
+    | Token::EscapedStringLiteral(text)
+    | Token::NationalStringLiteral(text)
+    | Token::UnicodeStringLiteral(text)) = token
+    else {
+        return Ok(());
+    };
+    if !["List", "Struct", "Map", "Dictionary", "RunEndEncoded", "Union"].iter().any(|name| text.contains(name)) {
+        return Ok(());
+    }
+    let (mut levels, mut most) = (0_usize, 0_usize);
+    for byte in text.bytes() {
+        match byte {
+            b'(' => levels += 1,
+            b')' => levels = levels.saturating_sub(1),
+            _ => {}
+        }
+        most = most.max(levels);
+    }
+    let (what, limit) = ("levels of a type", TYPE_LEVELS_MAX);
+    if most > limit { Err(QueryError::SqlTooLarge { what, found: most, limit }) } else { Ok(()) }
+}
+
+/// Refuses statements that hold statements (`WHILE … DO WHILE …`): the parser goes down into each of them, and nobody may send them.
+fn no_blocks(tokens: &[TokenWithSpan]) -> Result<(), QueryError> {
+    let words = tokens.iter().filter_map(|token| match &token.token {
+        Token::Word(word) if word.quote_style.is_none() => Some(word.keyword),
+        _ => None,
+    });
+    let block = |keyword: &Keyword| {
+        matches!(keyword, Keyword::WHILE | Keyword::BEGIN | Keyword::DECLARE | Keyword::PREPARE | Keyword::EXPLAIN)
+    };
+    let first = words.clone().next();
+    let queries = matches!(first, None | Some(Keyword::SELECT | Keyword::WITH | Keyword::VALUES | Keyword::FROM));
+    // Within a query these words are names; a text of several statements has them at any start.
+    let several = tokens.iter().any(|token| token.token == Token::SemiColon);
+    let found = words.skip(1).filter(block).count();
+    if (!queries || several) && found > NESTING_MAX {
+        return Err(QueryError::SqlTooLarge { what: "statements in statements", found, limit: NESTING_MAX });
+    }
+    Ok(())
 }
 
 /// Counts operators and nesting over the tokens, without recursion.

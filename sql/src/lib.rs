@@ -61,7 +61,7 @@ pub use endpoints::{EndpointDescription, LoadError, ParameterDescription, RESERV
 pub use engine::{Reports, StartError};
 pub use error::{Position, QueryError};
 pub use format::{Format, type_name};
-pub use gate::{NESTING_MAX, OPERATORS_MAX, SQL_BYTES_MAX, TABLES_MAX};
+pub use gate::{NESTING_MAX, OPERATORS_MAX, SQL_BYTES_MAX, SUFFIXES_MAX, TABLES_MAX};
 pub use hours::Opening;
 pub use own::{OwnPipe, PIPE_BYTES_MAX, PIPE_NODES_MAX};
 pub use reads::{EndpointName, Published, PublisherReads, Readable, Reader, RowFilters, TableName, Tables};

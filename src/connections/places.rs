@@ -413,7 +413,9 @@ mod tests {
         let other = from(&places, "192.0.2.2").expect("a place");
         assert!(sitting.len() >= 30 && sitting.iter().all(|place| !told_to_go(place)));
         drop(sitting);
-        assert_eq!((places.lock().leaving, places.lock().all.len()), (0, 1));
+        let taken = places.lock();
+        assert_eq!((taken.leaving, taken.all.len()), (0, 1));
+        drop(taken);
         assert!(!told_to_go(&other));
     }
 

@@ -7,6 +7,7 @@ mod bodies;
 mod client;
 mod connections;
 mod disk;
+mod doors;
 mod people;
 mod results;
 mod rights;

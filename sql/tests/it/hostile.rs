@@ -171,3 +171,28 @@ async fn explain_shows_no_files() {
     assert!(text.contains("TableScan: messages"), "{text}");
     assert!(!text.contains("parquet"), "{text}");
 }
+
+/// What wraps an operand again and again would overflow the stack of whatever walks over it; what people write passes.
+#[tokio::test]
+async fn suffixes_types_and_statements_in_statements_are_counted() {
+    let reports = facts(1).reports();
+    for sql in [
+        format!("SELECT CAST(NULL AS INT{})", "[]".repeat(14_000)),
+        format!("SELECT NULL::INT{}", "[]".repeat(14_000)),
+        format!("SELECT 1{}", "::int".repeat(10_000)),
+        format!("SELECT a{}", ".a".repeat(20_000)),
+        format!("SELECT a{}", "[(1,2)]".repeat(9_000)),
+        format!("SELECT now(){}", " AT TIME ZONE 'UTC'".repeat(3_000)),
+        format!("SELECT 1{}", " IS NOT NULL".repeat(4_000)),
+        format!("SELECT arrow_cast(NULL, '{}Int8{}') FORMAT Parquet", "List(".repeat(3_000), ")".repeat(3_000)),
+        format!("{}SELECT 1", "WHILE x ".repeat(4_000)),
+        format!("EXPLAIN FORMAT TREE {}SELECT 1", "WHILE x ".repeat(4_000)),
+    ] {
+        let shown: String = sql.chars().take(60).collect();
+        let refused = reports.query(&caller("acme"), &sql).await;
+        assert!(matches!(refused, Err(QueryError::SqlTooLarge { .. })), "{shown}: {refused:?}");
+    }
+    let columns: Vec<String> = (0..200).map(|n| format!("m.seq::int IS NOT NULL AS c{n}")).collect();
+    let wide = format!("SELECT {} FROM messages m WHERE m.seq > 0 AND m.seq < 9", columns.join(", "));
+    reports.query(&caller("acme"), &wide).await.expect("what a tool writes");
+}
