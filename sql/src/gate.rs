@@ -245,12 +245,15 @@ fn count_suffixes(tokens: &[TokenWithSpan]) -> Result<(), QueryError> {
 
 /// A text that may be the name of a type has few levels of brackets.
 fn type_in_text(token: &Token) -> Result<(), QueryError> {
-    let (Token::SingleQuotedString(text)
-    | Token::EscapedStringLiteral(text)
-    | Token::NationalStringLiteral(text)
-    | Token::UnicodeStringLiteral(text)) = token
-    else {
-        return Ok(());
+    let text = match token {
+        Token::DollarQuotedString(dollars) => &dollars.value,
+        Token::SingleQuotedString(text)
+        | Token::EscapedStringLiteral(text)
+        | Token::NationalStringLiteral(text)
+        | Token::UnicodeStringLiteral(text)
+        | Token::SingleQuotedRawStringLiteral(text) => text,
+        // No other token is a text that a function takes.
+        _ => return Ok(()),
     };
     if !["List", "Struct", "Map", "Dictionary", "RunEndEncoded", "Union"].iter().any(|name| text.contains(name)) {
         return Ok(());

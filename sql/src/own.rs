@@ -194,6 +194,7 @@ impl Call<'_> {
         self.path.push(at);
         let rendered = self.pipe.nodes[at].1.render(self.caller, self.params, &mut self.budget)?;
         let mut statement = gate::parse(&rendered.sql)?;
+        gate::plain_query(&mut statement).ok_or_else(not_a_query)?;
         template::bind(&mut statement, &rendered.literals)?;
         let passed = gate::check(statement)?;
         for needed in passed.tables.iter().filter_map(|table| self.pipe.place(table)) {

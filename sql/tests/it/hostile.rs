@@ -185,6 +185,7 @@ async fn suffixes_types_and_statements_in_statements_are_counted() {
         format!("SELECT now(){}", " AT TIME ZONE 'UTC'".repeat(3_000)),
         format!("SELECT 1{}", " IS NOT NULL".repeat(4_000)),
         format!("SELECT arrow_cast(NULL, '{}Int8{}') FORMAT Parquet", "List(".repeat(3_000), ")".repeat(3_000)),
+        format!("SELECT arrow_cast(NULL, $${}Int8{}$$)", "List(".repeat(3_000), ")".repeat(3_000)),
         format!("{}SELECT 1", "WHILE x ".repeat(4_000)),
         format!("EXPLAIN FORMAT TREE {}SELECT 1", "WHILE x ".repeat(4_000)),
     ] {
