@@ -5,7 +5,6 @@
 //!
 //! [`TenantTables::version`]: crate::TenantTables::version
 
-use std::fmt::Write as _;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -18,18 +17,17 @@ use crate::result_memory::{Account, Hold};
 
 /// Answers kept a tenant, however small.
 const KEPT: NonZeroUsize = NonZeroUsize::new(256).expect("it isn't zero");
+
 /// What an answer is kept under.
 pub(crate) struct Key(String);
 
 impl Key {
-    /// `None` for a statement that reads what every call changes.
+    /// `None` for a statement that reads what every call changes, or that can't be told from others.
     pub(crate) fn of(caller: &Caller, passed: &Passed) -> Option<Self> {
         if passed.tables.iter().any(|table| observed::TABLES.contains(&table.as_str())) {
             return None;
         }
-        let mut text = passed.statement.to_string();
-        write!(text, "\n{:?}\n{}", caller.filters, caller.time_zone).ok()?;
-        Some(Self(text))
+        Some(Self(passed.source?.asked_by(caller).to_string()))
     }
 
     pub(crate) fn text(&self) -> &str {

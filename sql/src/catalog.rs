@@ -15,7 +15,7 @@ use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 
-use crate::error::QueryError;
+use crate::error::{QueryError, fault};
 use crate::filter;
 use crate::hours::Opening;
 use crate::reads::{Readable, RowFilters};
@@ -206,8 +206,7 @@ impl CallCatalog {
     }
 
     fn filters(&self) -> DfResult<&HashMap<String, Expr>> {
-        let closed =
-            || DataFusionError::Internal("a table was named before the caller's filters were bound".to_owned());
+        let closed = || fault("a table was named before the caller's filters were bound");
         self.filters.get().ok_or_else(closed)
     }
 
@@ -219,7 +218,7 @@ impl CallCatalog {
         wanted: &[usize],
         filters: &[Expr],
     ) -> DfResult<Arc<dyn ExecutionPlan>> {
-        let gone = || DataFusionError::Internal(format!("there is no table {name} in this call"));
+        let gone = || fault(format!("there is no table {name} in this call"));
         let table = self.tables.get(name).ok_or_else(gone)?;
         match self.filters()?.get(name) {
             None => table.scan(state, wanted, filters).await,
@@ -283,7 +282,7 @@ impl TableProvider for NamedTable {
         filters: &[Expr],
         _limit: Option<usize>,
     ) -> DfResult<Arc<dyn ExecutionPlan>> {
-        let outside = || DataFusionError::Internal("a plan was run outside a call".to_owned());
+        let outside = || fault("a plan was run outside a call");
         let call = state.config().get_extension::<CallCatalog>().ok_or_else(outside)?;
         let all = || (0..self.def.schema.fields().len()).collect();
         let wanted = projection.cloned().unwrap_or_else(all);

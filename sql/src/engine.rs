@@ -32,8 +32,9 @@ use crate::plans::{self, Optimized, Plans};
 use crate::reads::{EndpointName, Published, Readable, Reader, RowFilters, TableName};
 use crate::result_memory::{Account, Hold, ResultMemory};
 use crate::sending::{Answer, Writer};
+use crate::source::Source;
 use crate::template::{self, Budget};
-use crate::tenants::{Owner, Seat, Slot, Tenants};
+use crate::tenants::{Owner, Slot, Tenants};
 use crate::watch::{Waiting, Watch};
 use crate::{measure, names, session};
 
@@ -232,14 +233,8 @@ impl Reports {
         let slot = self.inner.tenants.slot(tenant)?;
         let place = slot.place()?;
         let run = async {
-            let seat = Arc::clone(&slot).seat(place).await?;
-            let (lane, work) = (slot.lane(), work(slot));
-            // Held until the work has really stopped, whoever waits for it.
-            let work = async move {
-                let _seat = seat;
-                work.await
-            };
-            self.lanes.spawn(lane, work).await
+            let seat = Arc::new(Arc::clone(&slot).seat(place).await?);
+            self.lanes.spawn(seat, slot.lane(), work(slot)).await
         };
         tokio::time::timeout(limit, run).await.unwrap_or(Err(QueryError::TimedOut { seconds: limit.as_secs() }))
     }
@@ -263,12 +258,9 @@ impl Reports {
     /// The parameters and columns of a statement of the Postgres wire. `types` are those the client knows. Takes the
     /// tenant's turn, as running does.
     pub(crate) async fn describe(&self, caller: &Caller, job: Job, types: Types) -> Result<Described, QueryError> {
-        let limit = self.inner.limits.time;
         let (inner, caller) = (Arc::clone(&self.inner), caller.clone());
-        let slot = inner.tenants.slot(&caller.tenant)?;
-        let place = slot.place()?;
-        let described = self.lanes.spawn(slot.lane(), async move {
-            let _seat = Arc::clone(&slot).seat(place).await?;
+        let tenant = caller.tenant.clone();
+        self.take_turn(&tenant, move |slot| async move {
             inner.tables.wait_fresh().await?;
             let tables = inner.tables.tables(&caller.tenant);
             let plan = move |job: Job, statement: Statement| -> BoxFuture<'static, Result<LogicalPlan, QueryError>> {
@@ -281,8 +273,8 @@ impl Reports {
                 })
             };
             job.describe(&tables, types, &plan).await
-        });
-        tokio::time::timeout(limit, described).await.unwrap_or(Err(QueryError::TimedOut { seconds: limit.as_secs() }))
+        })
+        .await
     }
 
     /// Whether a row filter can be read, and fits its table if there is one of that name.
@@ -363,8 +355,13 @@ impl Reports {
     fn run(&self, caller: Caller, work: Work) -> BoxFuture<'_, Result<QueryResult, QueryError>> {
         let started = Instant::now();
         let (tenant, at_ms, endpoint) = (caller.tenant.clone(), caller.now_ms, work.endpoint().map(str::to_owned));
+        let is_ours = matches!(work, Work::Endpoint { over: None, .. });
         Box::pin(async move {
-            let outcome = self.attempt(caller, work, started).await;
+            let outcome = match self.attempt(caller, work, started).await {
+                // Nobody but us wrote the statement.
+                Err(QueryError::Unsupported(_)) if is_ours => Err(QueryError::Internal),
+                outcome => outcome,
+            };
             // A name that is nobody's is no endpoint's call.
             if let Some(endpoint) = endpoint.filter(|_| !matches!(outcome, Err(QueryError::NoEndpoint(_)))) {
                 self.inner.observed.note((&tenant, at_ms), &endpoint, started.elapsed(), &outcome);
@@ -384,14 +381,14 @@ impl Reports {
         let run = async {
             let seat = Arc::new(Arc::clone(&call.slot).seat(place).await?);
             if call.slot.lane() == Lane::Quick {
-                let (waiting, work) = self.task(Lane::Quick, &call, Arc::clone(&seat));
-                if let Some(outcome) = self.lanes.quickly(waiting, work).await {
+                let (waiting, work) = self.task(Lane::Quick, &call);
+                if let Some(outcome) = self.lanes.quickly(Arc::clone(&seat), waiting, work).await {
                     return outcome;
                 }
                 seat.pay();
             }
-            let (_waiting, work) = self.task(Lane::Long, &call, seat);
-            self.lanes.spawn(Lane::Long, work).await
+            let (_waiting, work) = self.task(Lane::Long, &call);
+            self.lanes.spawn(seat, Lane::Long, work).await
         };
         tokio::time::timeout(limit, run).await.unwrap_or(Err(QueryError::TimedOut { seconds: limit.as_secs() }))
     }
@@ -401,15 +398,11 @@ impl Reports {
         &self,
         lane: Lane,
         call: &Call,
-        seat: Arc<Seat>,
     ) -> (Waiting, impl Future<Output = Result<(QueryResult, bool), QueryError>> + Send + 'static) {
         let (inner, call) = (Arc::clone(&self.inner), call.clone());
         let watch = Watch::new(lane);
         let waiting = watch.waiting();
-        let work = async move {
-            let _seat = seat;
-            inner.work(&call, lane, &watch).await
-        };
+        let work = async move { inner.work(&call, lane, &watch).await };
         (waiting, work)
     }
 }
@@ -534,7 +527,7 @@ impl Inner {
         let rendered = endpoint.render(caller, params, &mut Budget::of_rendering())?;
         let mut statement = gate::parse(&rendered.sql)?;
         template::bind(&mut statement, &rendered.literals)?;
-        gate::check(statement)
+        gate::check(statement, Source::rendered(&rendered))
     }
 
     /// The statement's plan, kept or new.

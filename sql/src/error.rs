@@ -2,10 +2,13 @@
 //! Messages never hold file paths or another tenant's names; what only the operator may read goes to the log.
 //! Start at [`QueryError`].
 
-use std::fmt;
+use std::{fmt, io};
 
 use datafusion::common::SchemaError;
 use datafusion::error::DataFusionError;
+use datafusion::object_store::Error as ObjectStoreError;
+
+use parquet::errors::ParquetError;
 
 use crate::catalog::{NotFresh, TablesError};
 use crate::reads::Reader;
@@ -39,6 +42,10 @@ pub enum QueryError {
     /// 400: the values met at run time do not fit the SQL (a division by zero, a bad cast).
     #[error("failed to run the SQL: {0}")]
     Run(String),
+    /// 400: the engine fails at the statement, by an error of its own or a panic. That nothing of it is at fault but the statement
+    /// can't be known; with the same statement it fails again.
+    #[error("the engine can't run this statement: {0}")]
+    Unsupported(String),
     /// 403: a statement, a function or a catalog that no caller may use.
     #[error("not allowed: {message}{}", at(*.position))]
     NotAllowed {
@@ -166,6 +173,7 @@ impl QueryError {
         match self {
             Self::Sql { .. }
             | Self::Run(_)
+            | Self::Unsupported(_)
             | Self::SqlTooLarge { .. }
             | Self::Unreadable(_)
             | Self::TemplateTooLarge { .. }
@@ -189,6 +197,7 @@ impl QueryError {
         match self {
             Self::Sql { .. } => "sql_invalid",
             Self::Run(_) => "sql_failed",
+            Self::Unsupported(_) => "sql_unsupported",
             Self::NotAllowed { .. } => "sql_not_allowed",
             Self::NoScope { .. } => "table_not_readable",
             Self::SqlTooLarge { .. } => "sql_too_large",
@@ -255,9 +264,38 @@ pub(crate) fn from_datafusion(e: &DataFusionError, memory: usize, disk: u64) -> 
         DataFusionError::SchemaError(inner, _) => QueryError::sql(schema_message(inner), position),
         DataFusionError::ArrowError(inner, _) => from_arrow(inner, memory, disk),
         DataFusionError::Execution(m) => QueryError::Run(tidy(m)),
-        other => internal(other),
+        DataFusionError::Internal(m)
+        | DataFusionError::Configuration(m)
+        | DataFusionError::Substrait(m)
+        | DataFusionError::Ffi(m) => unsupported(m),
+        DataFusionError::ExecutionJoin(e) if e.is_panic() => unsupported("it panics"),
+        DataFusionError::ExecutionJoin(_) => QueryError::NotFresh("the server is stopping".to_owned()),
+        // The first of several; the planner collects them.
+        DataFusionError::Collection(all) => match all.first() {
+            Some(first) => from_datafusion(first, memory, disk),
+            None => internal(&e),
+        },
+        // Files and disks are ours.
+        DataFusionError::ParquetError(_) | DataFusionError::ObjectStore(_) | DataFusionError::IoError(_) => internal(e),
+        // `find_root` goes through these.
+        DataFusionError::Context(..) | DataFusionError::Diagnostic(..) | DataFusionError::Shared(_) => internal(e),
     }
 }
+
+/// The engine's own error, as far as a caller may read it: what the statement does with it is in the log.
+pub(crate) fn unsupported(message: &str) -> QueryError {
+    tracing::warn!(error = %message, "the engine failed at a statement");
+    QueryError::Unsupported(tidy(message))
+}
+
+/// A fault of ours in a place that gives the engine's errors.
+pub(crate) fn fault(message: impl Into<String>) -> DataFusionError {
+    DataFusionError::External(Box::new(Fault(message.into())))
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Fault(String);
 
 fn from_arrow(e: &datafusion::arrow::error::ArrowError, memory: usize, disk: u64) -> QueryError {
     use datafusion::arrow::error::ArrowError as A;
@@ -268,7 +306,12 @@ fn from_arrow(e: &datafusion::arrow::error::ArrowError, memory: usize, disk: u64
         | A::ArithmeticOverflow(_)
         | A::ComputeError(_)
         | A::InvalidArgumentError(_)
+        | A::SchemaError(_)
+        | A::DictionaryKeyOverflowError
+        | A::RunEndIndexOverflowError
+        | A::OffsetOverflowError(_)
         | A::NotYetImplemented(_) => QueryError::Run(tidy(&e.to_string())),
+        A::MemoryError(_) => QueryError::OutOfMemory { limit_bytes: memory },
         A::ExternalError(inner) => match inner.downcast_ref::<DataFusionError>() {
             Some(inner) => from_datafusion(inner, memory, disk),
             None => from_external(inner.as_ref()),
@@ -277,15 +320,19 @@ fn from_arrow(e: &datafusion::arrow::error::ArrowError, memory: usize, disk: u64
     }
 }
 
-/// Our own errors travel through the engine as `External`.
+/// Our own errors travel through the engine as `External`. The others are what its functions' libraries say to their arguments, as
+/// to a regular expression, but for those of files.
 fn from_external(e: &(dyn std::error::Error + Send + Sync + 'static)) -> QueryError {
     if let Some(ours) = e.downcast_ref::<QueryError>() {
         return ours.clone();
     }
     match e.downcast_ref::<TablesError>() {
-        Some(TablesError::Unavailable(m)) => QueryError::NotFresh(m.clone()),
-        _ => internal(&e),
+        Some(TablesError::Unavailable(m)) => return QueryError::NotFresh(m.clone()),
+        Some(TablesError::Fault(_)) => return internal(&e),
+        None => {}
     }
+    let of_files = e.is::<Fault>() || e.is::<ParquetError>() || e.is::<ObjectStoreError>() || e.is::<io::Error>();
+    if of_files { internal(&e) } else { QueryError::Run(tidy(&e.to_string())) }
 }
 
 fn internal(e: &dyn fmt::Display) -> QueryError {
@@ -314,7 +361,9 @@ fn schema_message(e: &SchemaError) -> String {
 /// Cuts long engine messages: a plan or an array may be printed into them.
 fn tidy(message: &str) -> String {
     const CHARS_MAX: usize = 600;
-    let message = message.replace("tenant.public.", "");
+    // The engine asks for a report to its authors.
+    let message = message.split("\nThis issue was likely caused by").next().unwrap_or_default();
+    let message = message.replace("tenant.public.", "").replace("Internal error: ", "");
     match message.char_indices().nth(CHARS_MAX) {
         Some((cut, _)) => format!("{}…", &message[..cut]),
         None => message,

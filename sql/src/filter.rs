@@ -23,9 +23,9 @@ use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Pla
 use datafusion::sql::sqlparser::ast::ExprWithAlias;
 use futures_util::StreamExt;
 
-use crate::error::{QueryError, from_datafusion};
+use crate::error::{QueryError, fault, from_datafusion};
 use crate::scan::TenantTable;
-use crate::{gate, measure};
+use crate::{gate, measure, types};
 
 /// The conditions, all of which must hold, over a table's columns.
 /// # Errors  A condition that is no condition, or names what is not there.
@@ -35,6 +35,7 @@ pub(crate) fn bind(state: &SessionState, schema: &SchemaRef, conditions: &[Strin
     let bound = conditions.iter().map(|text| {
         let expr = ExprWithAlias { expr: gate::condition(text)?, alias: None };
         let expr = state.create_logical_expr_from_sql_expr(expr, &columns).map_err(failed)?;
+        types::check_casts(&expr).map_err(failed)?;
         let aggregates = expr.exists(|e| Ok(matches!(e, Expr::AggregateFunction(_) | Expr::WindowFunction(_))));
         if aggregates.unwrap_or(true) {
             return Err(QueryError::not_allowed("an aggregate in a row filter", None));
@@ -160,7 +161,7 @@ impl ExecutionPlan for CurtainExec {
         self: Arc<Self>,
         mut children: Vec<Arc<dyn ExecutionPlan>>,
     ) -> DfResult<Arc<dyn ExecutionPlan>> {
-        let input = children.pop().ok_or_else(|| DataFusionError::Internal("CurtainExec has one input".to_owned()))?;
+        let input = children.pop().ok_or_else(|| fault("CurtainExec has one input"))?;
         Ok(Arc::new(Self::new(input, self.width, Arc::clone(&self.given))))
     }
 

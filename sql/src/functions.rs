@@ -10,7 +10,7 @@ use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
 
 use crate::hours::Clock;
 use crate::text::{self, Budget};
-use crate::{covered, local, percentile};
+use crate::{covered, local, percentile, types};
 
 /// Cheap functions, linear in their input, whose output is no larger than it.
 const PLAIN: &[&str] = &[
@@ -122,6 +122,7 @@ pub(crate) fn is_shared(function: &ScalarUDF) -> bool {
 pub(crate) fn shared() -> Vec<Arc<ScalarUDF>> {
     let mut functions = SessionStateDefaults::default_scalar_functions();
     functions.retain(|function| PLAIN.contains(&function.name()));
+    functions.iter_mut().for_each(types::bound);
     functions.push(Arc::new(local::fast()));
     functions
 }

@@ -1,41 +1,38 @@
 //! What SQL may pass: one reading statement over the caller's tables, within limits on its text.
-//! Three sieves: the tokens are counted before anything recursive sees them ([`count`]), the parsed statement is
+//! Three sieves: the tokens are counted before anything recursive sees them ([`Tokens`]), the parsed statement is
 //! checked node by node ([`check`]), and the logical plan is checked again ([`verify`]).
 
 use std::collections::BTreeSet;
+use std::fmt::{self, Write as _};
 use std::ops::ControlFlow;
 
-use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::error::{DataFusionError, Result as DfResult};
 use datafusion::execution::context::SQLOptions;
-use datafusion::logical_expr::{Expr, LogicalPlan, WindowFunctionDefinition};
-use datafusion::sql::parser::{DFParserBuilder, Statement};
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::sql::parser::Statement;
 use datafusion::sql::resolve::resolve_table_references;
 use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
 use datafusion::sql::sqlparser::ast::{self, SetExpr, TableFactor, Visit, Visitor};
-use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
-use datafusion::sql::sqlparser::parser::Parser;
-use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
+use datafusion::sql::sqlparser::tokenizer::{Location, Token};
 
+use crate::budget::{ONLY, Tokens};
 use crate::catalog::{CATALOG, SCHEMA};
 use crate::error::{Position, QueryError, from_datafusion, from_parser};
-use crate::expand;
+use crate::source::Source;
+use crate::{aggregates, budget, expand, inlined, types, windows};
 
-/// A page of SQL is 2 KiB; a generated one rarely passes 20.
-pub const SQL_BYTES_MAX: usize = 64 * 1024;
-/// Operators, function calls, joins and selects of one statement. Planning is recursive in them.
-pub const OPERATORS_MAX: usize = 1_000;
-/// Levels of parentheses, brackets, `CASE` and repeated prefix operators.
-pub const NESTING_MAX: usize = 100;
-/// Tables (each mention counts) in one statement; join planning is worse than linear in them.
+/// Tables (each mention counts), INTERSECTs and EXCEPTs in one statement; join planning is worse than linear in them.
 pub const TABLES_MAX: usize = 100;
-/// Suffixes of one operand in a row: `[]`, `::int`, `.a`, `AT TIME ZONE`. Each wraps what is before it, and a type or a plan grows with it.
-pub const SUFFIXES_MAX: usize = 32;
-/// Levels of a type that stands in a text, as `arrow_cast` takes one.
-const TYPE_LEVELS_MAX: usize = 32;
-/// Above what [`NESTING_MAX`] levels need: a level takes a handful of the parser's recursions.
-const PARSER_RECURSION_MAX: usize = 2_000;
+
+/// Columns of one SELECT, as PostgreSQL has it. Their names are compared with one another.
+const COLUMNS_MAX: usize = 1_664;
+/// Aggregates and window functions in what another filters, sorts or divides by: SQL has two. The engine's names of them take twice the
+/// memory with each.
+const AGGREGATES_MAX: usize = 4;
+/// Sets of groups in one SELECT: `CUBE` over eight columns. Each is a part of the plan.
+const GROUPING_SETS_MAX: usize = 256;
 
 /// A statement that may be planned.
 #[derive(Debug)]
@@ -45,6 +42,8 @@ pub(crate) struct Passed {
     pub(crate) tables: Vec<String>,
     /// The trailing `FORMAT`, as it was written.
     pub(crate) format: Option<String>,
+    /// What tells it from others; none of a statement whose values are the Postgres wire's.
+    pub(crate) source: Option<Source>,
 }
 
 /// What a statement may name besides the tenant's own tables.
@@ -64,6 +63,7 @@ impl Passed {
     /// # Errors  As [`read`]; 403 for any other table.
     pub(crate) fn under(self, sql: &str) -> Result<Self, QueryError> {
         let mut outer = read(sql)?;
+        let source = self.source.zip(outer.source).map(|(inner, outer)| inner.under(outer));
         if let Some(other) = outer.tables.iter().find(|t| *t != RESULT) {
             let message = format!("`{other}`: a query over an endpoint reads only its result, `{RESULT}`");
             return Err(QueryError::not_allowed(message, None));
@@ -91,7 +91,7 @@ impl Passed {
         query.with.get_or_insert_with(nothing).cte_tables.insert(0, result);
         expand::check(query)?;
         let tables = tables(&outer.statement, Extra::default())?;
-        Ok(Self { statement: outer.statement, tables, format: outer.format })
+        Ok(Self { statement: outer.statement, tables, format: outer.format, source })
     }
 }
 
@@ -108,17 +108,14 @@ pub(crate) fn plain_query(statement: &mut Statement) -> Option<&mut ast::Query> 
 /// Reads a token's row filter: one condition over the columns of one table.
 /// # Errors  As [`read`]; 403 for a query inside it.
 pub(crate) fn condition(text: &str) -> Result<ast::Expr, QueryError> {
-    let tokens = tokens(text)?;
-    let dialect = GenericDialect {};
-    let mut parser =
-        Parser::new(&dialect).with_recursion_limit(PARSER_RECURSION_MAX).with_tokens_with_locations(tokens);
+    let mut parser = Tokens::read(text)?.parser();
     let expr = parser.parse_expr().map_err(|e| from_parser(&e.to_string()))?;
     let next = parser.peek_token();
     if next.token != Token::EOF {
         let position = Position { line: next.span.start.line, column: next.span.start.column };
         return Err(QueryError::sql(format!("the condition ends before `{}`", next.token), Some(position)));
     }
-    let mut checker = Checker { tables: 0, queries: false, placeholders: false };
+    let mut checker = Checker { tables: 0, aggregates: 0, queries: false, placeholders: false };
     match expr.visit(&mut checker) {
         ControlFlow::Break(e) => Err(e),
         ControlFlow::Continue(()) => Ok(expr),
@@ -128,19 +125,14 @@ pub(crate) fn condition(text: &str) -> Result<ast::Expr, QueryError> {
 /// Reads a caller's statement.
 /// # Errors  400 for text that is not SQL or too large, 403 for what no caller may do.
 pub(crate) fn read(sql: &str) -> Result<Passed, QueryError> {
-    check(parse(sql)?)
+    check(parse(sql)?, Source::text(sql))
 }
 
 /// Parses without checking what the statement does: [`check`] must follow.
 pub(crate) fn parse(sql: &str) -> Result<Statement, QueryError> {
-    let mut tokens = tokens(sql)?;
+    let mut tokens = Tokens::read(sql)?;
     let format = take_format(&mut tokens);
-    let dialect = GenericDialect {};
-    let mut parser = DFParserBuilder::new(tokens)
-        .with_dialect(&dialect)
-        .with_recursion_limit(PARSER_RECURSION_MAX)
-        .build()
-        .map_err(|e| from_datafusion(&e, 0, 0))?;
+    let mut parser = tokens.statements()?;
     let mut statements = parser.parse_statements().map_err(|e| from_datafusion(&e, 0, 0))?;
     match (statements.pop_front(), statements.len()) {
         (Some(mut statement), 0) => {
@@ -155,18 +147,18 @@ pub(crate) fn parse(sql: &str) -> Result<Statement, QueryError> {
 }
 
 /// Takes a trailing `FORMAT name` off. The parser would read `SELECT 1 FORMAT CSV` as a column named `format`.
-fn take_format(tokens: &mut Vec<TokenWithSpan>) -> Option<ast::Ident> {
+fn take_format(tokens: &mut Tokens) -> Option<ast::Ident> {
     let skipped = |token: &Token| matches!(token, Token::Whitespace(_) | Token::SemiColon | Token::EOF);
-    let mut words = tokens.iter().enumerate().rev().filter(|(_, t)| !skipped(&t.token));
+    let mut words = tokens.as_slice().iter().enumerate().rev().filter(|(_, t)| !skipped(&t.token));
     let ((_, name), (at, format), (_, before)) = (words.next()?, words.next()?, words.next()?);
     let (Token::Word(name), Token::Word(format)) = (&name.token, &format.token) else { return None };
     let is_format = format.keyword == Keyword::FORMAT && format.quote_style.is_none() && name.quote_style.is_none();
     // `FROM format f` names a table, `SELECT format f` a column.
     let ends_something = match &before.token {
-        Token::Word(word) => !operator_word(word.keyword) && !opening_word(word.keyword),
+        Token::Word(word) => !budget::expects_more(word.keyword),
         Token::RParen | Token::RBracket => true,
         Token::Mul => true,
-        token => is_literal(token),
+        token => budget::is_literal(token),
     };
     if !is_format || !ends_something {
         return None;
@@ -176,221 +168,9 @@ fn take_format(tokens: &mut Vec<TokenWithSpan>) -> Option<ast::Ident> {
     Some(name)
 }
 
-/// After these, a name begins.
-fn opening_word(keyword: Keyword) -> bool {
-    matches!(
-        keyword,
-        Keyword::FROM
-            | Keyword::AS
-            | Keyword::WITH
-            | Keyword::DISTINCT
-            | Keyword::ALL
-            | Keyword::WHERE
-            | Keyword::HAVING
-            | Keyword::QUALIFY
-            | Keyword::BY
-            | Keyword::ON
-            | Keyword::THEN
-            | Keyword::ELSE
-            | Keyword::LIMIT
-            | Keyword::OFFSET
-    )
-}
-
-/// The tokens of a text within the limits.
-fn tokens(sql: &str) -> Result<Vec<TokenWithSpan>, QueryError> {
-    if sql.len() > SQL_BYTES_MAX {
-        return Err(QueryError::SqlTooLarge { what: "bytes", found: sql.len(), limit: SQL_BYTES_MAX });
-    }
-    let dialect = GenericDialect {};
-    let tokens = Tokenizer::new(&dialect, sql).tokenize_with_location().map_err(|e| from_parser(&e.to_string()))?;
-    count(&tokens)?;
-    count_suffixes(&tokens)?;
-    no_blocks(&tokens)?;
-    Ok(tokens)
-}
-
-/// Counts what wraps an operand from behind, and levels of types in texts, without recursion.
-fn count_suffixes(tokens: &[TokenWithSpan]) -> Result<(), QueryError> {
-    // Of each open bracket and of the statement: what stands inside brackets doesn't end what is around them.
-    let mut levels = vec![0_usize];
-    for token in tokens {
-        let suffixes = levels.last_mut().expect("the statement's own stays");
-        match &token.token {
-            Token::LBracket | Token::DoubleColon | Token::Period | Token::Colon => *suffixes += 1,
-            Token::Word(word) => match word.keyword {
-                Keyword::AT | Keyword::COLLATE | Keyword::IS | Keyword::NOTNULL => *suffixes += 1,
-                Keyword::AND | Keyword::OR | Keyword::WHEN | Keyword::SELECT | Keyword::JOIN => *suffixes = 0,
-                keyword if opening_word(keyword) => *suffixes = 0,
-                _ => {}
-            },
-            // What comes next is another operand.
-            Token::Comma | Token::SemiColon | Token::Plus | Token::Minus | Token::Mul | Token::Div | Token::Eq => {
-                *suffixes = 0;
-            }
-            token => type_in_text(token)?,
-        }
-        if *suffixes > SUFFIXES_MAX {
-            let (what, found) = ("suffixes in a row", *suffixes);
-            return Err(QueryError::SqlTooLarge { what, found, limit: SUFFIXES_MAX });
-        }
-        match &token.token {
-            Token::LParen | Token::LBracket | Token::LBrace => levels.push(0),
-            Token::RParen | Token::RBracket | Token::RBrace if levels.len() > 1 => drop(levels.pop()),
-            _ => {}
-        }
-    }
-    Ok(())
-}
-
-/// A text that may be the name of a type has few levels of brackets.
-fn type_in_text(token: &Token) -> Result<(), QueryError> {
-    let text = match token {
-        Token::DollarQuotedString(dollars) => &dollars.value,
-        Token::SingleQuotedString(text)
-        | Token::EscapedStringLiteral(text)
-        | Token::NationalStringLiteral(text)
-        | Token::UnicodeStringLiteral(text)
-        | Token::SingleQuotedRawStringLiteral(text) => text,
-        // No other token is a text that a function takes.
-        _ => return Ok(()),
-    };
-    if !["List", "Struct", "Map", "Dictionary", "RunEndEncoded", "Union"].iter().any(|name| text.contains(name)) {
-        return Ok(());
-    }
-    let (mut levels, mut most) = (0_usize, 0_usize);
-    for byte in text.bytes() {
-        match byte {
-            b'(' => levels += 1,
-            b')' => levels = levels.saturating_sub(1),
-            _ => {}
-        }
-        most = most.max(levels);
-    }
-    let (what, limit) = ("levels of a type", TYPE_LEVELS_MAX);
-    if most > limit { Err(QueryError::SqlTooLarge { what, found: most, limit }) } else { Ok(()) }
-}
-
-/// Refuses statements that hold statements (`WHILE … DO WHILE …`): the parser goes down into each of them, and nobody may send them.
-fn no_blocks(tokens: &[TokenWithSpan]) -> Result<(), QueryError> {
-    let words = tokens.iter().filter_map(|token| match &token.token {
-        Token::Word(word) if word.quote_style.is_none() => Some(word.keyword),
-        _ => None,
-    });
-    let block = |keyword: &Keyword| {
-        matches!(keyword, Keyword::WHILE | Keyword::BEGIN | Keyword::DECLARE | Keyword::PREPARE | Keyword::EXPLAIN)
-    };
-    let first = words.clone().next();
-    let queries = matches!(first, None | Some(Keyword::SELECT | Keyword::WITH | Keyword::VALUES | Keyword::FROM));
-    // Within a query these words are names; a text of several statements has them at any start.
-    let several = tokens.iter().any(|token| token.token == Token::SemiColon);
-    let found = words.skip(1).filter(block).count();
-    if (!queries || several) && found > NESTING_MAX {
-        return Err(QueryError::SqlTooLarge { what: "statements in statements", found, limit: NESTING_MAX });
-    }
-    Ok(())
-}
-
-/// Counts operators and nesting over the tokens, without recursion.
-fn count(tokens: &[TokenWithSpan]) -> Result<(), QueryError> {
-    let (mut operators, mut nesting, mut prefixes) = (0_usize, 0_usize, 0_usize);
-    let mut operand_before = false;
-    let mut previous_word = false;
-    for token in tokens {
-        let mut operand = false;
-        let mut word = false;
-        match &token.token {
-            Token::Whitespace(_) => continue,
-            Token::LParen | Token::LBracket | Token::LBrace => {
-                nesting += 1;
-                operators += usize::from(previous_word);
-            }
-            Token::RParen | Token::RBracket | Token::RBrace => {
-                nesting = nesting.saturating_sub(1);
-                operand = true;
-            }
-            Token::Word(w) => {
-                match w.keyword {
-                    Keyword::CASE => nesting += 1,
-                    Keyword::END => nesting = nesting.saturating_sub(1),
-                    _ => {}
-                }
-                let operator = operator_word(w.keyword);
-                operators += usize::from(operator);
-                operand = !operator;
-                word = !operator;
-            }
-            Token::Comma | Token::Period | Token::SemiColon | Token::EOF => {}
-            token if is_literal(token) => operand = true,
-            _ => operators += 1,
-        }
-        // A run of prefix operators (`NOT NOT …`, `- - …`) nests as parentheses do.
-        let prefix = !operand && !operand_before && !matches!(token.token, Token::Comma | Token::LParen);
-        prefixes = if prefix { prefixes + 1 } else { 0 };
-        if nesting + prefixes > NESTING_MAX {
-            let found = nesting + prefixes;
-            return Err(QueryError::SqlTooLarge { what: "levels of nesting", found, limit: NESTING_MAX });
-        }
-        (operand_before, previous_word) = (operand, word);
-    }
-    if operators > OPERATORS_MAX {
-        return Err(QueryError::SqlTooLarge { what: "operators", found: operators, limit: OPERATORS_MAX });
-    }
-    Ok(())
-}
-
-fn operator_word(keyword: Keyword) -> bool {
-    matches!(
-        keyword,
-        Keyword::AND
-            | Keyword::OR
-            | Keyword::NOT
-            | Keyword::XOR
-            | Keyword::IS
-            | Keyword::IN
-            | Keyword::LIKE
-            | Keyword::ILIKE
-            | Keyword::RLIKE
-            | Keyword::REGEXP
-            | Keyword::SIMILAR
-            | Keyword::BETWEEN
-            | Keyword::CASE
-            | Keyword::WHEN
-            | Keyword::DIV
-            | Keyword::COLLATE
-            | Keyword::UNION
-            | Keyword::INTERSECT
-            | Keyword::EXCEPT
-            | Keyword::MINUS
-            | Keyword::JOIN
-            | Keyword::SELECT
-            | Keyword::EXISTS
-            | Keyword::INTERVAL
-    )
-}
-
-fn is_literal(token: &Token) -> bool {
-    matches!(
-        token,
-        Token::Number(..)
-            | Token::SingleQuotedString(_)
-            | Token::DoubleQuotedString(_)
-            | Token::DollarQuotedString(_)
-            | Token::NationalStringLiteral(_)
-            | Token::EscapedStringLiteral(_)
-            | Token::UnicodeStringLiteral(_)
-            | Token::HexStringLiteral(_)
-            | Token::SingleQuotedByteStringLiteral(_)
-            | Token::DoubleQuotedByteStringLiteral(_)
-            | Token::SingleQuotedRawStringLiteral(_)
-            | Token::DoubleQuotedRawStringLiteral(_)
-            | Token::Placeholder(_)
-    )
-}
-
-/// Passes a parsed statement that only reads, and says which tables.
-pub(crate) fn check(statement: Statement) -> Result<Passed, QueryError> {
-    check_with(statement, Extra::default())
+/// Passes a parsed statement that only reads, and says which tables. `source` is all that it was made of.
+pub(crate) fn check(statement: Statement, source: Source) -> Result<Passed, QueryError> {
+    Ok(Passed { source: Some(source), ..check_with(statement, Extra::default())? })
 }
 
 /// The same, where there is more to be named. `tables` are the tenant's own.
@@ -401,13 +181,13 @@ pub(crate) fn check_with(mut statement: Statement, extra: Extra) -> Result<Passe
         Some(ast::FormatClause::Identifier(name)) => Some(name.value),
         Some(ast::FormatClause::Null) => return Err(QueryError::not_allowed("FORMAT NULL", None)),
     };
-    let mut checker = Checker { tables: 0, queries: true, placeholders: extra.placeholders };
+    let mut checker = Checker { tables: 0, aggregates: 0, queries: true, placeholders: extra.placeholders };
     if let ControlFlow::Break(e) = query.visit(&mut checker) {
         return Err(e);
     }
     expand::check(query)?;
     let tables = tables(&statement, extra)?;
-    Ok(Passed { statement, tables, format })
+    Ok(Passed { statement, tables, format, source: None })
 }
 
 /// The tables that a statement reads, as the planner will resolve them.
@@ -432,7 +212,6 @@ pub(crate) fn tables(statement: &Statement, extra: Extra) -> Result<Vec<String>,
 
 /// The query of a SELECT or of an EXPLAIN of one.
 pub(crate) fn inner_query(statement: &mut Statement) -> Result<&mut ast::Query, QueryError> {
-    const ONLY: &str = "only one SELECT (or WITH … SELECT, or EXPLAIN SELECT) is";
     match statement {
         Statement::Statement(inner) => match inner.as_mut() {
             ast::Statement::Query(query) => Ok(query),
@@ -457,17 +236,42 @@ pub(crate) fn inner_query(statement: &mut Statement) -> Result<&mut ast::Query, 
     }
 }
 
+/// Of a statement's text; the rest isn't printed.
 fn first_word(statement: &ast::Statement) -> String {
-    statement.to_string().split_whitespace().next().unwrap_or("such").to_ascii_uppercase()
+    struct Word(String);
+    impl fmt::Write for Word {
+        fn write_str(&mut self, text: &str) -> fmt::Result {
+            let end = text.find(char::is_whitespace);
+            self.0.push_str(&text[..end.unwrap_or(text.len())]);
+            if end.is_some() { Err(fmt::Error) } else { Ok(()) }
+        }
+    }
+    let mut word = Word(String::new());
+    // Stopped after the first word.
+    let _ = write!(word, "{statement}");
+    if word.0.is_empty() { "such".to_owned() } else { word.0.to_ascii_uppercase() }
 }
 
 /// Refuses every construct that writes, reads files, generates rows, or reaches around the catalog.
 struct Checker {
     tables: usize,
+    /// Aggregates and window functions that are open.
+    aggregates: usize,
     /// Whether there may be queries at all.
     queries: bool,
     /// Whether `$n` may stand for a value.
     placeholders: bool,
+}
+
+impl Checker {
+    fn count_table(&mut self) -> ControlFlow<QueryError> {
+        self.tables += 1;
+        let (what, found, limit) = ("tables", self.tables, TABLES_MAX);
+        if found > limit {
+            return ControlFlow::Break(QueryError::SqlTooLarge { what, found, limit });
+        }
+        ControlFlow::Continue(())
+    }
 }
 
 impl Visitor for Checker {
@@ -496,7 +300,13 @@ impl Visitor for Checker {
         while let Some(body) = bodies.pop() {
             match body {
                 SetExpr::Select(_) | SetExpr::Query(_) | SetExpr::Values(_) => {}
-                SetExpr::SetOperation { left, right, .. } => bodies.extend([left.as_ref(), right.as_ref()]),
+                SetExpr::SetOperation { op, left, right, .. } => {
+                    // INTERSECT and EXCEPT are planned as joins.
+                    if *op != ast::SetOperator::Union {
+                        self.count_table()?;
+                    }
+                    bodies.extend([left.as_ref(), right.as_ref()]);
+                }
                 SetExpr::Insert(_) | SetExpr::Update(_) | SetExpr::Delete(_) | SetExpr::Merge(_) => {
                     return refuse("statements that write", None);
                 }
@@ -510,6 +320,16 @@ impl Visitor for Checker {
         if select.into.is_some() {
             return refuse("SELECT INTO", Some(select.select_token.0.span.start));
         }
+        let columns = select.projection.len();
+        if columns > COLUMNS_MAX {
+            let (what, limit) = ("columns", COLUMNS_MAX);
+            return ControlFlow::Break(QueryError::SqlTooLarge { what, found: columns, limit });
+        }
+        let sets = grouping_sets(&select.group_by);
+        if sets > GROUPING_SETS_MAX {
+            let (what, limit) = ("sets of groups", GROUPING_SETS_MAX);
+            return ControlFlow::Break(QueryError::SqlTooLarge { what, found: sets, limit });
+        }
         if !select.lateral_views.is_empty() || !select.connect_by.is_empty() {
             return refuse("LATERAL VIEW and CONNECT BY", Some(select.select_token.0.span.start));
         }
@@ -517,14 +337,7 @@ impl Visitor for Checker {
     }
 
     fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<QueryError> {
-        self.tables += 1;
-        if self.tables > TABLES_MAX {
-            return ControlFlow::Break(QueryError::SqlTooLarge {
-                what: "tables",
-                found: self.tables,
-                limit: TABLES_MAX,
-            });
-        }
+        self.count_table()?;
         match factor {
             TableFactor::Table { name, args: Some(_), .. } | TableFactor::Function { name, .. } => {
                 refuse(&format!("the table function `{name}`"), None)
@@ -543,6 +356,20 @@ impl Visitor for Checker {
         }
     }
 
+    fn pre_visit_expr(&mut self, expr: &ast::Expr) -> ControlFlow<QueryError> {
+        self.aggregates += usize::from(is_aggregate(expr));
+        let (what, found, limit) = ("aggregates in one another", self.aggregates, AGGREGATES_MAX);
+        if found > limit {
+            return ControlFlow::Break(QueryError::SqlTooLarge { what, found, limit });
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_expr(&mut self, expr: &ast::Expr) -> ControlFlow<QueryError> {
+        self.aggregates -= usize::from(is_aggregate(expr));
+        ControlFlow::Continue(())
+    }
+
     fn pre_visit_statement(&mut self, _: &ast::Statement) -> ControlFlow<QueryError> {
         refuse("a statement inside a query", None)
     }
@@ -557,31 +384,47 @@ impl Visitor for Checker {
     }
 }
 
+/// A call with what only aggregates and window functions have.
+fn is_aggregate(expr: &ast::Expr) -> bool {
+    let ast::Expr::Function(call) = expr else { return false };
+    let ordered = matches!(&call.args, ast::FunctionArguments::List(list) if !list.clauses.is_empty());
+    call.filter.is_some() || call.over.is_some() || !call.within_group.is_empty() || ordered
+}
+
+/// How many sets a GROUP BY asks for; those of several clauses multiply.
+fn grouping_sets(group_by: &ast::GroupByExpr) -> usize {
+    let ast::GroupByExpr::Expressions(exprs, modifiers) = group_by else { return 1 };
+    let power = |count: usize| 1_usize.checked_shl(u32::try_from(count).unwrap_or(u32::MAX)).unwrap_or(usize::MAX);
+    let of = |expr: &ast::Expr| match expr {
+        ast::Expr::Cube(sets) => power(sets.len()),
+        ast::Expr::Rollup(sets) => sets.len() + 1,
+        ast::Expr::GroupingSets(sets) => sets.len(),
+        _ => 1,
+    };
+    // `GROUP BY a, b WITH CUBE`.
+    let with = if modifiers.is_empty() { 1 } else { power(exprs.len()) };
+    exprs.iter().map(of).fold(with, usize::saturating_mul)
+}
+
 fn refuse(what: &str, at: Option<Location>) -> ControlFlow<QueryError> {
     let position = at.filter(|l| l.line > 0).map(|l| Position { line: l.line, column: l.column });
     ControlFlow::Break(QueryError::not_allowed(what, position))
 }
 
-/// Whether a window expression keeps all values of its frame: one frame a row, so quadratic in memory or time.
-fn collects(expr: &Expr) -> bool {
-    const COLLECTORS: [&str; 6] =
-        ["array_agg", "string_agg", "median", "percentile_cont", "approx_percentile_cont", "approx_median"];
-    let found = expr.exists(|e| {
-        Ok(matches!(e, Expr::WindowFunction(f)
-            if matches!(&f.fun, WindowFunctionDefinition::AggregateUDF(u) if COLLECTORS.contains(&u.name()))))
-    });
-    // The closure never fails.
-    found.unwrap_or(true)
-}
-
 /// The second look, at what the planner understood. `SQLOptions` allows everything unless told.
 pub(crate) fn verify(plan: &LogicalPlan) -> DfResult<()> {
     SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false).verify_plan(plan)?;
+    plan.apply_with_subqueries(|node| {
+        types::check(node.schema().fields())?;
+        node.apply_expressions(|expr| {
+            types::check_casts(expr)?;
+            aggregates::check(expr)?;
+            windows::check(expr)?;
+            Ok(TreeNodeRecursion::Continue)
+        })
+    })?;
+    inlined::check(plan)?;
     plan.apply_with_subqueries(|node| match node {
-        LogicalPlan::Window(window) if window.window_expr.iter().any(collects) => {
-            let refused = QueryError::not_allowed("an aggregate that keeps its values, OVER a window", None);
-            Err(DataFusionError::External(Box::new(refused)))
-        }
         LogicalPlan::Ddl(_)
         | LogicalPlan::Dml(_)
         | LogicalPlan::Copy(_)

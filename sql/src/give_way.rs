@@ -7,12 +7,14 @@ use std::fmt;
 use std::sync::Arc;
 
 use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::error::{DataFusionError, Result as DfResult};
+use datafusion::error::Result as DfResult;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
 use futures_util::StreamExt as _;
+
+use crate::error::fault;
 
 /// Lets the threads go first that wait for this core.
 pub(crate) fn give_way() {
@@ -65,7 +67,7 @@ impl ExecutionPlan for GiveWayExec {
         self: Arc<Self>,
         mut children: Vec<Arc<dyn ExecutionPlan>>,
     ) -> DfResult<Arc<dyn ExecutionPlan>> {
-        let input = children.pop().ok_or_else(|| DataFusionError::Internal("GiveWayExec has one input".to_owned()))?;
+        let input = children.pop().ok_or_else(|| fault("GiveWayExec has one input"))?;
         Ok(Arc::new(Self::new(input)))
     }
 

@@ -23,6 +23,7 @@ use datafusion::logical_expr::{
 };
 
 use crate::catalog::{TablesError, TenantTables};
+use crate::error::fault;
 use crate::zone;
 
 const NAME: &str = "business_seconds";
@@ -296,7 +297,7 @@ impl ScalarUDFImpl for BusinessSeconds {
         if !RANGE_MS.contains(&first) || !RANGE_MS.contains(&last) {
             return Err(DataFusionError::Execution("business_seconds takes instants from 1900 to 2199".to_owned()));
         }
-        let unbound = || DataFusionError::Internal("business hours were asked for outside a call".to_owned());
+        let unbound = || fault("business hours were asked for outside a call");
         let clock = self.clock.as_ref().ok_or_else(unbound)?;
         let calendar = clock.covering(first, last).map_err(|e| DataFusionError::External(Box::new(e)))?;
         let seconds = starts.iter().zip(ends.iter()).map(|(start, end)| {

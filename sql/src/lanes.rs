@@ -7,7 +7,7 @@
 //! keep all cores busy it gets a three-hundredth of a core at most (docs/BENCHMARKS.md). Start at [`Lanes::spawn`].
 
 use std::future::Future;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use thread_priority::{
@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::error::QueryError;
+use crate::tenants::Seat;
 
 /// What a query has in the quick lane.
 const QUICK_MAX: Duration = Duration::from_millis(500);
@@ -65,13 +66,15 @@ impl Lanes {
         self.stopping.cancel();
     }
 
-    /// Runs on a lane's threads; dropping the returned future aborts it at its next pause.
+    /// Runs on a lane's threads; dropping the returned future aborts it at its next pause. Nothing runs there without its
+    /// tenant's turn, which it has until it has really stopped.
     pub(crate) async fn spawn<T: Send + 'static>(
         &self,
+        seat: Arc<Seat>,
         lane: Lane,
         work: impl Future<Output = Result<T, QueryError>> + Send + 'static,
     ) -> Result<T, QueryError> {
-        let task = self.start_in(lane, work)?;
+        let task = self.start_in(seat, lane, work)?;
         tokio::select! {
             joined = task => outcome(joined),
             () = self.stopping.cancelled() => Err(stopping()),
@@ -82,10 +85,11 @@ impl Lanes {
     /// free. `waiting` is dropped at once when the time is up.
     pub(crate) async fn quickly<T: Send + 'static>(
         &self,
+        seat: Arc<Seat>,
         waiting: impl Sized,
         work: impl Future<Output = Result<T, QueryError>> + Send + 'static,
     ) -> Option<Result<T, QueryError>> {
-        let mut task = match self.start_in(Lane::Quick, work) {
+        let mut task = match self.start_in(seat, Lane::Quick, work) {
             Ok(task) => task,
             Err(stopping) => return Some(Err(stopping)),
         };
@@ -106,6 +110,7 @@ impl Lanes {
 
     fn start_in<T: Send + 'static>(
         &self,
+        seat: Arc<Seat>,
         lane: Lane,
         work: impl Future<Output = Result<T, QueryError>> + Send + 'static,
     ) -> Result<AbortOnDropHandle<Result<T, QueryError>>, QueryError> {
@@ -114,7 +119,11 @@ impl Lanes {
             Lane::Long => &self.long,
         };
         let runtime = runtime.as_ref().filter(|_| !self.stopping.is_cancelled());
-        Ok(AbortOnDropHandle::new(runtime.ok_or_else(stopping)?.spawn(work)))
+        let seated = async move {
+            let _seat = seat;
+            work.await
+        };
+        Ok(AbortOnDropHandle::new(runtime.ok_or_else(stopping)?.spawn(seated)))
     }
 }
 
@@ -128,7 +137,7 @@ fn outcome<T>(joined: Result<Result<T, QueryError>, JoinError>) -> Result<T, Que
         Err(e) if e.is_cancelled() => Err(stopping()),
         Err(e) => {
             tracing::error!(error = %e, "a report panicked");
-            Err(QueryError::Internal)
+            Err(QueryError::Unsupported("it panics".to_owned()))
         }
     }
 }
@@ -195,7 +204,18 @@ impl Allowance {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::call::Limits;
+    use crate::result_memory::ResultMemory;
+    use crate::tenants::Tenants;
     use std::sync::mpsc;
+
+    /// Somebody's turn.
+    async fn seat() -> Arc<Seat> {
+        let memory = Arc::new(ResultMemory::new(1 << 20, 1 << 20, 1 << 20));
+        let slot = Tenants::new(Limits::default(), memory).slot("acme").expect("a slot");
+        let place = slot.place().expect("a place");
+        Arc::new(slot.seat(place).await.expect("a turn"))
+    }
 
     /// A thread that computes without a pause holds nobody up: neither those who wait for it nor the end.
     #[tokio::test]
@@ -209,14 +229,15 @@ mod tests {
             assert!(is_released.recv().is_err());
             Ok(())
         };
-        let (running, waiting) = (std::sync::Arc::clone(&lanes), std::sync::Arc::clone(&lanes));
-        let running = tokio::spawn(async move { running.spawn(Lane::Quick, busy).await });
+        let (running, waiting) = (Arc::clone(&lanes), Arc::clone(&lanes));
+        let (busy_seat, waiting_seat) = (seat().await, seat().await);
+        let running = tokio::spawn(async move { running.spawn(busy_seat, Lane::Quick, busy).await });
         has_started.await.expect("it runs");
-        let waiting = tokio::spawn(async move { waiting.quickly((), async { Ok(()) }).await });
+        let waiting = tokio::spawn(async move { waiting.quickly(waiting_seat, (), async { Ok(()) }).await });
         lanes.stop();
         assert_eq!(running.await.expect("no panic"), Err(stopping()));
         assert_eq!(waiting.await.expect("no panic"), Some(Err(stopping())));
-        assert_eq!(lanes.spawn(Lane::Long, async { Ok(()) }).await, Err(stopping()));
+        assert_eq!(lanes.spawn(seat().await, Lane::Long, async { Ok(()) }).await, Err(stopping()));
         // Would wait for ever if it waited.
         drop(lanes);
         drop(release);

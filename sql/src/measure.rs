@@ -19,7 +19,7 @@ use crate::filter::CurtainExec;
 
 /// Text constants of a planned query: each may be written out once a row of a batch. Twice the largest statement,
 /// so that only constants that the SQL computes or repeats can pass it.
-const CONSTANT_BYTES_MAX: usize = 2 * crate::gate::SQL_BYTES_MAX;
+const CONSTANT_BYTES_MAX: usize = 2 * crate::budget::SQL_BYTES_MAX;
 
 /// Buffers that have so much more than their rows are let be,
 const SLACK_BYTES: usize = 4 * 1024;

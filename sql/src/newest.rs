@@ -24,6 +24,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use hashbrown::hash_table::Entry;
 use hashbrown::{DefaultHashBuilder, HashTable};
 
+use crate::error::fault;
 use crate::measure;
 
 /// Below this many kept rows, older versions are not worth dropping early.
@@ -46,7 +47,7 @@ impl NewestExec {
         let schema = input.schema();
         let types = (schema.field(key).data_type(), schema.field(version).data_type());
         if types != (&DataType::Utf8, &DataType::Int64) {
-            return Err(DataFusionError::Internal(format!("versions need a text key and a bigint, not {types:?}")));
+            return Err(fault(format!("versions need a text key and a bigint, not {types:?}")));
         }
         let schema = Arc::new(Schema::new(schema.fields()[..width].to_vec()));
         let properties = Arc::new(PlanProperties::new(
@@ -94,7 +95,7 @@ impl ExecutionPlan for NewestExec {
         self: Arc<Self>,
         mut children: Vec<Arc<dyn ExecutionPlan>>,
     ) -> DfResult<Arc<dyn ExecutionPlan>> {
-        let input = children.pop().ok_or_else(|| DataFusionError::Internal("NewestExec has one input".to_owned()))?;
+        let input = children.pop().ok_or_else(|| fault("NewestExec has one input"))?;
         Ok(Arc::new(Self::try_new(input, self.key, self.version, self.width)?))
     }
 

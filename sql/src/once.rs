@@ -12,6 +12,8 @@ use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
 
+use crate::error::fault;
+
 /// Passes its input through.
 #[derive(Debug)]
 pub(crate) struct OnceExec {
@@ -61,7 +63,7 @@ impl ExecutionPlan for OnceExec {
         self: Arc<Self>,
         mut children: Vec<Arc<dyn ExecutionPlan>>,
     ) -> DfResult<Arc<dyn ExecutionPlan>> {
-        let input = children.pop().ok_or_else(|| DataFusionError::Internal("OnceExec has one input".to_owned()))?;
+        let input = children.pop().ok_or_else(|| fault("OnceExec has one input"))?;
         Ok(Arc::new(Self::new(input)))
     }
 

@@ -14,6 +14,7 @@ use crate::error::QueryError;
 use crate::expand;
 use crate::gate::{self, Extra, Passed};
 use crate::reads::{Published, Readable, TableName, Tables};
+use crate::source::Source;
 use crate::template::{self, Budget};
 
 /// Nodes of a pipe.
@@ -119,9 +120,10 @@ impl OwnPipe {
         call.visit(self.answers)?;
         let Call { mut done, order, .. } = call;
         let mut common = Vec::new();
-        let mut answer = None;
+        let (mut answer, mut sources) = (None, Vec::new());
         for at in order {
             let Some(passed) = done.remove(&at) else { continue };
+            sources.extend(passed.source.map(|source| (self.nodes[at].0.as_str(), source)));
             if at == self.answers {
                 answer = Some(passed);
             } else {
@@ -139,7 +141,7 @@ impl OwnPipe {
         expand::check(query)?;
         // Of the whole: a node takes a table's place where the planner lets it, and not where the schema is named too.
         let tables = gate::tables(&statement, Extra::default())?;
-        Ok(Passed { statement, tables, format })
+        Ok(Passed { statement, tables, format, source: Some(Source::nodes(sources)) })
     }
 
     /// The tables it names with its sample values and that are no node's name: what it was held to, when it was published,
@@ -196,7 +198,7 @@ impl Call<'_> {
         let mut statement = gate::parse(&rendered.sql)?;
         gate::plain_query(&mut statement).ok_or_else(not_a_query)?;
         template::bind(&mut statement, &rendered.literals)?;
-        let passed = gate::check(statement)?;
+        let passed = gate::check(statement, Source::rendered(&rendered))?;
         for needed in passed.tables.iter().filter_map(|table| self.pipe.place(table)) {
             if let Some(from) = self.path.iter().position(|other| *other == needed) {
                 let names = self.path[from..].iter().chain([&needed]).map(|at| self.pipe.nodes[*at].0.as_str());

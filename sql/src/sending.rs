@@ -108,12 +108,8 @@ impl Writer {
         &self,
         work: impl Future<Output = Result<T, QueryError>> + Send + 'static,
     ) -> Result<T, QueryError> {
-        let seat = Arc::clone(&self.slot).writing_seat().await?;
-        let seated = async move {
-            let _seat = seat;
-            work.await
-        };
-        self.lanes.spawn(self.lane, seated).await
+        let seat = Arc::new(Arc::clone(&self.slot).writing_seat().await?);
+        self.lanes.spawn(seat, self.lane, work).await
     }
 }
 

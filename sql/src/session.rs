@@ -57,6 +57,8 @@ pub(crate) fn template(runtime: Arc<RuntimeEnv>) -> SessionState {
     let options = config.options_mut();
     options.execution.enable_recursive_ctes = false;
     options.sql_parser.collect_spans = true;
+    // It allocates a place for each row of a LIMIT, before there is one.
+    options.optimizer.enable_topk_aggregation = false;
     // A physical plan shows where the files are.
     options.explain.logical_plan_only = true;
     SessionStateBuilder::new()

@@ -20,7 +20,7 @@ use datafusion::logical_expr::{
 };
 use datafusion::sql::sqlparser::ast::BinaryOperator;
 
-use crate::error::QueryError;
+use crate::error::{QueryError, fault};
 
 /// One value: as large as the largest event.
 pub const VALUE_BYTES_MAX: usize = 256 * 1024;
@@ -139,7 +139,13 @@ impl ScalarUDFImpl for Bounded {
         self.function.coerce_types(types)
     }
 
-    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
+    fn invoke_with_args(&self, mut args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
+        if self.growth == Growth::Padded
+            && let Some(ColumnarValue::Scalar(ScalarValue::Int64(Some(n)))) = args.args.get_mut(1)
+        {
+            // The same to the engine, but that it would allocate by it.
+            *n = (*n).max(0);
+        }
         let scalars = args.args.iter().all(|a| matches!(a, ColumnarValue::Scalar(_)));
         let rows = if scalars { 1 } else { args.number_rows };
         let slices = slices(&estimate(self.growth, &args.args, rows)?)?;
@@ -251,7 +257,7 @@ impl Texts {
             ColumnarValue::Array(array) if array.len() >= rows => {
                 Self::Array(arrow::compute::cast(array, &DataType::Utf8View)?)
             }
-            ColumnarValue::Array(_) => return Err(DataFusionError::Internal("an argument lacks rows".to_owned())),
+            ColumnarValue::Array(_) => return Err(fault("an argument lacks rows")),
         })
     }
 

@@ -168,6 +168,7 @@ mod tests {
     use datafusion::prelude::SessionContext;
 
     /// The answer, and how many nodes give way and don't.
+    #[expect(clippy::disallowed_methods, reason = "the tests' own statements")]
     async fn run(sql: &str, lane: Lane) -> (String, usize, usize) {
         let (context, watch) = (SessionContext::new(), Watch::new(lane));
         let state = context.state();

@@ -159,9 +159,7 @@ async fn send(http: &Client, base: &str, token: &str, chatbot: &str, attempt: At
     let shown: String = path.chars().take(80).collect();
     let status = match request.send().await {
         Ok(answer) => answer.status(),
-        // What is refused before its body has been read may close the connection under the rest of it.
-        Err(error) if !error.is_timeout() => return alive(http, base, &format!("{what} in {method} {shown}")).await,
-        Err(error) => panic!("{what} in {method} {shown}: {error}"),
+        Err(error) => panic!("{what} in {method} {shown} as {kind}: {error:?}"),
     };
     let ours = status.is_server_error() && status != StatusCode::SERVICE_UNAVAILABLE;
     assert!(!ours, "{what} in {method} {shown} as {kind}: {status}");

@@ -12,6 +12,8 @@ mod people;
 mod results;
 mod rights;
 mod siege;
+mod sql_depth;
+mod sql_turns;
 mod stopping;
 #[path = "../support/mod.rs"]
 mod support;

@@ -48,6 +48,14 @@ const RIGHTS: Control = Control {
     words: ("MORE", "more than its rights show"),
 };
 
+/// A kept answer or plan is only for who asks the same.
+const KEPT: Control = Control {
+    target: "reports",
+    file: "tests/reports.rs",
+    only: "",
+    words: ("OTHERS", "another token's answer shows"),
+};
+
 /// Something that is taken out.
 struct Mutant {
     name: &'static str,
@@ -118,6 +126,26 @@ const MUTANTS: &[Mutant] = &[
         )],
         control: RIGHTS,
         noticed_min: 2,
+    },
+    Mutant {
+        name: "answers",
+        what: "kept answers are found by values as a printed statement shows them",
+        packages: &["sql"],
+        changes: &[(
+            "sql/src/source.rs",
+            "Literal::Text(text) => parts.add(Kind::TextValue, text.as_bytes()),",
+            "Literal::Text(text) => parts.add(Kind::TextValue, text.replace(\"''\", \"'\").as_bytes()),",
+        )],
+        control: KEPT,
+        noticed_min: 1,
+    },
+    Mutant {
+        name: "plans",
+        what: "kept answers and plans are found by the statement alone, whatever rows its caller may see",
+        packages: &["sql"],
+        changes: &[("sql/src/source.rs", "in &caller.filters {", "in caller.filters.iter().take(0) {")],
+        control: KEPT,
+        noticed_min: 1,
     },
 ];
 

@@ -1,7 +1,7 @@
 //! The HTTP API: axum routes by topic, and what surrounds them. Start at [`routes`] and [`router`].
 //!
 //! - [`problem`]: every error on the wire. [`extract`]: strict bodies, ids, callers. [`check`]: what fields must look
-//!   like. [`page`]: lists. `multipart`: forms with files. [`write`](mod@write): commands and what comes back. `layers`: around every route.
+//!   like. [`page`]: lists. `multipart`: forms with files. [`write`](mod@write): commands and what comes back. `layers`, `unread`: around every route.
 //! - `tenants`, `sign_in`, `credentials`, `accounts` (those of an address), `agents`, `roles`, `audit`, `groups`, `tags`, `canned_responses`, `chatbots`:
 //!   the tenant's own, with what they share in `resource`. `widget`, `sessions`: visitors; `visitors`: the same, for
 //!   agents. `conversations`, `actions`, `inbox`, `threads`, [`events`], `files`: chats. `live`: typing and streams.
@@ -53,6 +53,7 @@ mod tags;
 mod tenants;
 mod threads;
 mod tokens;
+mod unread;
 mod v0;
 mod visitors;
 mod widget;
@@ -122,5 +123,6 @@ pub fn router_with(app: Arc<App>, routes: Routes, pages: Router<Arc<App>>) -> Ro
         .layer(from_fn_with_state(Arc::clone(&app), layers::cors))
         .layer(from_fn_with_state(Arc::clone(&app), layers::security))
         .layer(from_fn(layers::observe))
+        .layer(from_fn(unread::read_on))
         .with_state(app)
 }

@@ -26,11 +26,14 @@ use super::session::{Done, Session, split};
 use super::start::Stream;
 use super::types::PgType;
 use super::{Admitted, Entered, Knock, Place, Refused, Registered, Server};
+use crate::budget::SQL_BYTES_MAX;
 use crate::call::{HeldBatch, QueryResult};
 use crate::error::QueryError;
-use crate::gate::SQL_BYTES_MAX;
 use crate::result_memory::Account;
 use crate::sending::Pace;
+
+/// Statements of one message.
+const STATEMENTS_MAX: usize = 1_000;
 
 /// Why a connection ends.
 pub(super) enum End {
@@ -357,6 +360,10 @@ impl Connection {
             return Ok(Err(PgError::error("54000", message)));
         }
         let pieces = split(sql);
+        if pieces.len() > STATEMENTS_MAX {
+            let message = format!("{} statements in one message, the limit is {STATEMENTS_MAX}", pieces.len());
+            return Ok(Err(PgError::error("54000", message)));
+        }
         if pieces.is_empty() {
             self.out.empty_query();
         }

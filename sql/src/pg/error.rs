@@ -38,6 +38,7 @@ fn sqlstate(error: &QueryError) -> &'static str {
         QueryError::Sql { .. } | QueryError::Unreadable(_) => "42601",
         QueryError::Run(message) if message.to_lowercase().contains("divide by zero") => "22012",
         QueryError::Run(_) | QueryError::Parameter { .. } | QueryError::Refused { .. } => "22000",
+        QueryError::Unsupported(_) => "0A000",
         QueryError::NotAllowed { .. } | QueryError::NoScope { .. } => "42501",
         QueryError::SqlTooLarge { .. }
         | QueryError::TemplateTooLarge { .. }

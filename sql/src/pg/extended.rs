@@ -10,7 +10,7 @@ use super::params::{self, Given};
 use super::proto::{Bind, Column, Frame, Target, format_of};
 use super::session::{Command, split};
 use super::types::{PgType, Scalar};
-use crate::gate::SQL_BYTES_MAX;
+use crate::budget::SQL_BYTES_MAX;
 use crate::result_memory::Hold;
 
 /// What a statement or a portal has besides what it is made of.

@@ -10,16 +10,16 @@ use datafusion::catalog::SchemaProvider;
 use datafusion::error::Result as DfResult;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::parser::Statement;
-use datafusion::sql::sqlparser;
 use datafusion::sql::sqlparser::ast::{
-    BinaryOperator, Expr, LimitClause, Query, Value, visit_expressions, visit_expressions_mut,
+    self, ArrayElemTypeDef, BinaryOperator, Expr, LimitClause, Query, TimezoneInfo, Value, visit_expressions,
+    visit_expressions_mut,
 };
 use futures_util::future::BoxFuture;
 
 use super::catalog::{self, INFORMATION_SCHEMA, PG_CATALOG, TYPE_TREE, View};
 use super::params::{self, Given, PARAMETERS_MAX, any_value, inner, place};
 use super::proto::Column;
-use super::rewrite::{Rewritten, rewrite, shown_name};
+use super::rewrite::{self, Rewritten, rewrite, shown_name};
 use super::types::{PgType, Scalar};
 use crate::catalog::TableDef;
 use crate::error::QueryError;
@@ -176,13 +176,36 @@ impl Job {
     }
 }
 
-/// `DECIMAL(10,3)` as `decimal`.
-fn without_arguments(kind: &sqlparser::ast::DataType) -> String {
-    let name = kind.to_string().to_lowercase();
-    match name.split_once('(').and_then(|(before, rest)| Some((before, rest.split_once(')')?.1))) {
-        Some((before, after)) => format!("{before}{after}"),
-        None => name,
-    }
+/// Postgres' type of a type in a statement; `None` for what it doesn't have.
+fn of_sql(kind: &ast::DataType) -> Option<PgType> {
+    use ast::DataType as T;
+    Some(PgType::of(match kind {
+        T::Array(ArrayElemTypeDef::SquareBracket(item, _) | ArrayElemTypeDef::AngleBracket(item)) => {
+            return of_sql(item).filter(|item| !item.is_array).map(|item| PgType { is_array: true, ..item });
+        }
+        T::Custom(name, _) => {
+            let idents: Vec<&ast::Ident> = rewrite::idents(name);
+            return idents.last().and_then(|ident| PgType::by_name(&rewrite::folded(ident)));
+        }
+        T::Bool | T::Boolean => Scalar::Bool,
+        T::Bytea => Scalar::Bytea,
+        T::Char(_) | T::Character(_) | T::Text | T::String(_) => Scalar::Text,
+        T::Varchar(_) | T::CharacterVarying(_) | T::CharVarying(_) => Scalar::Varchar,
+        T::Int2(_) | T::SmallInt(_) => Scalar::Int2,
+        T::Int(_) | T::Int4(_) | T::Integer(_) => Scalar::Int4,
+        T::Int8(_) | T::BigInt(_) => Scalar::Int8,
+        T::Float4 | T::Real => Scalar::Float4,
+        T::Float(_) | T::Float8 | T::Double(_) | T::DoublePrecision => Scalar::Float8,
+        T::Numeric(_) | T::Decimal(_) | T::Dec(_) => Scalar::Numeric,
+        T::Date => Scalar::Date,
+        T::Time(_, TimezoneInfo::None | TimezoneInfo::WithoutTimeZone) => Scalar::Time,
+        T::Timestamp(_, TimezoneInfo::None | TimezoneInfo::WithoutTimeZone) => Scalar::Timestamp,
+        T::Timestamp(_, TimezoneInfo::Tz | TimezoneInfo::WithTimeZone) => Scalar::TimestampTz,
+        T::Interval { .. } => Scalar::Interval,
+        T::Uuid => Scalar::Uuid,
+        // Other engines' types.
+        _ => return None,
+    }))
 }
 
 /// What the text itself says about parameters' types: how many there are, `$1::type`, LIMIT. Gives back those that are
@@ -194,7 +217,7 @@ fn of_text(query: &mut Query, types: &mut Types) -> Result<BTreeSet<usize>, Quer
         match expr {
             Expr::Value(_) => count = count.max(place(expr).map_or(0, |at| at + 1)),
             Expr::Cast { expr, data_type, .. } => {
-                if let (Some(at), Some(kind)) = (place(expr), PgType::by_name(&without_arguments(data_type))) {
+                if let (Some(at), Some(kind)) = (place(expr), of_sql(data_type)) {
                     casts.push((at, kind));
                 }
             }

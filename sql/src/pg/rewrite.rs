@@ -76,7 +76,7 @@ struct Rewriter<'a> {
     /// The columns of the selects around, as they were.
     selects: Vec<Vec<SelectItem>>,
     /// Functions that stand for tables; the gate refuses them, if it comes to that.
-    functions: BTreeSet<String>,
+    functions: BTreeSet<ObjectName>,
 }
 
 impl VisitorMut for Rewriter<'_> {
@@ -103,14 +103,14 @@ impl VisitorMut for Rewriter<'_> {
 
     fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<QueryError> {
         if let TableFactor::Table { name, args: Some(_), .. } | TableFactor::Function { name, .. } = factor {
-            self.functions.insert(name.to_string());
+            self.functions.insert(name.clone());
         }
         ControlFlow::Continue(())
     }
 
     /// Writes catalogs with their schema, and says when there are any.
     fn pre_visit_relation(&mut self, relation: &mut ObjectName) -> ControlFlow<QueryError> {
-        if self.functions.contains(&relation.to_string()) {
+        if self.functions.contains(relation) {
             return ControlFlow::Continue(());
         }
         let parts: Vec<String> = idents(relation).into_iter().map(folded).collect();

@@ -25,6 +25,7 @@ pub(super) struct Piece<'a> {
 }
 
 /// The statements of a text, without empty ones. A text that is no SQL is one, for the engine to refuse.
+#[expect(clippy::disallowed_methods, reason = "it only cuts: each piece is read with its budget")]
 pub(super) fn split(sql: &str) -> Vec<Piece<'_>> {
     let dialect = GenericDialect {};
     let Ok(tokens) = Tokenizer::new(&dialect, sql).tokenize_with_location() else {
@@ -72,6 +73,9 @@ impl Places<'_> {
     }
 }
 
+/// Of a command; what is longer is the engine's to read or to refuse. Commands are read on the connection's own thread.
+const COMMAND_TOKENS_MAX: usize = 100;
+
 /// A statement about the session.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Command {
@@ -99,6 +103,9 @@ impl Piece<'_> {
     /// The command it is, if it is one; `None` for the engine's.
     /// # Errors  For settings that can't be read.
     pub(super) fn command(&self) -> Result<Option<Command>, PgError> {
+        if self.tokens.len() > COMMAND_TOKENS_MAX {
+            return Ok(None);
+        }
         let words: Vec<String> = self.tokens.iter().map(lower).collect();
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         Ok(Some(match words.as_slice() {

@@ -1,8 +1,8 @@
 //! What a template may take: steps and bytes, to be read and to be rendered. Texts and lists can't be made without a
 //! [`Budget`] that pays for them first (see [`value`](super::value)), so no function of a template can make one for nothing.
 
+use crate::budget::SQL_BYTES_MAX;
 use crate::error::QueryError;
-use crate::gate::SQL_BYTES_MAX;
 
 /// Tags, runs of text and tokens of an endpoint's templates, those of all nodes together. One is a few characters, and a node
 /// or two of the tree.

@@ -19,7 +19,7 @@ pub(crate) use bind::bind;
 pub(crate) use budget::Budget;
 pub use budget::{RENDER_BYTES_MAX, RENDER_STEPS_MAX, TEMPLATE_PARTS_MAX};
 pub(crate) use parse::{Template, parse};
-pub(crate) use render::{Rendered, render};
+pub(crate) use render::{Literal, Rendered, render};
 pub(crate) use value::Value;
 
 use std::collections::BTreeMap;

@@ -124,6 +124,66 @@ async fn only_what_fits_is_kept() {
     assert_eq!(computed(&facts), 2);
 }
 
+/// Statements, values and filters that a printed syntax tree shows alike, over one engine that keeps all it can.
+#[tokio::test]
+async fn what_prints_alike_is_told_apart() {
+    let (_, _, reports) = engine();
+    let first = |text: String| text.lines().nth(1).expect("a row").to_owned();
+    for (sql, expected) in [
+        ("SELECT 'it''s' AS a", r#""it's""#),
+        ("SELECT 'it''''s' AS a", r#""it''s""#),
+        (r"SELECT E'it\'s' AS a", r#""it's""#),
+        (r"SELECT E'it\'\'s' AS a", r#""it''s""#),
+        ("SELECT '1' AS a", r#""1""#),
+        ("SELECT 1 AS a", "1"),
+        ("SELECT 1.0 AS a", "1"),
+        ("SELECT 'TRUE' AS a", r#""TRUE""#),
+        ("SELECT TRUE AS a", "true"),
+        ("SELECT count(*) AS a FROM messages WHERE author_id = 'a''1'", "0"),
+        ("SELECT count(*) AS a FROM messages WHERE author_id = 'a1'", "2"),
+        ("SELECT 1 AS a FROM messages WHERE author_id <> 'a''''1' LIMIT 1", "1"),
+    ] {
+        for time in ["the first time", "again"] {
+            assert_eq!(first(run(&reports, "acme", sql).await), expected, "{sql} {time}");
+        }
+    }
+    let filtered = [
+        (vec!["author_id <> 'x'", "seq < 4"], "4"),
+        (vec!["author_id <> 'x' OR seq < 4"], "10"),
+        (vec!["author_id = 'a''1'"], "0"),
+        (vec!["author_id = 'a1'"], "2"),
+        (vec!["author_id = 'a''''1'"], "0"),
+    ];
+    for (filters, expected) in filtered {
+        let mut narrow = caller("acme");
+        let conditions = filters.iter().map(|condition| (*condition).to_owned()).collect();
+        narrow.filters = RowFilters::from([(TableName::of("messages"), conditions)]);
+        let answer = reports.query(&narrow, "SELECT count(*) AS n FROM messages").await;
+        assert_eq!(first(support::show(answer)), expected, "{filters:?}");
+    }
+}
+
+/// A value that a token is fixed to is never another's.
+#[tokio::test]
+async fn values_that_print_alike_are_told_apart() {
+    let (_, _, reports) = engine();
+    let pipe =
+        "NODE n\nSQL >\n    %\n    SELECT {{String(who)}} AS who, count(*) AS n FROM messages\n\nTYPE endpoint\n";
+    let pipe = Arc::new(sql::OwnPipe::parse("mine", pipe).expect("a pipe"));
+    let reads = Some(sql::PublisherReads { tables: sql::Readable::All, filters: RowFilters::new() });
+    let published = sql::Published { pipe, reads };
+    for who in ["o'neil", "o''neil", "o'''neil", r"o\'neil", "1", "true", "o'neil"] {
+        let params = [("who".to_owned(), vec![who.to_owned()])].into();
+        for (over, expected) in [(None, who.to_owned()), (Some("SELECT who || '''' AS who FROM _"), format!("{who}'"))]
+        {
+            let answer = reports.own(&caller("acme"), published.clone(), &params, over.map(str::to_owned)).await;
+            let json = answer.expect("rows").to_json().expect("JSON");
+            let said: serde_json::Value = serde_json::from_slice(&json).expect("JSON");
+            assert_eq!(said["data"][0]["who"], expected);
+        }
+    }
+}
+
 #[tokio::test]
 async fn calls_are_in_the_tenants_own_tables() {
     let (_, _, reports) = engine();

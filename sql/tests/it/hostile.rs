@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::corpus::{ENDLESS, LARGE_TEXTS, SPILLS, STATEMENTS, WAYS_AROUND, doubling, sizes};
+use crate::support::corpus::{ALLOCATIONS, ENDLESS, LARGE_TEXTS, SPILLS, STATEMENTS, WAYS_AROUND, doubling, sizes};
 use crate::support::{self, Facts, caller, show};
 use expect_test::expect;
 use serde_json::json;
@@ -52,17 +52,28 @@ async fn limits_on_the_text() {
     }
 }
 
+/// Sizes that a statement names are no sizes to allocate.
+#[tokio::test]
+async fn nothing_is_allocated_by_a_number() {
+    let reports = facts(20_000).reports();
+    for sql in ALLOCATIONS {
+        let started = Instant::now();
+        let (status, code) = status(&reports, sql).await;
+        assert!([200, 400, 403, 413].contains(&status), "{sql}: {status} {code}");
+        assert!(started.elapsed() < Duration::from_secs(5), "{sql} in {:?}", started.elapsed());
+    }
+}
+
 /// Functions that make text: bounded each and together, however they are nested.
 #[tokio::test]
 async fn text_does_not_explode() {
-    let reports = facts(20_000).reports();
-    for sql in LARGE_TEXTS {
+    let (reports, doubling) = (facts(20_000).reports(), doubling());
+    for sql in LARGE_TEXTS.iter().copied().chain([&*doubling]) {
         let (status, code) = status(&reports, sql).await;
-        // What is constant becomes one before it runs, and is refused as such.
+        // What is constant becomes one before it runs, and is refused as such; so is an expression that grows too large.
         let refused = [(413, "text_too_large"), (400, "sql_too_large")];
         assert!(refused.contains(&(status, code)), "{sql}: {status} {code}");
     }
-    assert_eq!(status(&reports, &doubling()).await, (413, "text_too_large"));
     let spread = "SELECT repeat('a', 200000) AS a, seq FROM messages";
     let (status, code) = status(&reports, &format!("SELECT count(*) FROM ({spread}) t WHERE a || seq <> ''")).await;
     assert!([400, 413].contains(&status), "{status} {code}");
@@ -186,13 +197,28 @@ async fn suffixes_types_and_statements_in_statements_are_counted() {
         format!("SELECT 1{}", " IS NOT NULL".repeat(4_000)),
         format!("SELECT arrow_cast(NULL, '{}Int8{}') FORMAT Parquet", "List(".repeat(3_000), ")".repeat(3_000)),
         format!("SELECT arrow_cast(NULL, $${}Int8{}$$)", "List(".repeat(3_000), ")".repeat(3_000)),
-        format!("{}SELECT 1", "WHILE x ".repeat(4_000)),
-        format!("EXPLAIN FORMAT TREE {}SELECT 1", "WHILE x ".repeat(4_000)),
+        format!("SELECT CAST(NULL AS INT{})", "[3]".repeat(30)),
+        "SELECT NULL::INT[99999][99999]".to_owned(),
+        "SELECT CAST(CAST(NULL AS STRUCT<a INT[2000]>) AS TEXT)".to_owned(),
+        "SELECT arrow_cast(NULL, 'FixedSizeBinary(2147483647)')".to_owned(),
+        "SELECT arrow_cast(NULL, 'FixedSizeList(99999 x FixedSizeList(99999 x Int64))')".to_owned(),
+        format!("{}SELECT 1", "CASE WHEN x THEN ".repeat(2_000)),
+        format!("SELECT 1{}", ", 1".repeat(1_664)),
+        format!("SELECT {}1{}", "(SELECT ".repeat(9), ")".repeat(9)),
+        format!("SELECT {}1{}", "count(*) FILTER (WHERE 1 = ".repeat(5), ")".repeat(5)),
+        format!("WITH a AS (SELECT {0}1{1} AS x) SELECT {0}x{1} FROM a", "(SELECT ".repeat(5), " FROM a)".repeat(5)),
+        "SELECT seq FROM messages GROUP BY CUBE (seq, seq, seq, seq, seq, seq, seq, seq, seq)".to_owned(),
     ] {
         let shown: String = sql.chars().take(60).collect();
         let refused = reports.query(&caller("acme"), &sql).await;
         assert!(matches!(refused, Err(QueryError::SqlTooLarge { .. })), "{shown}: {refused:?}");
     }
+    for statement in ["WHILE x ", "IF x THEN ", "EXPLAIN WHILE x ", "DECLARE x "] {
+        let refused = reports.query(&caller("acme"), &format!("{}SELECT 1", statement.repeat(90))).await;
+        assert!(matches!(refused, Err(QueryError::NotAllowed { .. })), "{statement}: {refused:?}");
+    }
+    let deep = format!("SELECT 1 WHERE 1 {}= 1{}", "IN (SELECT 1 WHERE 1 ".repeat(8), ")".repeat(8));
+    reports.query(&caller("acme"), &deep).await.expect("more than anybody writes");
     let columns: Vec<String> = (0..200).map(|n| format!("m.seq::int IS NOT NULL AS c{n}")).collect();
     let wide = format!("SELECT {} FROM messages m WHERE m.seq > 0 AND m.seq < 9", columns.join(", "));
     reports.query(&caller("acme"), &wide).await.expect("what a tool writes");

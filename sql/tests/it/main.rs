@@ -1,6 +1,7 @@
 //! The reports' engine from the outside: facts in, answers out, and what it refuses.
 
 mod answers;
+mod depth;
 mod doctests;
 mod endpoints;
 mod formats;
@@ -10,6 +11,7 @@ mod lanes;
 mod pg;
 mod pg_memory;
 mod plans;
+mod printed;
 #[path = "../../../sinks/tests/it/python.rs"]
 mod python;
 mod reads;

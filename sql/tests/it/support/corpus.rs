@@ -176,6 +176,40 @@ pub const LARGE_TEXTS: &[&str] = &[
     "SELECT to_char(now(), repeat('%c', 20000))",
 ];
 
+/// What would allocate more than there is, before a row is read or a pool is asked: each ended the process. They want some messages.
+pub const ALLOCATIONS: &[&str] = &[
+    "SELECT CAST(NULL AS INT[99999][99999])",
+    "SELECT CAST(CAST(NULL AS INT[99999][99999]) AS TEXT)",
+    "SELECT NULL::INT[2147483647] FROM messages",
+    "SELECT TRY_CAST(author_id AS INT[9999][9999][9999]) FROM messages",
+    "SELECT arrow_cast(NULL, 'FixedSizeList(2147483647 x FixedSizeList(2147483647 x Int64))')",
+    "SELECT arrow_cast(author_id, 'FixedSizeBinary(2147483647)') FROM messages",
+    "SELECT arrow_try_cast(NULL, 'FixedSizeList(99999999999 x Int64)')",
+    "SELECT author_id, max(seq) AS m FROM messages GROUP BY author_id ORDER BY m DESC LIMIT 100000000000",
+    "SELECT author_id FROM messages GROUP BY author_id ORDER BY author_id LIMIT 100000000000",
+    "SELECT DISTINCT author_id FROM messages ORDER BY author_id DESC LIMIT 100000000000 OFFSET 100000000000",
+    "SELECT * FROM messages ORDER BY seq LIMIT 100000000000",
+    "SELECT * FROM messages LIMIT 9223372036854775807 OFFSET 9223372036854775807",
+    "SELECT approx_percentile_cont(0.5, 1000000000000) WITHIN GROUP (ORDER BY seq) FROM messages",
+    "SELECT approx_percentile_cont(0.5, 1000000 * 1000000) WITHIN GROUP (ORDER BY seq) FROM messages",
+    "SELECT approx_percentile_cont_with_weight(1, 0.5, 1000000000000) WITHIN GROUP (ORDER BY seq) FROM messages",
+    "SELECT length(string_agg(author_id, repeat('x', 200000))) FROM messages",
+    "SELECT nth_value(seq, 9223372036854775807) OVER (ORDER BY seq) FROM messages",
+    "SELECT lag(seq, 9223372036854775807) OVER (ORDER BY seq) FROM messages",
+    "SELECT lead(seq, 9223372036854775807, 7) OVER (ORDER BY seq) FROM messages",
+    "SELECT ntile(9223372036854775807) OVER (ORDER BY seq) FROM messages",
+    "SELECT sum(seq) OVER (ORDER BY seq ROWS BETWEEN 18446744073709551615 PRECEDING AND 18446744073709551615 FOLLOWING) FROM messages",
+    "SELECT regexp_like(author_id, '(a{1,1000}){1,1000}') FROM messages",
+    "SELECT regexp_count(author_id, repeat('(a{1,99}){1,99}', 200)) FROM messages",
+    "SELECT substr(author_id, -9223372036854775808, 9223372036854775807) FROM messages",
+    "SELECT lpad(author_id, 9223372036854775807, '') FROM messages",
+    "SELECT split_part(author_id, '', -9223372036854775808) FROM messages",
+    "SELECT left(author_id, -9223372036854775808), right(author_id, -9223372036854775808) FROM messages",
+    "SELECT to_hex(seq), chr(seq), factorial(seq), power(seq, 9223372036854775807) FROM messages",
+    "SELECT count(*) FROM messages GROUP BY CUBE (seq, seq + 1, seq + 2, seq + 3, seq + 4, seq + 5, seq + 6, seq + 7, seq + 8, seq + 9, \
+     seq + 10, seq + 11, seq + 12, seq + 13, seq + 14, seq + 15)",
+];
+
 /// What never ends, over 5,000 messages.
 pub const ENDLESS: &[&str] = &[
     "SELECT count(*) FROM messages a, messages b, messages c WHERE a.seq + b.seq + c.seq = 7",

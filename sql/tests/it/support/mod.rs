@@ -1,6 +1,7 @@
 //! Facts for tests: tenants with tables in memory and in Parquet files, written as NDJSON.
 
 pub mod client;
+pub mod constructs;
 pub mod corpus;
 pub mod door;
 pub mod ways;
