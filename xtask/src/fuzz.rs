@@ -44,9 +44,9 @@ pub fn run(root: &Path, args: &[String]) -> anyhow::Result<()> {
         targets = names(root)?;
     }
     let out = root.join("target/fuzz");
-    build(root, &out)?;
-    for target in targets {
-        fuzz(root, &out, &target, seconds)?;
+    build(root, &out, &targets)?;
+    for target in &targets {
+        fuzz(root, &out, target, seconds)?;
     }
     Ok(())
 }
@@ -63,9 +63,14 @@ fn names(root: &Path) -> anyhow::Result<Vec<String>> {
     Ok(names)
 }
 
-fn build(root: &Path, out: &Path) -> anyhow::Result<()> {
+/// The whole workspace is asked for, as any build here does: with the features of one package alone, dependencies would be compiled
+/// once more.
+fn build(root: &Path, out: &Path, targets: &[String]) -> anyhow::Result<()> {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.args(["build", "--release", "--package", "fuzz", "--features", "libfuzzer", "--bins"]).current_dir(root);
+    cargo.args(["build", "--release", "--workspace", "--features", "fuzz/libfuzzer"]).current_dir(root);
+    for target in targets {
+        cargo.args(["--bin", target]);
+    }
     // Compiled dependencies are those of any other build; the fuzzers themselves lie apart.
     let target = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| root.join("target").into_os_string());
     cargo.env("CARGO_BUILD_BUILD_DIR", target).env("CARGO_TARGET_DIR", out);
