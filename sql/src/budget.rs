@@ -13,6 +13,7 @@ use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::Parser;
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
 
+use crate::dialect::{self, Counted};
 use crate::error::{QueryError, from_datafusion, from_parser};
 
 /// A page of SQL is 2 KiB; a generated one rarely passes 20.
@@ -32,8 +33,6 @@ const PARSER_RECURSION_MAX: usize = 2_000;
 /// What statements there are.
 pub(crate) const ONLY: &str = "only one SELECT (or WITH … SELECT, or EXPLAIN SELECT) is";
 
-const DIALECT: GenericDialect = GenericDialect {};
-
 /// The tokens of a text within the limits.
 pub(crate) struct Tokens(Vec<TokenWithSpan>);
 
@@ -43,7 +42,9 @@ impl Tokens {
     #[expect(clippy::disallowed_methods, reason = "the one place where it may be")]
     pub(crate) fn read(sql: &str) -> Result<Self, QueryError> {
         at_most("bytes", sql.len(), SQL_BYTES_MAX)?;
-        let tokens = Tokenizer::new(&DIALECT, sql).tokenize_with_location().map_err(|e| from_parser(&e.to_string()))?;
+        let tokens = Tokenizer::new(&GenericDialect {}, sql)
+            .tokenize_with_location()
+            .map_err(|e| from_parser(&e.to_string()))?;
         let mut count = Count::default();
         tokens.iter().try_for_each(|token| count.add(&token.token))?;
         Ok(Self(tokens))
@@ -60,7 +61,8 @@ impl Tokens {
     /// A parser of expressions.
     #[expect(clippy::disallowed_methods, reason = "the one place where it may be")]
     pub(crate) fn parser(self) -> Parser<'static> {
-        Parser::new(&DIALECT).with_recursion_limit(PARSER_RECURSION_MAX).with_tokens_with_locations(self.0)
+        dialect::restart();
+        Parser::new(&Counted).with_recursion_limit(PARSER_RECURSION_MAX).with_tokens_with_locations(self.0)
     }
 
     /// A parser of queries.
@@ -68,8 +70,9 @@ impl Tokens {
     #[expect(clippy::disallowed_methods, reason = "the one place where it may be")]
     pub(crate) fn statements(self) -> Result<DFParser<'static>, QueryError> {
         only_queries(&self.0)?;
+        dialect::restart();
         DFParserBuilder::new(self.0)
-            .with_dialect(&DIALECT)
+            .with_dialect(&Counted)
             .with_recursion_limit(PARSER_RECURSION_MAX)
             .build()
             .map_err(|e| from_datafusion(&e, 0, 0))

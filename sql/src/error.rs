@@ -343,6 +343,9 @@ fn internal(e: &dyn fmt::Display) -> QueryError {
 /// The parser puts the place at the end of its message: `… at Line: 1, Column: 8`.
 pub(crate) fn from_parser(message: &str) -> QueryError {
     let message = message.trim_start_matches("sql parser error: ");
+    if message == "recursion limit exceeded" {
+        return QueryError::sql("brackets in brackets can be read in too many ways", None);
+    }
     let Some(start) = message.rfind("at Line: ") else {
         return QueryError::sql(message, None);
     };

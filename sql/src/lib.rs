@@ -2,7 +2,7 @@
 //!
 //! - [`catalog`]: the port ([`TenantTables`]) through which facts come in, and the catalog of one call.
 //! - `scan`, `newest`: one table as a union of Parquet files and rows in memory; rows that are versions.
-//! - `budget`, `gate`, `expand`: what SQL may pass, and the limits on its text. `types`, `inlined`, `aggregates`, `windows`: types within types, expressions within expressions, what aggregates allocate by and windows reach. `names`: columns in their own case. `functions`, `text`, `percentile`, `covered`: what it may call. `hours`: business hours. `local`: wall clocks.
+//! - `budget`, `dialect`, `gate`, `expand`: what SQL may pass, and the limits on its text. `types`, `inlined`, `aggregates`, `windows`: types within types, expressions within expressions, what aggregates allocate by and windows reach. `names`: columns in their own case. `functions`, `text`, `percentile`, `covered`: what it may call. `hours`: business hours. `local`: wall clocks.
 //! - `call`: who asks, what comes back. `engine` ([`Reports`]), `session`, `tenants`, `measure`, `watch`, `once`, `give_way`: running it within the limits of its tenant.
 //! - `endpoints` (`endpoints/*.pipe`), `datafile`, `template`, `zone`: a call's parameters to SQL with bound values.
 //! - `own`: endpoints that tenants publish. `kept_pipes`: those that were read.
@@ -22,6 +22,7 @@ pub mod catalog;
 mod cell;
 mod covered;
 mod datafile;
+mod dialect;
 mod endpoints;
 mod engine;
 mod error;
