@@ -1,6 +1,6 @@
-//! A request that is answered before its body was read, because of its head, a rate or a quota, or as it should have none. A server that closes the connection then
-//! takes the answer away from who is still sending: a reset, where a status and a reason were meant. So the rest is read and thrown away
-//! first, up to a limit. Start at [`read_on`].
+//! A request that is answered before its body was read, because of its head, a rate or a quota, or as it should have none. A
+//! server that closes the connection then takes the answer away from who is still sending: a reset, where a status and a
+//! reason were meant. So the rest is read and thrown away, up to a limit. Start at [`read_on`].
 
 use axum::body::{Body, BodyDataStream, Bytes, HttpBody as _};
 use axum::extract::Request;
@@ -20,7 +20,8 @@ const UNREAD_TIME_MAX: Duration = Duration::from_secs(10);
 /// A body of so many bytes is in the kernel's buffers, or in hyper's, as soon as it's sent.
 const SENT_AT_ONCE_BYTES: u64 = 16 * 1024;
 
-/// Answers a request whose body nobody reads once it has come in.
+/// Reads on, beside the answer, what nobody wants of a request's body: one at a time of a connection, which takes no other request
+/// before.
 pub async fn read_on(request: Request, next: Next) -> Response {
     let small = request.body().size_hint().upper().is_some_and(|bytes| bytes <= SENT_AT_ONCE_BYTES);
     // Who asks before sending the body doesn't send it once there is an answer.
@@ -33,8 +34,7 @@ pub async fn read_on(request: Request, next: Next) -> Response {
     let response = next.run(request).await;
     let rest = left.lock().unwrap_or_else(PoisonError::into_inner).take();
     if let Some(rest) = rest {
-        // Whether or not it all came: the answer is the same.
-        let _ = tokio::time::timeout(UNREAD_TIME_MAX, discard(rest)).await;
+        tokio::spawn(tokio::time::timeout(UNREAD_TIME_MAX, discard(rest)));
     }
     response
 }
