@@ -18,6 +18,8 @@ use tokio::task::JoinSet;
 /// At least 50 are asked for.
 const KILLS: u64 = 55;
 const VISITORS: usize = 12;
+/// A quick disk lets a visitor write faster than one may.
+const UNLIMITED: &[&str] = &["--limit", "all=off"];
 
 /// A visitor between kills: the message under way, and what was acknowledged, by its number.
 struct Visitor {
@@ -86,7 +88,7 @@ async fn kills_at_random_moments_lose_and_double_nothing() {
     println!("seed {seed}: replay with PARLANCE_CRASH_SEED={seed}");
     let mut dice = fastrand::Rng::with_seed(seed);
     let dir = tempfile::tempdir().expect("temp dir");
-    let server = Server::start(dir.path(), &[]);
+    let server = Server::start(dir.path(), UNLIMITED);
     let tenant = server.tenant("Crash").await;
     let mut visitors = Vec::new();
     for _ in 0..VISITORS {
@@ -99,7 +101,7 @@ async fn kills_at_random_moments_lose_and_double_nothing() {
 
     let mut imported = false;
     for _ in 0..KILLS {
-        let server = Server::start(dir.path(), &[]);
+        let server = Server::start(dir.path(), UNLIMITED);
         let http = http_client(30);
         let mut tasks = JoinSet::new();
         for visitor in &visitors {
@@ -117,7 +119,7 @@ async fn kills_at_random_moments_lose_and_double_nothing() {
         }
     }
 
-    let server = Server::start(dir.path(), &[]);
+    let server = Server::start(dir.path(), UNLIMITED);
     let http = http_client(120);
     assert!(import(http, server.base.clone()).await, "the import goes through in the end");
     wait_for_quiet(dir.path()).await;
