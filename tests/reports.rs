@@ -380,7 +380,7 @@ const OTHERS: &str = "another token's answer shows";
 
 /// Kept answers: a token that is fixed to one name never gets what is another's, however alike the two are written.
 #[tokio::test]
-async fn fixed_values_that_look_alike_are_told_apart() {
+async fn kept_answers_of_fixed_values_are_told_apart() {
     let dir = tempfile::tempdir().expect("temp dir");
     let server = Server::start(dir.path(), &[]);
     let acme = server.tenant("Acme").await;
@@ -401,7 +401,7 @@ async fn fixed_values_that_look_alike_are_told_apart() {
 /// Kept answers and plans: the same statement by tokens with other row filters, before and after a row came that makes the
 /// kept answers old.
 #[tokio::test]
-async fn row_filters_that_look_alike_are_told_apart() {
+async fn kept_answers_and_plans_of_row_filters_are_told_apart() {
     let dir = tempfile::tempdir().expect("temp dir");
     let server = Server::start(dir.path(), &[]);
     let acme = server.tenant("Acme").await;

@@ -52,7 +52,7 @@ const RIGHTS: Control = Control {
 const KEPT: Control = Control {
     target: "reports",
     file: "tests/reports.rs",
-    only: "",
+    only: "kept_",
     words: ("OTHERS", "another token's answer shows"),
 };
 
