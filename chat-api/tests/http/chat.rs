@@ -1,6 +1,6 @@
 //! A visitor and an agent talk.
 
-use crate::support::{Call, Server, Tenant, text};
+use crate::support::{Call, Server, Tenant, next_millisecond, text};
 use axum::http::Method;
 use serde_json::{Value, json};
 
@@ -155,8 +155,7 @@ async fn conversations_are_listed_newest_first() {
         let session = server.session(&acme, json!({ "initialMessage": format!("{number}") })).await;
         ids.push(text(&session["conversationId"]));
     }
-    // What happens in one millisecond is listed by id.
-    tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+    next_millisecond().await;
     act(&server, &acme, &ids[0], "take").await;
     let list = |query: String| server.call(Call::get(format!("/v1/conversations?{query}")).token(&acme.token));
     let (mut found, mut cursor) = (Vec::new(), String::new());

@@ -1,6 +1,6 @@
 //! `GET /v1/conversations?q=`: what a search of the inbox finds, for whom, and what it doesn't.
 
-use crate::support::{Call, Server, Tenant, text};
+use crate::support::{Call, Server, Tenant, next_millisecond, text};
 use chat_api::auth::identity;
 use ingest::time::Timestamp;
 use ring::hmac;
@@ -30,6 +30,7 @@ async fn q_finds_ids_the_readable_id_the_address_the_names_words_and_tags() {
     let body = json!({ "name": "Anna-Lena Größe", "email": "anna@example.com", "initialMessage": "hi" });
     let (id, person, _) = chat(&server, &acme, body).await;
     let (other, ..) = chat(&server, &acme, json!({ "name": "Anna Meier", "initialMessage": "hi" })).await;
+    next_millisecond().await;
     let path = format!("/v1/conversations/{id}/tags");
     server.call(Call::post(path, json!({ "add": ["Refund"] })).token(&acme.token)).await.expect(200);
     let readable = text(&visitor(&server, &acme, &person).await["readableId"]);

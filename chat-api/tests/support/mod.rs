@@ -425,3 +425,8 @@ async fn read_all(body: Body) -> Vec<u8> {
 pub fn text(value: &Value) -> String {
     value.as_str().unwrap_or_else(|| panic!("expected a text, found {value}")).to_owned()
 }
+
+/// Waits until the clock shows another millisecond: what changes in one is listed by id, whichever changed last.
+pub async fn next_millisecond() {
+    tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+}
