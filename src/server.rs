@@ -14,7 +14,7 @@ use anyhow::Context as _;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json, Router};
-use chat_api::app::{ApiConfig, App, Probe, REQUEST_TIME_MAX, RemoveMail};
+use chat_api::app::{ApiConfig, App, Health, Probe, REQUEST_TIME_MAX, RemoveMail};
 use chat_api::auth::tokens::VisitorTokens;
 use chat_api::files::{self, Files};
 use chat_api::http::extract::Write;
@@ -31,11 +31,11 @@ use ingest::time::{Moment, Timestamp};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use sinks::smtp::{MailConfig, Mailer, Outbox, RecipientRate, SystemClock};
+use sinks::smtp::{MailConfig, MailRate, Mailer, Outbox, OutboxStatus, SystemClock};
 use socket2::SockRef;
 use std::io::Write as _;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
@@ -46,6 +46,8 @@ use tokio_util::sync::CancellationToken;
 const DRAIN_MAX: Duration = Duration::from_secs(3);
 /// A peer that takes no byte of what is sent to it for this long is gone, whatever it asked for.
 const UNREAD_MAX: Duration = Duration::from_secs(30);
+/// Mails that are due and wait longer for their turn are told on `/readyz`.
+const MAIL_LATE_MS: i64 = 60_000;
 /// Open files that every system gives a process.
 const OPEN_FILES_LEAST: u64 = 1_024;
 /// Idempotency keys are forgotten after a day; looked at this often.
@@ -263,16 +265,20 @@ fn watched_disk(engine: &Engine, settings: &Serve) -> Disk {
 
 fn outbox(engine: &Engine, settings: &Serve, public_url: &str) -> anyhow::Result<Outbox> {
     let spool = engine.dir.path().join("spool");
-    let rate = settings.rates.get(Limit::MailRecipient).map(|rate| RecipientRate {
-        burst: rate.burst,
-        every_ms: i64::try_from(rate.every.as_millis()).unwrap_or(i64::MAX),
-    });
-    let config = MailConfig::new(&settings.mail, &spool, &settings.mail_from, public_url)?.with_recipient_rate(rate);
+    let rate = |limit| {
+        settings.rates.get(limit).map(|rate| MailRate {
+            burst: rate.burst,
+            every_ms: i64::try_from(rate.every.as_millis()).unwrap_or(i64::MAX),
+        })
+    };
+    let config = MailConfig::new(&settings.mail, &spool, &settings.mail_from, public_url)?
+        .with_rates(rate(Limit::MailRecipient), rate(Limit::MailTenant));
     let source = StateOutbox {
         writer: engine.writer.clone(),
         pool: engine.pool.clone(),
         views: Arc::clone(&engine.views),
         key_file: Arc::clone(&engine.key_file),
+        place: Mutex::default(),
     };
     Ok(Outbox::new(Mailer::new(&config)?, &config, Arc::new(source), Arc::new(SystemClock)))
 }
@@ -289,21 +295,27 @@ fn remove_mail(outbox: &Arc<Outbox>) -> RemoveMail {
 fn probes(engine: &Engine, outbox: &Outbox) -> Vec<(&'static str, Probe)> {
     let pool = engine.pool.clone();
     let log: Probe = Box::new(move || {
-        pool.read(|connection| connection.query_row("SELECT 1", [], |_| Ok(()))).err().map(|error| error.to_string())
+        let read = pool.read(|connection| connection.query_row("SELECT 1", [], |_| Ok(())));
+        read.err().map(|error| error.to_string()).into()
     });
     let (facts, reader) = (Arc::clone(&engine.facts), Arc::clone(engine.writer.reader()));
     let facts: Probe = Box::new(move || {
         let behind = reader.end().saturating_sub(facts.store().applied());
-        (behind > 100_000).then(|| format!("{behind} events behind the log"))
+        (behind > 100_000).then(|| format!("{behind} events behind the log")).into()
     });
     let status = outbox.status();
     let mail: Probe = Box::new(move || {
-        let status = status.borrow();
-        let error = || status.last_error.clone().unwrap_or_else(|| "not reachable".to_owned());
-        (!status.reachable).then(|| format!("{} mails wait: {}", status.pending, error()))
+        let OutboxStatus { reachable, pending, late_ms, last_error } = status.borrow().clone();
+        let error = last_error.unwrap_or_else(|| if reachable { "too many" } else { "not reachable" }.to_owned());
+        match (reachable, late_ms > MAIL_LATE_MS) {
+            (false, _) => Health::Failing(format!("{pending} mails wait: {error}")),
+            // Anybody can ask for many mails, or for some that take long: no reason to take no more visitors.
+            (true, true) => Health::Slow(format!("mails wait {} s for their turn: {error}", late_ms / 1_000)),
+            (true, false) => Health::Fine,
+        }
     });
     let disk = DiskProbe::new(engine.dir.path());
-    let disk: Probe = Box::new(move || disk.problem());
+    let disk: Probe = Box::new(move || disk.problem().into());
     vec![("log", log), ("disk", disk), ("facts", facts), ("mail", mail)]
 }
 

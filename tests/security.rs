@@ -3,7 +3,9 @@
 
 mod support;
 
+use ingest::payload::MailKind;
 use serde_json::Value;
+use sinks::smtp::policy::{Policy, policy};
 use std::collections::{BTreeMap, BTreeSet};
 use support::Server;
 use support::sources::{files, functions, quoted, root, rows};
@@ -56,6 +58,18 @@ fn every_limit_is_listed_with_its_value() {
         missing.is_empty() && gone.is_empty(),
         "the table of limits lacks, or has other values for, {missing:#?}; gone {gone:#?}"
     );
+}
+
+/// Each kind of mail has a row that says of it what the code does.
+#[test]
+fn every_kind_of_mail_is_listed_with_its_bounds() {
+    let rows = rows(DOCUMENT);
+    for kind in MailKind::ALL {
+        let Policy { who, why, bucket, budget, until } = policy(kind);
+        let word = format!("`{}`", kind.as_str());
+        let expected = [&word, who, why, bucket, budget, until];
+        assert!(rows.iter().any(|row| row == &expected), "the table of mails lacks {expected:?}");
+    }
 }
 
 #[test]

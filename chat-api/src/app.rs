@@ -69,15 +69,32 @@ pub struct App {
     pub remove_mail: RemoveMail,
     /// SQL over the tenant's facts.
     pub reports: Arc<sql::Reports>,
-    /// Dependencies by name, for `/readyz`; each says `None` when it's fine, or what is wrong.
+    /// Dependencies by name, for `/readyz`.
     pub probes: Vec<(&'static str, Probe)>,
 }
 
 /// Deletes a mail from the spool, for the person who was erased.
 pub type RemoveMail = Box<dyn Fn(MailId) -> std::io::Result<()> + Send + Sync>;
 
+/// How a dependency is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Health {
+    /// Fine.
+    Fine,
+    /// It does its work, and something is to be said of it.
+    Slow(String),
+    /// Its work isn't done.
+    Failing(String),
+}
+
+impl From<Option<String>> for Health {
+    fn from(problem: Option<String>) -> Self {
+        problem.map_or(Self::Fine, Self::Failing)
+    }
+}
+
 /// A check of one dependency.
-pub type Probe = Box<dyn Fn() -> Option<String> + Send + Sync>;
+pub type Probe = Box<dyn Fn() -> Health + Send + Sync>;
 
 impl App {
     /// Sends a command, with its new person keys, and waits until its outcome is durable.

@@ -83,9 +83,15 @@ async fn settle(api: &Api, tenant: &Tenant) -> anyhow::Result<()> {
 
 /// A server of its own process on this scratch directory, without limits, and where it is.
 pub(super) async fn start_server(dir: &Path) -> anyhow::Result<(Child, String)> {
+    start_server_with(dir, &[]).await
+}
+
+/// The same, with more flags.
+pub(super) async fn start_server_with(dir: &Path, more: &[&str]) -> anyhow::Result<(Child, String)> {
     let mut child = Command::new(std::env::current_exe()?)
         .args(["serve", "--listen", "127.0.0.1:0", "--limit", "all=off", "--quota", "all=off", "--data-dir"])
         .arg(dir.join("data"))
+        .args(more)
         // Slow reports are what some benchmarks ask for.
         .env("PARLANCE_LOG", "warn,sql::observed=error")
         .stdout(Stdio::piped())

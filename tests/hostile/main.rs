@@ -8,6 +8,10 @@ mod client;
 mod connections;
 mod disk;
 mod doors;
+#[allow(dead_code, clippy::unwrap_used, reason = "shared with the sink's own tests, which use all of it")]
+#[path = "../../sinks/tests/it/hostile_mail_server.rs"]
+mod hostile_mail_server;
+mod mail;
 mod people;
 mod results;
 mod rights;

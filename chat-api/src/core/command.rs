@@ -260,6 +260,8 @@ pub enum CommandKind {
         challenge_id: ChallengeId,
         agent_id: AgentId,
         kind: ChallengeKind,
+        /// Asked for from where the agent has signed in before.
+        from_known: bool,
         expires_at: Timestamp,
     },
     TryChallenge {

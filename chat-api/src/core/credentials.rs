@@ -22,6 +22,8 @@ pub const CHALLENGE_TRIES: u32 = 5;
 const CHALLENGE_TRIES_KNOWN: u32 = 2 * CHALLENGE_TRIES;
 /// Challenges of a kind that an agent gets in [`CHALLENGE_WINDOW_MS`]: more mails would only help who guesses codes.
 const CHALLENGES_MAX: usize = 5;
+/// As many more for who asks from where the agent has signed in before: nobody else can use these up.
+const CHALLENGES_KNOWN_MAX: usize = 2 * CHALLENGES_MAX;
 const CHALLENGE_WINDOW_MS: i64 = 60 * 60 * 1_000;
 
 /// `false` when the command is about something else.
@@ -43,9 +45,10 @@ pub(super) fn decide(state: &State, command: &Command, emit: &mut Emit<'_>) -> R
             set_password(agent, password_hash, "change", emit);
             open_session(state, agent, agent.epoch + 1, session, emit);
         }
-        K::IssueChallenge { challenge_id, agent_id, kind, expires_at } => {
+        K::IssueChallenge { challenge_id, agent_id, kind, from_known, expires_at } => {
             let agent = living(state, command, *agent_id)?;
-            issue(state, agent, *challenge_id, *kind, *expires_at, emit);
+            let most = if *from_known { CHALLENGES_KNOWN_MAX } else { CHALLENGES_MAX };
+            issue(state, agent, most, (*challenge_id, *kind, *expires_at), emit);
         }
         K::TryChallenge { .. } => try_challenge(state, command, emit)?,
         K::Invite(made) => invite(state, command, made, emit)?,
@@ -113,13 +116,12 @@ fn set_password(agent: &Agent, password_hash: &str, reason: &str, emit: &mut Emi
     emit.tenant(PasswordChanged { agent_id: agent.id, password_hash, reason });
 }
 
-/// Makes a challenge and asks for its mail; nothing for who can't use it, or got too many already.
+/// Makes a challenge and asks for its mail; nothing for who can't use it, or got `most` of its kind already.
 fn issue(
     state: &State,
     agent: &Agent,
-    challenge_id: ChallengeId,
-    kind: ChallengeKind,
-    expires_at: Timestamp,
+    most: usize,
+    (challenge_id, kind, expires_at): (ChallengeId, ChallengeKind, Timestamp),
     emit: &mut Emit<'_>,
 ) {
     let recent = |found: &&Challenge| {
@@ -127,16 +129,13 @@ fn issue(
     };
     // Whoever never had a password has to set one before they sign in.
     let usable = agent.email.is_some() && (kind == ChallengeKind::PasswordReset || agent.password_hash.is_some());
-    if !usable || state.challenges.values().filter(recent).count() >= CHALLENGES_MAX {
+    if !usable || state.challenges.values().filter(recent).count() >= most {
         return;
     }
     emit.tenant(ChallengeIssued { challenge_id, agent_id: agent.id, kind, epoch: agent.epoch, expires_at });
     emit.tenant(MailRequested {
         mail_id: MailId::derived(&[b"challenge", challenge_id.bytes()]),
-        kind: match kind {
-            ChallengeKind::Otp => MailKind::Otp,
-            ChallengeKind::PasswordReset => MailKind::PasswordReset,
-        },
+        kind: kind.mail(),
         person_id: agent.id.into(),
         about: None,
         readable_id: String::new(),

@@ -34,8 +34,9 @@ pub(super) fn decide(state: &State, command: &Command, emit: &mut Emit<'_>) -> R
             let roster = state.rosters.get(&command.tenant);
             let agents = roster.into_iter().flat_map(|roster| &roster.agents).filter_map(|id| state.agents.get(id));
             let group = state.serving_group(command.tenant, chat.group);
+            // Anyone can give anyone's address: only who has proven that it's theirs is told of conversations.
             for agent in agents
-                .filter(|agent| agent.status == AgentStatus::Offline && agent.email.is_some())
+                .filter(|agent| agent.status == AgentStatus::Offline && agent.email.is_some() && agent.address_proven)
                 .filter(|agent| state.serves(agent, group) && state.may_reply(agent))
             {
                 let person_id = agent.id.into();

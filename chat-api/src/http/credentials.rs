@@ -26,7 +26,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use ingest::event::Actor;
 use ingest::id::{AgentId, ChallengeId, InvitationId, TenantId};
-use ingest::payload::{ChallengeKind, InvitationCreated, Permission};
+use ingest::payload::{ChallengeKind, InvitationCreated, MailKind, Permission};
 use ingest::time::Timestamp;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -34,12 +34,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
-/// Life of a code.
-const CODE_LIFE_MS: i64 = 10 * 60 * 1_000;
-/// Life of a password reset's link.
-const RESET_LIFE_MS: i64 = 60 * 60 * 1_000;
-/// Life of an invitation.
-const INVITATION_LIFE_MS: i64 = 7 * 24 * 60 * 60 * 1_000;
 /// What a stranger waits for, known address or not; a write takes much less.
 const ANSWER_AFTER: Duration = Duration::from_millis(300);
 
@@ -62,19 +56,20 @@ struct Ask {
 }
 
 async fn otp(State(app): State<Arc<App>>, ip: ClientIp, write: Write<Ask>) -> Outcome<Json<Done>> {
-    issue(&app, &write.body, ip, ChallengeKind::Otp, CODE_LIFE_MS).await
+    issue(&app, &write.body, ip, ChallengeKind::Otp).await
 }
 
 async fn forgot(State(app): State<Arc<App>>, ip: ClientIp, write: Write<Ask>) -> Outcome<Json<Done>> {
-    issue(&app, &write.body, ip, ChallengeKind::PasswordReset, RESET_LIFE_MS).await
+    issue(&app, &write.body, ip, ChallengeKind::PasswordReset).await
 }
 
 /// Mails the agents with the address, in whatever tenant; each mail is for one account and names its tenant. The work goes
 /// on by itself: how long it takes must not show.
-async fn issue(app: &Arc<App>, ask: &Ask, ip: ClientIp, kind: ChallengeKind, life_ms: i64) -> Outcome<Json<Done>> {
+async fn issue(app: &Arc<App>, ask: &Ask, ip: ClientIp, kind: ChallengeKind) -> Outcome<Json<Done>> {
     let answer_at = Instant::now() + ANSWER_AFTER;
     let email = check::email("email", &ask.email)?;
-    let agents = Asked::new(app, &email, ask.tenant.as_deref(), ip)?.to_mail(app)?;
+    let asked = Asked::new(app, &email, ask.tenant.as_deref(), ip)?;
+    let agents = asked.to_mail(app)?;
     let work = Arc::clone(app);
     tokio::spawn(async move {
         for agent in agents {
@@ -82,7 +77,8 @@ async fn issue(app: &Arc<App>, ask: &Ask, ip: ClientIp, kind: ChallengeKind, lif
                 challenge_id: ChallengeId::fresh(),
                 agent_id: agent.id,
                 kind,
-                expires_at: Timestamp::now().plus_ms(life_ms),
+                from_known: asked.is_known(&work, &agent),
+                expires_at: Timestamp::now().plus_ms(kind.mail().valid_ms()),
             };
             if let Err(problem) = write::submit(&work, command(agent.tenant, Actor::System, None, kind)).await {
                 tracing::warn!(agent = %agent.id, detail = problem.detail(), "failed to issue a challenge");
@@ -242,7 +238,7 @@ async fn invite(
         email_hmac: email_hmac(&app.key_file, &email),
         role,
         custom_role,
-        expires_at: Timestamp::now().plus_ms(INVITATION_LIFE_MS),
+        expires_at: Timestamp::now().plus_ms(MailKind::Invitation.valid_ms()),
     };
     let request = write.request(&app, caller.sender());
     let command = command(caller.tenant, caller.actor(), request, CommandKind::Invite(made));

@@ -2,7 +2,7 @@
 
 use super::problem::{Outcome, Problem};
 use super::surface::{ANYONE, Routes};
-use crate::app::App;
+use crate::app::{App, Health};
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -28,8 +28,8 @@ async fn alive() -> Json<Alive> {
     Json(Alive { status: "ok" })
 }
 
-/// What each dependency says: `None` when it's fine, or what is wrong.
-async fn probe(app: Arc<App>) -> Outcome<Vec<(&'static str, Option<String>)>> {
+/// What each dependency says.
+async fn probe(app: Arc<App>) -> Outcome<Vec<(&'static str, Health)>> {
     // Probes may wait for a disk or a server.
     let states = tokio::task::spawn_blocking(move || app.probes.iter().map(|(name, probe)| (*name, probe())).collect());
     states.await.map_err(|error| Problem::internal(&error))
@@ -39,15 +39,19 @@ async fn probe(app: Arc<App>) -> Outcome<Vec<(&'static str, Option<String>)>> {
 struct Readiness {
     /// `ready` or `not ready`.
     status: &'static str,
-    /// By name: `ok`, or what is wrong.
+    /// By name: `ok`, `ok, but …`, or what is wrong.
     dependencies: BTreeMap<&'static str, String>,
 }
 
 async fn ready(State(app): State<Arc<App>>) -> Outcome<(StatusCode, Json<Readiness>)> {
     let states = probe(app).await?;
-    let fine = states.iter().all(|(_, problem)| problem.is_none());
-    let dependencies =
-        states.into_iter().map(|(name, problem)| (name, problem.unwrap_or_else(|| "ok".to_owned()))).collect();
+    let fine = !states.iter().any(|(_, health)| matches!(health, Health::Failing(_)));
+    let words = |health| match health {
+        Health::Fine => "ok".to_owned(),
+        Health::Slow(what) => format!("ok, but {what}"),
+        Health::Failing(what) => what,
+    };
+    let dependencies = states.into_iter().map(|(name, health)| (name, words(health))).collect();
     let (status, word) = if fine { (StatusCode::OK, "ready") } else { (StatusCode::SERVICE_UNAVAILABLE, "not ready") };
     Ok((status, Json(Readiness { status: word, dependencies })))
 }
@@ -81,8 +85,8 @@ struct Component {
 async fn status(State(app): State<Arc<App>>) -> Outcome<Json<SystemStatus>> {
     let word = |fine: bool| if fine { "ok" } else { "degraded" };
     let states = probe(Arc::clone(&app)).await?;
-    let fine = states.iter().all(|(_, problem)| problem.is_none());
-    let components = states.into_iter().map(|(name, problem)| Component { name, state: word(problem.is_none()) });
+    let fine = states.iter().all(|(_, health)| *health == Health::Fine);
+    let components = states.into_iter().map(|(name, health)| Component { name, state: word(health == Health::Fine) });
     let config = &app.config;
     Ok(Json(SystemStatus {
         name: "parlance",

@@ -72,8 +72,11 @@ limits! {
     Visitor = "visitor", "100+20/s";
     /// Requests of an agent.
     Agent = "agent", "200+50/s";
-    /// Mails to an address; more wait.
+    /// Mails of a kind to an address; more wait, or fail when they would come too late.
     MailRecipient = "mail_recipient", "20+20/h";
+    /// Mails of a kind that a new tenant sends; ten times as many once an owner has proven their address, and as many more
+    /// with each day of its age, a hundred times at most.
+    MailTenant = "mail_tenant", "24+2/h";
 }
 
 /// A bucket's size and how it refills, written `10+10/min`: ten at once, then ten a minute.

@@ -2,12 +2,13 @@
 //!
 //! Each entity is a row: its key, the columns that queries go by, and the entity itself as JSON in `body`, with every
 //! personal text sealed. [`load`] brings rows into a [`State`](crate::core::State) for the writer, [`save`] writes what
-//! changed, [`read`], [`inbox`] and [`search`] answer the API from the read-only pool, [`hash`] sums all of it up. What is kept of
-//! persons beside the log, so that erasing can take it away, is in [`persons`], what was used of quotas in [`usage`].
+//! changed, [`read`], [`inbox`] and [`search`] answer the API from the read-only pool, [`outbox`] says which mails are due,
+//! [`hash`] sums all of it up. What is kept of persons beside the log, so that erasing can take it away, is in [`persons`], what was used of quotas in [`usage`].
 
 pub mod hash;
 pub mod inbox;
 pub mod load;
+pub mod outbox;
 pub mod persons;
 pub mod read;
 pub mod save;
@@ -17,9 +18,9 @@ pub mod usage;
 use rusqlite::Connection;
 
 /// Every table of the state; `rebuild` empties and refills them. `requests` is pruned by age and so not hashed.
-/// `threads`, `timers` and `conversation_tags` are indexes over conversations, and hashed as part of them; `audit` is one
-/// over the log, whose hash chain covers it.
-pub const TABLES: [&str; 22] = [
+/// `threads`, `timers` and `conversation_tags` are indexes over conversations, and hashed as part of them, `mails_due` one
+/// over mails; `audit` is one over the log, whose hash chain covers it.
+pub const TABLES: [&str; 23] = [
     "tenants",
     "agents",
     "roles",
@@ -40,6 +41,7 @@ pub const TABLES: [&str; 22] = [
     "conversation_tags",
     "files",
     "mails",
+    "mails_due",
     "requests",
     "audit",
 ];
@@ -123,6 +125,7 @@ pub fn create_tables(connection: &Connection) -> rusqlite::Result<()> {
          ) WITHOUT ROWID, STRICT;
          CREATE INDEX IF NOT EXISTS requests_at ON requests (at);",
     )?;
+    outbox::create_table(connection)?;
     usage::create_table(connection)?;
     persons::create_tables(connection)
 }

@@ -372,12 +372,14 @@ pub fn any_chatbot_allows(connection: &Connection, origin: &str) -> rusqlite::Re
     connection.prepare_cached(sql)?.query_row([origin], |row| row.get(0))
 }
 
-/// Mails that wait to be sent, oldest first.
+/// Whether an owner of the tenant has proven that the address they gave is theirs.
 ///
 /// # Errors
 /// SQLite's.
-pub fn pending_mails(connection: &Connection, limit: usize) -> rusqlite::Result<Vec<Mail>> {
-    list(connection, "SELECT body FROM mails WHERE status = 'pending' ORDER BY id LIMIT ?1", [limit.cast_signed()])
+pub fn has_verified_owner(connection: &Connection, tenant: TenantId) -> rusqlite::Result<bool> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM agents WHERE tenant = ?1 AND json_extract(body, '$.role') = 'owner'
+         AND json_extract(body, '$.address_proven') AND json_extract(body, '$.deleted_at') IS NULL)";
+    connection.prepare_cached(sql)?.query_row([tenant.bytes()], |row| row.get(0))
 }
 
 /// The mails to a person.

@@ -1,5 +1,6 @@
 //! Writes what changed in memory, once a batch.
 
+use super::outbox;
 use crate::core::state::{Conversation, Key, MailStatus, State, TimerKind, name_key};
 use rusqlite::{Connection, ToSql};
 use serde::Serialize;
@@ -113,7 +114,8 @@ fn save_one(connection: &Connection, state: &State, key: &Key) -> rusqlite::Resu
                 MailStatus::Sent => "sent",
                 MailStatus::Failed => "failed",
             };
-            upsert(connection, sql, &[id.bytes(), row.tenant.bytes(), row.person.bytes(), &status, &json(row)])
+            upsert(connection, sql, &[id.bytes(), row.tenant.bytes(), row.person.bytes(), &status, &json(row)])?;
+            outbox::follow(connection, row)
         }),
         Key::Request(sender, key) => state.requests.get(&(sender.clone(), key.clone())).map_or(Ok(()), |row| {
             let sql = "INSERT INTO requests VALUES (?1, ?2, ?3, ?4) ON CONFLICT (sender, key) DO UPDATE SET at = ?3, body = ?4";

@@ -218,6 +218,7 @@ async fn a_challenge_is_void_after_a_change() {
         challenge_id: id,
         agent_id: bob_id,
         kind: ChallengeKind::PasswordReset,
+        from_known: false,
         expires_at: Timestamp::now().plus_ms(-1),
     };
     let tenant = acme.id.parse().expect("an id");

@@ -174,6 +174,34 @@ async fn strangers_use_up_no_turns_of_the_owner() {
     assert_eq!(verify(&code, HOME).await.expect(200)["agent"]["id"], json!(acme.owner));
 }
 
+/// Codes and resets that strangers ask for take nothing from the owner, who asks from where they have signed in before.
+#[tokio::test]
+async fn strangers_use_up_no_codes_of_the_owner() {
+    const HOME: &str = "203.0.113.9";
+    let server = Server::start();
+    let acme = server.tenant("Acme").await;
+    let body = json!({ "email": acme.email, "password": PASSWORD });
+    server.call(Call::post("/v1/auth/login", body).by_ip(HOME)).await.expect(200);
+    for (route, kind) in [("otp", MailKind::Otp), ("password/forgot", MailKind::PasswordReset)] {
+        let ask = async |address: &str| {
+            let ask = Call::post(format!("/v1/auth/{route}"), json!({ "email": acme.email }));
+            server.call(ask.by_ip(address)).await.expect(200);
+        };
+        for _ in 0..12 {
+            ask("198.51.100.7").await;
+        }
+        let theirs = server.wait_for_mails(kind, 5).await.len();
+        assert_eq!(theirs, 5, "{route}");
+        for asked in 1..=5 {
+            ask(HOME).await;
+            server.wait_for_mails(kind, theirs + asked).await;
+        }
+        ask(HOME).await;
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        assert_eq!(server.mails(kind).len(), 10, "{route}: there is an end to it");
+    }
+}
+
 fn refresh(token: &str) -> Call {
     Call::post("/v1/auth/refresh", json!({ "refresh_token": token }))
 }

@@ -7,7 +7,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
 use axum::http::{HeaderMap, Method, Request, StatusCode};
-use chat_api::app::{ApiConfig, App, REQUEST_TIME_MAX};
+use chat_api::app::{ApiConfig, App, Health, REQUEST_TIME_MAX};
 use chat_api::core::state::Mail;
 use chat_api::domain::ChatDomain;
 use chat_api::files::Files;
@@ -238,7 +238,7 @@ impl Server {
             presence: Arc::new(Presence::new(clock, AWAY_AFTER)),
             remove_mail: Box::new(|_| Ok(())),
             reports: Arc::new(Reports::new(Arc::new(NoTables), limits).expect("reports")),
-            probes: vec![("log", Box::new(|| None))],
+            probes: vec![("log", Box::new(|| Health::Fine))],
         });
         let router = chat_api::http::router_with(Arc::clone(&app), chat_api::http::routes(), setup.more);
         Self { app, router, data, writer: Some(handle), dir, later_ms }
@@ -347,8 +347,8 @@ impl Server {
 
     /// Mails of a kind that wait to be sent, the oldest first.
     pub fn mails(&self, kind: MailKind) -> Vec<Mail> {
-        let mails = self.app.pool.read(|connection| store::read::pending_mails(connection, 1_000)).expect("mails");
-        let mut mails: Vec<Mail> = mails.into_iter().filter(|mail| mail.kind == kind).collect();
+        let mut mails =
+            self.app.pool.read(|connection| store::outbox::pending(connection, kind, 1_000)).expect("mails");
         mails.sort_by_key(|mail| (mail.challenge, mail.invitation));
         mails
     }

@@ -1,7 +1,7 @@
 //! How agents prove who they are: passwords, mailed codes and links, invitations. No secret is in an event: a code or a
 //! link follows from the challenge's id and the installation's key.
 
-use super::Role;
+use super::{MailKind, Role};
 use crate::id::{AgentId, ChallengeId, InvitationId, RoleId};
 use crate::seal::Sealed;
 use crate::time::Timestamp;
@@ -15,6 +15,17 @@ pub enum ChallengeKind {
     Otp,
     /// Sets a new password, by a link.
     PasswordReset,
+}
+
+impl ChallengeKind {
+    /// What brings it.
+    #[must_use]
+    pub const fn mail(self) -> MailKind {
+        match self {
+            Self::Otp => MailKind::Otp,
+            Self::PasswordReset => MailKind::PasswordReset,
+        }
+    }
 }
 
 /// Fields of `challenge_issued`.

@@ -4,7 +4,7 @@ use crate::id::{ChallengeId, ConversationId, InvitationId, MailId, PersonId};
 use serde::{Deserialize, Serialize};
 
 /// What an e-mail says; the sink has the words.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MailKind {
     /// To the visitor, at their first message.
@@ -19,7 +19,34 @@ pub enum MailKind {
     Invitation,
 }
 
+const MINUTE_MS: i64 = 60 * 1_000;
+const HOUR_MS: i64 = 60 * MINUTE_MS;
+const DAY_MS: i64 = 24 * HOUR_MS;
+
 impl MailKind {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Welcome, Self::NewConversation, Self::Otp, Self::PasswordReset, Self::Invitation];
+
+    /// How long it is good from when it was requested: a code or a link is void then, and news are no news any more.
+    #[must_use]
+    pub const fn valid_ms(self) -> i64 {
+        match self {
+            Self::Otp => 10 * MINUTE_MS,
+            Self::PasswordReset => HOUR_MS,
+            Self::Invitation => 7 * DAY_MS,
+            Self::Welcome | Self::NewConversation => DAY_MS,
+        }
+    }
+
+    /// Somebody waits for it in front of a screen: it goes before what is only to be known.
+    #[must_use]
+    pub const fn is_urgent(self) -> bool {
+        match self {
+            Self::Otp | Self::PasswordReset | Self::Invitation => true,
+            Self::Welcome | Self::NewConversation => false,
+        }
+    }
+
     /// The word in the log and in the reports.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -75,6 +102,6 @@ pub struct MailFailed {
     pub mail_id: MailId,
     /// Tries, this one included.
     pub attempts: u32,
-    /// A stable word: `no_address`, `refused`, `gave_up`.
+    /// A stable word: `no_address`, `refused`, `gave_up`, `expired`, `address_limit`, `tenant_limit`, `unknown`.
     pub reason: String,
 }

@@ -94,8 +94,8 @@ fn outside(event: &Event) -> Option<FactRow> {
         Payload::MailSent(data) => Some(FactRow::Notification(mail(data.mail_id, "sent", None, Some(data.attempts)))),
         Payload::MailFailed(data) => {
             let outcome = match data.reason.as_str() {
-                // Nothing was sent on purpose: the person has no address, or was forgotten.
-                "no_address" => "suppressed",
+                // Nothing was sent on purpose: the person has no address, or was forgotten, or there were too many.
+                "no_address" | "address_limit" | "tenant_limit" => "suppressed",
                 "refused" => "bounced",
                 _ => "failed",
             };

@@ -15,12 +15,13 @@ pub struct MailConfig {
     pub(crate) target: MailTarget,
     pub(crate) from: Mailbox,
     pub(crate) public_url: String,
-    pub(crate) recipient_rate: Option<RecipientRate>,
+    pub(crate) address_rate: Option<MailRate>,
+    pub(crate) tenant_rate: Option<MailRate>,
 }
 
-/// How many mails an address gets.
+/// How many mails of a kind there may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RecipientRate {
+pub struct MailRate {
     /// At once.
     pub burst: u32,
     /// Until one more.
@@ -98,13 +99,20 @@ impl MailConfig {
             url => MailTarget::Server(parse_url(url)?),
         };
         let from = from.parse().map_err(|_| ConfigError::From)?;
-        Ok(Self { target, from, public_url: public_url.trim_end_matches('/').to_owned(), recipient_rate: None })
+        Ok(Self {
+            target,
+            from,
+            public_url: public_url.trim_end_matches('/').to_owned(),
+            address_rate: None,
+            tenant_rate: None,
+        })
     }
 
-    /// Lets mails over this rate wait.
+    /// What an address gets, and what a new tenant sends, of each kind; no bound unless it's said.
     #[must_use]
-    pub fn with_recipient_rate(mut self, rate: Option<RecipientRate>) -> Self {
-        self.recipient_rate = rate;
+    pub fn with_rates(mut self, address: Option<MailRate>, tenant: Option<MailRate>) -> Self {
+        self.address_rate = address;
+        self.tenant_rate = tenant;
         self
     }
 }

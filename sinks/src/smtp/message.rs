@@ -1,5 +1,6 @@
 //! A mail as bytes. Headers are built, never pasted: a name or an address can't add one.
 
+use super::names::without_links;
 use super::sink::SendError;
 use super::templates::Words;
 use ingest::id::MailId;
@@ -20,6 +21,8 @@ pub struct Recipient {
     pub name: Option<String>,
     /// Address, as the person typed it.
     pub email: String,
+    /// They have used something that was mailed to it.
+    pub proven: bool,
 }
 
 impl fmt::Debug for Recipient {
@@ -70,7 +73,7 @@ pub(crate) fn build(from: &Mailbox, mail: &Mail) -> Result<Message, SendError> {
         return Err(refused("the address has control characters"));
     }
     let address: Address = email.parse().map_err(|_| refused("the address is not one"))?;
-    let name = mail.to.name.as_deref().map(one_line).filter(|name| !name.is_empty());
+    let name = mail.to.name.as_deref().map(without_links).filter(|name| !name.is_empty());
     let milliseconds = u64::try_from(mail.date.0).unwrap_or(0);
     let body = MultiPart::alternative()
         .boundary(format!("parlance-{}", mail.id))

@@ -1,14 +1,16 @@
 //! The delivery loop: pending mails to the mailer, with retries, and the outcome back to whoever keeps the outbox.
 //!
-//! Start at [`Outbox::run`]. What is pending comes from a [`MailSource`]; which mail is tried when is decided by
-//! `queue`, without IO. Retry times are in memory only: after a restart every pending mail is tried again at once.
+//! Start at [`Outbox::run`]. What is due comes from a [`MailSource`], which also keeps what is put off; which mail is tried
+//! when is decided by `queue`, without IO; how often an address and a tenant may, by `budgets`; whose mail is being handed
+//! over, by `hands`.
 
+use super::budgets::{Budgets, Standing};
 use super::config::MailConfig;
-use super::message::{Mail, Recipient};
-use super::queue::{Queue, Task, Verdict};
-use super::recipients::Recipients;
-use super::sink::{Mailer, SendError};
-use super::templates::{About, words};
+use super::delivery::Post;
+use super::hands::{CONCURRENCY, Hands};
+use super::message::Recipient;
+use super::queue::{Queue, Verdict};
+use super::sink::Mailer;
 use async_trait::async_trait;
 use ingest::id::{ConversationId, MailId, PersonId, TenantId};
 use ingest::payload::MailKind;
@@ -19,16 +21,18 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-/// Mails under way at once: enough for a server half a second away to take 1,000 mails a minute.
-pub const CONCURRENCY: usize = 8;
 /// The outbox is asked again after this, even if nobody called [`Outbox::wake`].
 pub const POLL_MS: i64 = 5_000;
+/// Between two looks at the outbox, however many new mails there are.
+const LOOK_EVERY_MS: i64 = 50;
 /// Wait after the first failed try; doubles with each.
 pub const BACKOFF_FIRST_MS: i64 = 1_000;
 /// Longest wait between two tries.
 pub const BACKOFF_MAX_MS: i64 = 5 * 60 * 1_000;
-/// A mail that could not be sent for so long is given up: late news is no news.
-pub const GIVE_UP_MS: i64 = 24 * 60 * 60 * 1_000;
+/// Tries after which nobody knows whether the server took the mail: one more could be one copy more.
+pub const UNKNOWN_MAX: u32 = 2;
+/// What is being handed over when delivery stops may take this long to come to an end.
+pub const STOP_MAX: Duration = Duration::from_secs(3);
 
 /// A requested mail without an outcome.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,6 +51,35 @@ pub struct PendingMail {
     pub readable_id: String,
     /// When it was requested.
     pub requested_at: Timestamp,
+    /// Since when it may be tried.
+    pub due_at: Timestamp,
+    /// What was tried before.
+    pub tries: Tries,
+}
+
+/// What a mail has behind it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tries {
+    /// Tries that reached the server, or failed to.
+    pub attempts: u32,
+    /// Those of them after which nobody knows whether the server took it.
+    pub unknown: u32,
+    /// It has what it takes of its address's and its tenant's budget.
+    pub granted: bool,
+}
+
+impl PendingMail {
+    /// When it's good for nothing any more.
+    #[must_use]
+    pub fn until(&self) -> Timestamp {
+        self.requested_at.plus_ms(self.kind.valid_ms())
+    }
+
+    /// What becomes of it then: a code or a link is void, and news are no news any more.
+    pub(super) fn too_late(&self) -> Outcome {
+        let reason = if self.kind.is_urgent() { FailureReason::Expired } else { FailureReason::GaveUp };
+        Outcome::Failed { attempts: self.tries.attempts, reason }
+    }
 }
 
 /// How a mail ended. It becomes `mail_sent` or `mail_failed`.
@@ -73,8 +106,16 @@ pub enum FailureReason {
     NoAddress,
     /// The server refused it for good, or the address is none.
     Refused,
-    /// It could not be sent for [`GIVE_UP_MS`].
+    /// It could not be sent for so long that it is no news any more.
     GaveUp,
+    /// Its code or link was void before it could be sent.
+    Expired,
+    /// Its address gets too many mails of this kind: it would have come too late.
+    AddressLimit,
+    /// Its tenant sends too many mails of this kind: it would have come too late.
+    TenantLimit,
+    /// The server got it [`UNKNOWN_MAX`] times and never said whether it takes it.
+    Unknown,
 }
 
 impl FailureReason {
@@ -85,6 +126,10 @@ impl FailureReason {
             Self::NoAddress => "no_address",
             Self::Refused => "refused",
             Self::GaveUp => "gave_up",
+            Self::Expired => "expired",
+            Self::AddressLimit => "address_limit",
+            Self::TenantLimit => "tenant_limit",
+            Self::Unknown => "unknown",
         }
     }
 }
@@ -92,19 +137,41 @@ impl FailureReason {
 /// The outbox can't be read or written now; the loop tries again.
 pub type SourceError = Box<dyn std::error::Error + Send + Sync>;
 
+/// What mails need to know of a tenant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TenantCard {
+    /// Display name.
+    pub name: String,
+    /// For the size of its budget.
+    pub standing: Standing,
+}
+
+/// Mails that are due.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DueMails {
+    /// Some of every tenant's, or of many tenants'.
+    pub mails: Vec<PendingMail>,
+    /// There are more.
+    pub more: bool,
+}
+
 /// The outbox and the address book, as the wiring has them.
 #[async_trait]
 pub trait MailSource: Send + Sync {
-    /// Requested mails without an outcome, oldest first; a bounded number will do.
-    async fn pending(&self) -> Result<Vec<PendingMail>, SourceError>;
+    /// Requested mails without an outcome that are due, of those that are urgent and of the others, or `urgent_only`: a
+    /// bounded number, fair to all tenants, so that one with many keeps no other's away. Each look goes on where the last
+    /// one ended.
+    async fn due(&self, urgent_only: bool, now: Timestamp) -> Result<DueMails, SourceError>;
+    /// Keeps a mail until it is due again. Harmless when repeated.
+    async fn put_off(&self, mail: MailId, tries: Tries, due_at: Timestamp) -> Result<(), SourceError>;
     /// Name and address of a person; `None` when there is none for good (never had one, or erased).
     async fn address_of(&self, tenant: TenantId, person: PersonId) -> Result<Option<Recipient>, SourceError>;
     /// The code, or the token of the link, that the mail carries; `None` for a mail without one. It's looked up for every
     /// try and kept nowhere.
     async fn secret(&self, mail: MailId) -> Result<Option<String>, SourceError>;
-    /// A tenant's display name.
-    async fn tenant_name(&self, tenant: TenantId) -> Result<String, SourceError>;
-    /// Appends the outcome; after `Ok`, [`pending`](Self::pending) no longer has the mail. Harmless when repeated.
+    /// A tenant.
+    async fn tenant(&self, tenant: TenantId) -> Result<TenantCard, SourceError>;
+    /// Appends the outcome; after `Ok`, [`due`](Self::due) no longer has the mail. Harmless when repeated.
     async fn record(&self, mail: MailId, outcome: Outcome) -> Result<(), SourceError>;
 }
 
@@ -137,8 +204,10 @@ impl Clock for SystemClock {
 pub struct OutboxStatus {
     /// The mailer could be reached when it was last tried; `true` before the first try.
     pub reachable: bool,
-    /// Mails that wait or are under way.
+    /// Mails that are due and wait, or are under way, as far as the loop has looked.
     pub pending: usize,
+    /// How long the one that is due longest has waited for its turn.
+    pub late_ms: i64,
     /// The last failure since the last success, without addresses.
     pub last_error: Option<String>,
 }
@@ -151,26 +220,18 @@ pub struct Outbox {
     status: watch::Sender<OutboxStatus>,
 }
 
-/// What a task needs to deliver one mail.
-struct Post {
-    mailer: Mailer,
-    source: Arc<dyn MailSource>,
-    public_url: String,
-    recipients: Recipients,
-    clock: Arc<dyn Clock>,
-}
-
 impl Outbox {
     /// A loop that isn't running yet.
     #[must_use]
     pub fn new(mailer: Mailer, config: &MailConfig, source: Arc<dyn MailSource>, clock: Arc<dyn Clock>) -> Self {
-        let status = OutboxStatus { reachable: true, pending: 0, last_error: None };
+        let status = OutboxStatus { reachable: true, pending: 0, late_ms: 0, last_error: None };
         Self {
             post: Arc::new(Post {
                 mailer,
                 source,
                 public_url: config.public_url.clone(),
-                recipients: Recipients::new(config.recipient_rate),
+                budgets: Budgets::new(config.address_rate, config.tenant_rate),
+                hands: Hands::new(),
                 clock: Arc::clone(&clock),
             }),
             clock,
@@ -196,20 +257,25 @@ impl Outbox {
         &self.post.mailer
     }
 
-    /// Delivers until `stop`; then finishes what is under way and returns. Run it once.
+    /// Delivers until `stop`; then lets what is under way finish, for [`STOP_MAX`] at most, and returns. Run it once.
     pub async fn run(&self, stop: CancellationToken) {
         let mut queue = Queue::default();
         let mut running = JoinSet::new();
         let mut poll_at = self.clock.now();
+        let mut looked_at = Timestamp(0);
+        // The store has more, and something has ended since it was asked: its place is free.
+        let (mut more, mut ended) = (false, false);
         while !stop.is_cancelled() {
-            if self.clock.now() >= poll_at || queue.is_drained() {
-                self.refresh(&mut queue).await;
-                poll_at = self.clock.now().plus_ms(POLL_MS);
+            if self.clock.now() >= poll_at || (more && ended && queue.is_drained()) {
+                more = self.refresh(&mut queue).await;
+                ended = false;
+                looked_at = self.clock.now();
+                poll_at = looked_at.plus_ms(POLL_MS);
             }
             while running.len() < CONCURRENCY
                 && let Some(task) = queue.start(self.clock.now())
             {
-                running.spawn(Arc::clone(&self.post).perform(task));
+                running.spawn(Arc::clone(&self.post).perform(task, stop.clone()));
             }
             self.publish(&queue);
             let now = self.clock.now();
@@ -217,8 +283,11 @@ impl Outbox {
             let due = queue.next_at().filter(|at| *at > now).map_or(poll_at, |at| at.min(poll_at));
             tokio::select! {
                 () = stop.cancelled() => break,
-                Some(done) = running.join_next() => self.finish(&mut queue, done),
-                () = self.wake.notified() => poll_at = now,
+                Some(done) = running.join_next() => {
+                    ended = true;
+                    self.finish(&mut queue, done);
+                }
+                () = self.wake.notified() => poll_at = poll_at.min(now.max(looked_at.plus_ms(LOOK_EVERY_MS))),
                 () = self.clock.sleep_ms(due.since(now).max(0)) => {}
             }
         }
@@ -229,12 +298,18 @@ impl Outbox {
         self.post.mailer.close().await;
     }
 
-    async fn refresh(&self, queue: &mut Queue) {
-        match self.post.source.pending().await {
-            Ok(pending) => queue.refresh(pending, self.clock.now()),
+    /// Asks the store what is due; `true` when it has more.
+    async fn refresh(&self, queue: &mut Queue) -> bool {
+        let now = self.clock.now();
+        match self.post.source.due(queue.is_full(), now).await {
+            Ok(due) => {
+                queue.refresh(due.mails, now);
+                due.more
+            }
             Err(error) => {
                 tracing::warn!(%error, "failed to read the outbox, will retry");
                 queue.trouble("the outbox can't be read");
+                false
             }
         }
     }
@@ -248,78 +323,12 @@ impl Outbox {
     }
 
     fn publish(&self, queue: &Queue) {
+        let now = self.clock.now();
         self.status.send_if_modified(|status| {
-            let now = queue.status();
-            let changed = *status != now;
-            *status = now;
+            let next = queue.status(now);
+            let changed = *status != next;
+            *status = next;
             changed
         });
-    }
-}
-
-impl Post {
-    async fn perform(self: Arc<Self>, task: Task) -> (MailId, Verdict) {
-        let Task { mail, attempts, outcome } = task;
-        let id = mail.mail_id;
-        let outcome = match outcome {
-            Some(outcome) => outcome,
-            None => match self.deliver(&mail, attempts).await {
-                Ok(outcome) => outcome,
-                Err(verdict) => return (id, verdict),
-            },
-        };
-        match self.source.record(id, outcome).await {
-            Ok(()) => {
-                tracing::info!(mail = %id, ?outcome, "mail done");
-                (id, Verdict::Recorded(outcome))
-            }
-            Err(error) => {
-                tracing::warn!(mail = %id, %error, "failed to record the outcome of a mail, will retry");
-                (id, Verdict::Unrecorded(outcome))
-            }
-        }
-    }
-
-    /// One try. `attempts` counts this one.
-    async fn deliver(&self, mail: &PendingMail, attempts: u32) -> Result<Outcome, Verdict> {
-        let source_down = |error: SourceError| {
-            tracing::warn!(mail = %mail.mail_id, %error, "failed to look a recipient up, will retry");
-            Verdict::NotTried
-        };
-        let Some(to) = self.source.address_of(mail.tenant, mail.person_id).await.map_err(source_down)? else {
-            return Ok(Outcome::Failed { attempts: attempts - 1, reason: FailureReason::NoAddress });
-        };
-        // A mail that waits for its server has had its turn.
-        if attempts == 1
-            && let Err(wait_ms) = self.recipients.take(&to.email, self.clock.now())
-        {
-            tracing::warn!(mail = %mail.mail_id, wait_ms, "too many mails to one address, will send later");
-            return Err(Verdict::Deferred { wait_ms });
-        }
-        let tenant = self.source.tenant_name(mail.tenant).await.map_err(source_down)?;
-        let secret = self.source.secret(mail.mail_id).await.map_err(source_down)?.unwrap_or_default();
-        let about = About {
-            tenant: &tenant,
-            readable_id: &mail.readable_id,
-            conversation: mail.about,
-            secret: &secret,
-            public_url: &self.public_url,
-        };
-        let letter = Mail { id: mail.mail_id, to, words: words(mail.kind, about), date: mail.requested_at };
-        match self.mailer.send(&letter).await {
-            Ok(()) => Ok(Outcome::Sent { attempts }),
-            Err(SendError::Refused { reason }) => {
-                tracing::warn!(mail = %mail.mail_id, attempts, reason, "mail refused");
-                Ok(Outcome::Failed { attempts, reason: FailureReason::Refused })
-            }
-            Err(SendError::Retry { reason }) => {
-                tracing::warn!(mail = %mail.mail_id, attempts, reason, "failed to send a mail, will retry");
-                Err(Verdict::Retry(reason))
-            }
-            Err(SendError::Unreachable { reason }) => {
-                tracing::warn!(mail = %mail.mail_id, attempts, reason, "failed to reach the mail server, will retry");
-                Err(Verdict::Unreachable(reason))
-            }
-        }
     }
 }

@@ -1,21 +1,26 @@
-//! Which mail is tried when. Pure: time arrives as an argument, and nothing here sends.
+//! Which mail is tried when, of those that are due. Pure: time arrives as an argument, and nothing here sends.
 //!
-//! A mail that the server turned away for now backs off by itself. A server that can't be reached closes the gate for
-//! all: then one mail at a time is the probe, so that an outage costs one connection a try and not one a mail.
+//! Codes, resets and invitations go first, and tenants take turns. What is put off is the store's, with its time, until it's
+//! due again. A server that can't be reached closes the gate for all: then one mail at a time is the
+//! probe, another each time, so that an outage costs one connection a try and no mail can keep the gate closed.
 
 use super::outbox::{
-    BACKOFF_FIRST_MS, BACKOFF_MAX_MS, FailureReason, GIVE_UP_MS, OutboxStatus, Outcome, POLL_MS, PendingMail,
+    BACKOFF_FIRST_MS, BACKOFF_MAX_MS, FailureReason, OutboxStatus, Outcome, POLL_MS, PendingMail, Tries,
 };
-use ingest::id::MailId;
+use ingest::id::{MailId, TenantId};
 use ingest::time::Timestamp;
 use std::collections::{HashMap, HashSet};
+
+/// Mails in memory, but for urgent ones that come on top; some 300 bytes each.
+const ENTRIES_MAX: usize = 1_000;
+/// Codes, resets and invitations go first, but each so many turns, when the others do: even a flood of codes stops nobody's
+/// mails.
+const OTHERS_EVERY: u64 = 4;
 
 /// Something to do now.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Task {
     pub(super) mail: PendingMail,
-    /// Tries, this one included.
-    pub(super) attempts: u32,
     /// Already decided: only to be recorded.
     pub(super) outcome: Option<Outcome>,
 }
@@ -27,37 +32,20 @@ pub(super) enum Verdict {
     Recorded(Outcome),
     /// The outcome is known and must still be recorded; the mail must not be sent again.
     Unrecorded(Outcome),
-    /// Try this mail later.
-    Retry(String),
+    /// Later. `stored`: the store has it until then.
+    PutOff { tries: Tries, due_at: Timestamp, stored: bool, reason: Option<String> },
     /// Try every mail later.
     Unreachable(String),
-    /// Its recipient has had enough for now.
-    Deferred {
-        /// Until they may get this one.
-        wait_ms: i64,
-    },
     /// The recipient couldn't be looked up; try this mail later.
     NotTried,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
-    Waiting,
-    Running,
-    /// Recorded. Kept until a later look at the outbox has it no more, as a look may be older than the record.
-    Done,
 }
 
 #[derive(Debug)]
 struct Entry {
     mail: PendingMail,
-    state: State,
-    /// Tries that reached the server, or failed to.
-    attempts: u32,
+    running: bool,
     /// When to try next.
     at: Timestamp,
-    /// Since when this process tries.
-    first_seen: Timestamp,
     outcome: Option<Outcome>,
 }
 
@@ -73,49 +61,64 @@ struct Down {
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     entries: HashMap<MailId, Entry>,
+    /// When each tenant had its last turn, counted.
+    turns: HashMap<TenantId, u64>,
+    turn: u64,
     down: Option<Down>,
     last_error: Option<String>,
 }
 
 /// 1 s, 2 s, 4 s … up to the longest.
-fn backoff_ms(failures: u32) -> i64 {
+pub(super) fn backoff_ms(failures: u32) -> i64 {
     BACKOFF_FIRST_MS.saturating_mul(1_i64 << failures.saturating_sub(1).min(30)).min(BACKOFF_MAX_MS)
 }
 
 impl Queue {
-    /// Takes the outbox's content in.
-    pub(super) fn refresh(&mut self, pending: Vec<PendingMail>, now: Timestamp) {
-        let ids: HashSet<MailId> = pending.iter().map(|mail| mail.mail_id).collect();
-        self.entries.retain(|id, entry| ids.contains(id) || entry.state == State::Running || entry.outcome_is_open());
-        for mail in pending {
-            let fresh = Entry { mail, state: State::Waiting, attempts: 0, at: now, first_seen: now, outcome: None };
+    /// Takes in what is due; what is known stays as it is.
+    pub(super) fn refresh(&mut self, due: Vec<PendingMail>, now: Timestamp) {
+        for mail in due {
+            let fresh = Entry { mail, running: false, at: now, outcome: None };
             self.entries.entry(fresh.mail.mail_id).or_insert(fresh);
         }
+        let tenants: HashSet<TenantId> = self.entries.values().map(|entry| entry.mail.tenant).collect();
+        self.turns.retain(|tenant, _| tenants.contains(tenant));
     }
 
-    /// The next thing to do, marked as under way; `None` when nothing is due. The oldest request goes first.
+    /// The next thing to do, marked as under way; `None` when nothing is due.
     pub(super) fn start(&mut self, now: Timestamp) -> Option<Task> {
-        let sending = self.entries.values().any(|entry| entry.state == State::Running && entry.outcome.is_none());
-        let open = match &self.down {
-            None => true,
-            Some(down) => now >= down.until && !sending,
+        let closed = self.down.is_some();
+        let sending = self.entries.values().any(|entry| entry.running && entry.outcome.is_none());
+        let open = self.down.as_ref().is_none_or(|down| now >= down.until && !sending);
+        let turns = &self.turns;
+        let others_first = self.turn % OTHERS_EVERY == OTHERS_EVERY - 1;
+        let is_due = |entry: &&mut Entry| {
+            let decided = entry.outcome.is_some() || entry.mail.until() <= now;
+            !entry.running && entry.at <= now && (open || decided)
         };
-        let due =
-            |entry: &&mut Entry| entry.state == State::Waiting && entry.at <= now && (open || entry.outcome.is_some());
-        let entry =
-            self.entries.values_mut().filter(due).min_by_key(|entry| (entry.mail.requested_at, entry.mail.mail_id))?;
-        entry.state = State::Running;
-        Some(Task { mail: entry.mail.clone(), attempts: entry.attempts + 1, outcome: entry.outcome })
+        let place = |entry: &&mut Entry| {
+            let mail = &entry.mail;
+            // The least tried is the next probe.
+            let probed = if closed { mail.tries.attempts } else { 0 };
+            let turn = turns.get(&mail.tenant).copied().unwrap_or(0);
+            (probed, mail.kind.is_urgent() == others_first, turn, mail.requested_at, mail.mail_id)
+        };
+        let entry = self.entries.values_mut().filter(is_due).min_by_key(place)?;
+        entry.running = true;
+        if entry.outcome.is_none() && entry.mail.until() <= now {
+            entry.outcome = Some(entry.mail.too_late());
+        }
+        self.turn += 1;
+        self.turns.insert(entry.mail.tenant, self.turn);
+        Some(Task { mail: entry.mail.clone(), outcome: entry.outcome })
     }
 
     /// Takes the end of a task in.
     pub(super) fn finish(&mut self, mail: MailId, verdict: Verdict, now: Timestamp) {
         let Some(entry) = self.entries.get_mut(&mail) else { return };
-        entry.state = State::Waiting;
+        entry.running = false;
         match verdict {
             Verdict::Recorded(outcome) => {
-                entry.state = State::Done;
-                entry.outcome = Some(outcome);
+                self.entries.remove(&mail);
                 self.reached(outcome);
             }
             Verdict::Unrecorded(outcome) => {
@@ -123,20 +126,27 @@ impl Queue {
                 entry.at = now.plus_ms(POLL_MS);
                 self.reached(outcome);
             }
-            Verdict::Deferred { wait_ms } => entry.at = now.plus_ms(wait_ms),
+            Verdict::PutOff { tries, due_at, stored, reason } => {
+                let answered = tries.attempts > entry.mail.tries.attempts;
+                entry.mail.tries = tries;
+                entry.at = due_at;
+                if stored {
+                    self.entries.remove(&mail);
+                }
+                if answered {
+                    self.down = None;
+                }
+                if reason.is_some() {
+                    self.last_error = reason;
+                }
+            }
             Verdict::NotTried => {
                 entry.at = now.plus_ms(POLL_MS);
                 self.last_error = Some("a recipient can't be looked up".to_owned());
             }
-            Verdict::Retry(reason) => {
-                entry.attempts += 1;
-                entry.at = now.plus_ms(backoff_ms(entry.attempts));
-                entry.give_up_if_old(now);
-                self.down = None;
-                self.last_error = Some(reason);
-            }
             Verdict::Unreachable(reason) => {
-                entry.attempts += 1;
+                entry.mail.tries.attempts += 1;
+                entry.mail.tries.granted = true;
                 // When the gate opens again, at once.
                 entry.at = now;
                 // Mails that were under way together fail together: that is one failure of the server.
@@ -145,7 +155,6 @@ impl Queue {
                     self.down = Some(Down { failures, until: now.plus_ms(backoff_ms(failures)) });
                 }
                 self.last_error = Some(reason);
-                self.entries.values_mut().for_each(|entry| entry.give_up_if_old(now));
             }
         }
     }
@@ -158,7 +167,7 @@ impl Queue {
                 self.last_error = None;
             }
             Outcome::Failed { reason: FailureReason::Refused, .. } => self.down = None,
-            Outcome::Failed { reason: FailureReason::NoAddress | FailureReason::GaveUp, .. } => {}
+            Outcome::Failed { .. } => {}
         }
     }
 
@@ -167,40 +176,34 @@ impl Queue {
         self.last_error = Some(what.to_owned());
     }
 
-    /// Everything known is done: the outbox may have more.
+    /// There is enough to do: what isn't urgent may stay in the store.
+    pub(super) fn is_full(&self) -> bool {
+        self.entries.len() >= ENTRIES_MAX
+    }
+
+    /// Nothing that is known waits for a hand: the store may have more.
     pub(super) fn is_drained(&self) -> bool {
-        !self.entries.is_empty() && self.entries.values().all(|entry| entry.state == State::Done)
+        self.entries.values().all(|entry| entry.running)
     }
 
     /// When something that waits is due.
     pub(super) fn next_at(&self) -> Option<Timestamp> {
         let gate = self.down.as_ref().map(|down| down.until);
         let at = |entry: &Entry| match gate {
-            Some(until) if entry.outcome.is_none() => entry.at.max(until),
+            Some(until) if entry.outcome.is_none() => entry.at.max(until.min(entry.mail.until())),
             _ => entry.at,
         };
-        self.entries.values().filter(|entry| entry.state == State::Waiting).map(at).min()
+        self.entries.values().filter(|entry| !entry.running).map(at).min()
     }
 
-    pub(super) fn status(&self) -> OutboxStatus {
+    pub(super) fn status(&self, now: Timestamp) -> OutboxStatus {
+        let waiting = self.entries.values().filter(|entry| !entry.running && entry.at <= now);
+        let oldest = waiting.map(|entry| entry.mail.due_at).min();
         OutboxStatus {
             reachable: self.down.is_none(),
-            pending: self.entries.values().filter(|entry| entry.state != State::Done).count(),
+            pending: self.entries.len(),
+            late_ms: oldest.map_or(0, |due_at| now.since(due_at).max(0)),
             last_error: self.last_error.clone(),
-        }
-    }
-}
-
-impl Entry {
-    /// Decided, but not yet in the log.
-    fn outcome_is_open(&self) -> bool {
-        self.state == State::Waiting && self.outcome.is_some()
-    }
-
-    fn give_up_if_old(&mut self, now: Timestamp) {
-        if self.state == State::Waiting && self.outcome.is_none() && now.since(self.first_seen) >= GIVE_UP_MS {
-            self.outcome = Some(Outcome::Failed { attempts: self.attempts, reason: FailureReason::GaveUp });
-            self.at = now;
         }
     }
 }
@@ -208,7 +211,7 @@ impl Entry {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ingest::id::{ConversationId, PersonId, TenantId};
+    use ingest::id::{ConversationId, PersonId};
     use ingest::payload::MailKind;
 
     fn mail(n: i64) -> PendingMail {
@@ -220,7 +223,13 @@ mod tests {
             about: Some(ConversationId::derived(&[])),
             readable_id: "calm-otter-7".into(),
             requested_at: Timestamp(n),
+            due_at: Timestamp(n),
+            tries: Tries::default(),
         }
+    }
+
+    fn of(tenant: u8, kind: MailKind, n: i64) -> PendingMail {
+        PendingMail { tenant: TenantId::derived(&[&[tenant]]), kind, ..mail(n) }
     }
 
     fn queue(mails: i64) -> Queue {
@@ -238,54 +247,82 @@ mod tests {
         Verdict::Unreachable("down".into())
     }
 
-    const SENT: Outcome = Outcome::Sent { attempts: 1 };
-
-    /// 1 s, 2 s, 4 s … five minutes.
-    #[test]
-    fn a_mail_turned_away_backs_off_by_itself() {
-        let mut queue = queue(1);
-        let mut waits = Vec::new();
-        let mut now = 0;
-        for _ in 0..11 {
-            assert_eq!(started(&mut queue, now), [0]);
-            queue.finish(mail(0).mail_id, Verdict::Retry("451".into()), Timestamp(now));
-            let next = queue.next_at().expect("waits").0;
-            waits.push((next - now) / 1_000);
-            assert!(queue.start(Timestamp(next - 1)).is_none());
-            now = next;
-        }
-        assert_eq!(waits, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]);
-        assert!(queue.status().reachable, "the server did answer");
+    fn put_off(attempts: u32, due_at: i64, stored: bool) -> Verdict {
+        let tries = Tries { attempts, ..Tries::default() };
+        Verdict::PutOff { tries, due_at: Timestamp(due_at), stored, reason: Some("451".into()) }
     }
 
-    /// An outage costs one connection a try, and the mails that failed together count as one failure.
+    const SENT: Outcome = Outcome::Sent { attempts: 1 };
+
+    #[test]
+    fn waits_double_up_to_the_longest() {
+        let waits: Vec<i64> = (1..=11).map(|failures| backoff_ms(failures) / 1_000).collect();
+        assert_eq!(waits, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]);
+        assert_eq!(backoff_ms(u32::MAX), BACKOFF_MAX_MS);
+    }
+
+    /// A mail that was put off is the store's; one that couldn't be stored waits here.
+    #[test]
+    fn a_mail_that_is_put_off_waits_by_itself() {
+        let mut queue = queue(2);
+        assert_eq!(started(&mut queue, 0), [0, 1]);
+        queue.finish(mail(0).mail_id, put_off(1, 1_000, true), Timestamp(0));
+        queue.finish(mail(1).mail_id, put_off(1, 1_000, false), Timestamp(0));
+        assert!(queue.status(Timestamp(0)).reachable, "the server did answer");
+        assert_eq!(started(&mut queue, 999), [0_i64; 0]);
+        assert_eq!(started(&mut queue, 1_000), [1]);
+    }
+
+    /// A tenant with many mails has one turn, and then the others have theirs.
+    #[test]
+    fn tenants_take_turns() {
+        let mut queue = Queue::default();
+        let mut mails: Vec<_> = (0..100).map(|n| of(1, MailKind::Welcome, n)).collect();
+        mails.extend([of(2, MailKind::Welcome, 200), of(2, MailKind::Welcome, 201), of(3, MailKind::Welcome, 300)]);
+        queue.refresh(mails, Timestamp(1_000));
+        let order: Vec<i64> =
+            (0..7).map(|_| queue.start(Timestamp(1_000)).expect("a mail").mail.requested_at.0).collect();
+        assert_eq!(order, [0, 200, 300, 1, 201, 2, 3]);
+    }
+
+    /// Codes and links go first, but not every time.
+    #[test]
+    fn codes_go_first_and_the_others_go_on() {
+        let mut queue = Queue::default();
+        let mut mails: Vec<_> = (100..110).map(|n| of(1, MailKind::Otp, n)).collect();
+        mails.extend((0..3).map(|n| of(2, MailKind::Welcome, n)));
+        queue.refresh(mails, Timestamp(1_000));
+        let order: Vec<i64> =
+            (0..8).map(|_| queue.start(Timestamp(1_000)).expect("a mail").mail.requested_at.0).collect();
+        assert_eq!(order, [100, 101, 102, 0, 103, 104, 105, 1]);
+    }
+
+    /// An outage costs one connection a try, each with another mail, and what failed together counts as one failure.
     #[test]
     fn an_unreachable_server_is_probed_with_one_mail_at_a_time() {
         let mut queue = queue(3);
         assert_eq!(started(&mut queue, 0), [0, 1, 2]);
         (0..3).for_each(|n| queue.finish(mail(n).mail_id, unreachable(), Timestamp(10)));
-        assert!(!queue.status().reachable);
+        assert!(!queue.status(Timestamp(10)).reachable);
         assert_eq!(started(&mut queue, 1_009), [0_i64; 0]);
         assert_eq!(started(&mut queue, 1_010), [0], "the probe");
         queue.finish(mail(0).mail_id, unreachable(), Timestamp(1_010));
         assert_eq!(started(&mut queue, 3_009), [0_i64; 0]);
-        assert_eq!(started(&mut queue, 3_010), [0]);
-        queue.finish(mail(0).mail_id, Verdict::Recorded(SENT), Timestamp(3_011));
-        assert_eq!(started(&mut queue, 3_011), [1, 2], "the gate is open again");
-        assert_eq!(queue.status().last_error, None);
+        assert_eq!(started(&mut queue, 3_010), [1], "another");
+        queue.finish(mail(1).mail_id, Verdict::Recorded(SENT), Timestamp(3_011));
+        assert_eq!(started(&mut queue, 3_011), [0, 2], "the gate is open again");
+        assert_eq!(queue.status(Timestamp(3_011)).last_error, None);
     }
 
-    /// A look at the outbox that is older than the record must not send a mail again.
+    /// What is under way is not started again by a look that still has it.
     #[test]
-    fn a_stale_look_at_the_outbox_sends_nothing_twice() {
+    fn a_look_at_the_store_sends_nothing_twice() {
         let mut queue = queue(1);
         assert_eq!(started(&mut queue, 0), [0]);
         queue.refresh(vec![mail(0)], Timestamp(1));
         assert_eq!(started(&mut queue, 1), [0_i64; 0], "it is under way");
+        assert!(queue.is_drained());
         queue.finish(mail(0).mail_id, Verdict::Recorded(SENT), Timestamp(2));
-        queue.refresh(vec![mail(0)], Timestamp(3));
-        assert_eq!(started(&mut queue, 3), [0_i64; 0], "it is done");
-        queue.refresh(vec![], Timestamp(4));
         assert!(queue.entries.is_empty());
     }
 
@@ -295,22 +332,30 @@ mod tests {
         let mut queue = queue(1);
         started(&mut queue, 0);
         queue.finish(mail(0).mail_id, Verdict::Unrecorded(SENT), Timestamp(0));
-        queue.refresh(vec![], Timestamp(1));
+        queue.refresh(vec![mail(0)], Timestamp(1));
+        assert_eq!(started(&mut queue, 1), [0_i64; 0]);
         let task = queue.start(Timestamp(POLL_MS)).expect("due");
         assert_eq!(task.outcome, Some(SENT));
     }
 
+    /// What is good for nothing any more isn't sent, whether the server can be reached or not.
     #[test]
-    fn a_day_without_the_server_gives_up_every_mail_that_waited_so_long() {
-        let mut queue = queue(2);
-        started(&mut queue, 0);
-        (0..2).for_each(|n| queue.finish(mail(n).mail_id, unreachable(), Timestamp(0)));
-        queue.refresh((0..3).map(mail).collect(), Timestamp(GIVE_UP_MS / 2));
-        assert_eq!(started(&mut queue, GIVE_UP_MS), [0]);
-        queue.finish(mail(0).mail_id, unreachable(), Timestamp(GIVE_UP_MS));
-        let outcomes: Vec<_> =
-            std::iter::from_fn(|| queue.start(Timestamp(GIVE_UP_MS))).map(|task| task.outcome).collect();
-        let gave_up = |attempts| Some(Outcome::Failed { attempts, reason: FailureReason::GaveUp });
-        assert_eq!(outcomes, [gave_up(2), gave_up(1)], "the third has waited half a day only");
+    fn what_is_too_late_is_not_sent() {
+        let mut queue = Queue::default();
+        let code = of(1, MailKind::Otp, 0);
+        queue.refresh(vec![code.clone(), of(1, MailKind::Welcome, 1), of(1, MailKind::Welcome, 2)], Timestamp(0));
+        started(&mut queue, 2);
+        let ids = [0, 1, 2].map(|n| mail(n).mail_id);
+        ids.iter().for_each(|id| queue.finish(*id, unreachable(), Timestamp(3)));
+        let probe = queue.start(code.until()).expect("a probe");
+        assert_eq!(probe.outcome, None);
+        let late = queue.start(code.until()).expect("the code, whether the server can be reached or not");
+        let failed = |attempts, reason| Some(Outcome::Failed { attempts, reason });
+        assert_eq!((late.mail.mail_id, late.outcome), (ids[0], failed(1, FailureReason::Expired)));
+        let day = Timestamp(MailKind::Welcome.valid_ms() + 2);
+        queue.finish(probe.mail.mail_id, unreachable(), day);
+        let mut outcomes: Vec<_> = std::iter::from_fn(|| queue.start(day)).map(|task| task.outcome).collect();
+        outcomes.sort_by_key(|outcome| format!("{outcome:?}"));
+        assert_eq!(outcomes, [failed(1, FailureReason::GaveUp), failed(2, FailureReason::GaveUp)]);
     }
 }

@@ -4,6 +4,38 @@ use super::config::{ConfigError, MailConfig, MailTarget};
 use super::message::Mail;
 use super::server::Server;
 use super::spool::Spool;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+/// How far a mail has come on its way to the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// Nothing of it was said: there is no connection yet.
+    Connecting,
+    /// The server is told sender and recipient. A mail that ends here wasn't taken.
+    Envelope,
+    /// The server has its words, or some. It may take it, whatever becomes of the connection.
+    Content,
+}
+
+/// The stage of one try, for who waits for it.
+#[derive(Debug, Default)]
+pub struct Progress(AtomicU8);
+
+impl Progress {
+    /// The stage now.
+    #[must_use]
+    pub fn stage(&self) -> Stage {
+        match self.0.load(Ordering::Relaxed) {
+            0 => Stage::Connecting,
+            1 => Stage::Envelope,
+            _ => Stage::Content,
+        }
+    }
+
+    pub(super) fn reached(&self, stage: Stage) {
+        self.0.store(stage as u8, Ordering::Relaxed);
+    }
+}
 
 /// Takes mails. Cheap to share behind an `Arc`; sends in parallel.
 pub struct Mailer {
@@ -30,6 +62,12 @@ pub enum SendError {
         /// For the log and the status.
         reason: String,
     },
+    /// The server has the mail and didn't say whether it takes it. A retry may be a second copy.
+    #[error("failed to learn whether the mail was taken: {reason}")]
+    Unknown {
+        /// For the log and the status.
+        reason: String,
+    },
     /// No mail can be sent now. Retry all of them later.
     #[error("failed to reach the mail server: {reason}")]
     Unreachable {
@@ -51,14 +89,15 @@ impl Mailer {
         Ok(Self { adapter })
     }
 
-    /// Hands a mail over. `Ok` means that the server has taken it, or that it lies synced in the spool.
+    /// Hands a mail over. `Ok` means that the server has taken it, or that it lies synced in the spool. May be dropped at
+    /// any time; `progress` tells what that means for the mail.
     ///
     /// # Errors
     /// [`SendError`] says whether a retry makes sense.
-    pub async fn send(&self, mail: &Mail) -> Result<(), SendError> {
+    pub async fn send(&self, mail: &Mail, progress: &Progress) -> Result<(), SendError> {
         match &self.adapter {
             Adapter::Spool(spool) => spool.send(mail).await,
-            Adapter::Server(server) => server.send(mail).await,
+            Adapter::Server(server) => server.send(mail, progress).await,
         }
     }
 

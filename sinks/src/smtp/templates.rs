@@ -1,5 +1,6 @@
 //! The words of the mails: subject, plain text and simple HTML. Pure. Whatever comes from outside is escaped.
 
+use super::names::without_links;
 use ingest::id::ConversationId;
 use ingest::payload::MailKind;
 
@@ -17,7 +18,7 @@ pub struct Words {
 /// What a mail is about.
 #[derive(Clone, Copy)]
 pub struct About<'a> {
-    /// The tenant's display name.
+    /// The tenant's display name, as its owner typed it: it's shown without links.
     pub tenant: &'a str,
     /// The visitor's readable id: two words and a number.
     pub readable_id: &'a str,
@@ -32,6 +33,8 @@ pub struct About<'a> {
 /// The words of one kind of mail.
 #[must_use]
 pub fn words(kind: MailKind, about: About<'_>) -> Words {
+    let tenant = without_links(about.tenant);
+    let about = About { tenant: &tenant, ..about };
     match kind {
         MailKind::Welcome => welcome(about),
         MailKind::NewConversation => new_conversation(about),
@@ -188,12 +191,21 @@ mod tests {
     /// A tenant's name is text, not markup.
     #[test]
     fn names_cant_add_markup() {
-        for kind in
-            [MailKind::Welcome, MailKind::NewConversation, MailKind::Otp, MailKind::PasswordReset, MailKind::Invitation]
-        {
+        for kind in MailKind::ALL {
             let words = words(kind, about("<img src=x onerror='a' & \"b\">"));
             assert!(!words.html.contains("<img"), "{}", words.html);
-            assert!(words.html.contains("&lt;img src=x onerror=&#39;a&#39; &amp; &quot;b&quot;&gt;"));
+            assert!(words.html.contains("img src x onerror &#39;a&#39; &amp; b"), "{}", words.html);
+        }
+    }
+
+    /// Nor is it something to click on.
+    #[test]
+    fn names_cant_add_links() {
+        for kind in MailKind::ALL {
+            let words = words(kind, about("You have won! https://evil.example/claim?id=1 www.evil.example"));
+            for text in [&words.subject, &words.text, &words.html] {
+                assert!(!text.contains("evil.example"), "{text}");
+            }
         }
     }
 }

@@ -6,10 +6,9 @@ use async_trait::async_trait;
 use ingest::id::{ConversationId, MailId, PersonId, TenantId};
 use ingest::payload::MailKind;
 use ingest::time::Timestamp;
-use sinks::smtp::outbox::{CONCURRENCY, GIVE_UP_MS};
 use sinks::smtp::{
-    Clock, FailureReason, Mail, MailConfig, MailSource, Mailer, Outbox, Outcome, PendingMail, Recipient, RecipientRate,
-    SendError, SourceError, SystemClock, Words,
+    CONCURRENCY, Clock, DueMails, FailureReason, Mail, MailConfig, MailRate, MailSource, Mailer, Outbox, Outcome,
+    PendingMail, Progress, Recipient, SendError, SourceError, Standing, SystemClock, TenantCard, Tries, Words,
 };
 use std::collections::HashMap;
 use std::path::Path;
@@ -20,22 +19,24 @@ use tokio_util::sync::CancellationToken;
 
 /// An outbox and an address book in memory.
 #[derive(Default)]
-struct Memory {
+pub struct Memory {
     pending: Mutex<Vec<PendingMail>>,
     people: Mutex<HashMap<PersonId, Recipient>>,
     outcomes: Mutex<Vec<(MailId, Outcome)>>,
     /// The next record fails.
     broken: AtomicBool,
+    /// When mails are requested; their Date.
+    pub requested_at: Timestamp,
 }
 
 impl Memory {
     /// Requests a mail to an address; an empty one means that the person has none.
-    fn request(&self, kind: MailKind, name: Option<&str>, email: &str) -> MailId {
+    pub fn request(&self, kind: MailKind, name: Option<&str>, email: &str) -> MailId {
         let mut pending = self.pending.lock().unwrap();
         let mail_id = MailId::fresh();
         let person_id = PersonId(mail_id.0);
         if !email.is_empty() {
-            let recipient = Recipient { name: name.map(str::to_owned), email: email.to_owned() };
+            let recipient = Recipient { name: name.map(str::to_owned), email: email.to_owned(), proven: false };
             self.people.lock().unwrap().insert(person_id, recipient);
         }
         pending.push(PendingMail {
@@ -45,12 +46,14 @@ impl Memory {
             person_id,
             about: Some(ConversationId::derived(&[b"c1"])),
             readable_id: "calm-otter-7".into(),
-            requested_at: Timestamp(1_700_000_000_000),
+            requested_at: self.requested_at,
+            due_at: self.requested_at,
+            tries: Tries::default(),
         });
         mail_id
     }
 
-    fn outcome(&self, mail: MailId) -> Option<Outcome> {
+    pub fn outcome(&self, mail: MailId) -> Option<Outcome> {
         let outcomes = self.outcomes.lock().unwrap();
         assert!(outcomes.iter().filter(|(id, _)| *id == mail).count() <= 1, "one outcome a mail");
         outcomes.iter().find(|(id, _)| *id == mail).map(|(_, outcome)| *outcome)
@@ -59,8 +62,17 @@ impl Memory {
 
 #[async_trait]
 impl MailSource for Memory {
-    async fn pending(&self) -> Result<Vec<PendingMail>, SourceError> {
-        Ok(self.pending.lock().unwrap().clone())
+    async fn due(&self, _: bool, now: Timestamp) -> Result<DueMails, SourceError> {
+        let pending = self.pending.lock().unwrap();
+        Ok(DueMails { mails: pending.iter().filter(|mail| mail.due_at <= now).cloned().collect(), more: false })
+    }
+
+    async fn put_off(&self, mail: MailId, tries: Tries, due_at: Timestamp) -> Result<(), SourceError> {
+        for found in self.pending.lock().unwrap().iter_mut().filter(|found| found.mail_id == mail) {
+            found.tries = tries;
+            found.due_at = due_at;
+        }
+        Ok(())
     }
 
     async fn address_of(&self, _: TenantId, person: PersonId) -> Result<Option<Recipient>, SourceError> {
@@ -71,8 +83,9 @@ impl MailSource for Memory {
         Ok(Some("271828".to_owned()))
     }
 
-    async fn tenant_name(&self, _: TenantId) -> Result<String, SourceError> {
-        Ok("Bäckerei <Müller> 🥐".to_owned())
+    async fn tenant(&self, _: TenantId) -> Result<TenantCard, SourceError> {
+        let standing = Standing { created_at: Timestamp(0), verified: false };
+        Ok(TenantCard { name: "Bäckerei <Müller> 🥐".to_owned(), standing })
     }
 
     async fn record(&self, mail: MailId, outcome: Outcome) -> Result<(), SourceError> {
@@ -87,7 +100,7 @@ impl MailSource for Memory {
 
 /// A clock on which waiting takes no time, and always too long: five seconds become five minutes.
 #[derive(Default)]
-struct Rushing(AtomicI64);
+pub struct Rushing(AtomicI64);
 
 #[async_trait]
 impl Clock for Rushing {
@@ -101,18 +114,18 @@ impl Clock for Rushing {
     }
 }
 
-struct Running {
-    source: Arc<Memory>,
-    outbox: Arc<Outbox>,
+pub struct Running {
+    pub source: Arc<Memory>,
+    pub outbox: Arc<Outbox>,
     stop: CancellationToken,
     task: JoinHandle<()>,
 }
 
-fn config(url: &str, spool: &Path) -> MailConfig {
+pub fn config(url: &str, spool: &Path) -> MailConfig {
     MailConfig::new(url, spool, "Parlance <chat@parlance.example>", "https://chat.example/").unwrap()
 }
 
-fn deliver(config: &MailConfig, source: Arc<Memory>, clock: Arc<dyn Clock>) -> Running {
+pub fn deliver(config: &MailConfig, source: Arc<Memory>, clock: Arc<dyn Clock>) -> Running {
     let mailer = Mailer::new(config).unwrap();
     let outbox = Arc::new(Outbox::new(mailer, config, source.clone(), clock));
     let stop = CancellationToken::new();
@@ -122,31 +135,36 @@ fn deliver(config: &MailConfig, source: Arc<Memory>, clock: Arc<dyn Clock>) -> R
 }
 
 impl Running {
-    fn to(port: u16) -> Self {
+    pub fn to(port: u16) -> Self {
         let config = config(&format!("smtp://127.0.0.1:{port}?tls=off"), Path::new("unused"));
-        deliver(&config, Arc::default(), Arc::new(SystemClock))
+        deliver(&config, now(), Arc::new(SystemClock))
     }
 
-    async fn send(&self, kind: MailKind, name: Option<&str>, email: &str) -> Outcome {
+    pub async fn send(&self, kind: MailKind, name: Option<&str>, email: &str) -> Outcome {
         let mail = self.source.request(kind, name, email);
         self.outbox.wake();
         self.outcome(mail).await
     }
 
-    async fn outcome(&self, mail: MailId) -> Outcome {
+    pub async fn outcome(&self, mail: MailId) -> Outcome {
         eventually("an outcome", || self.source.outcome(mail).is_some()).await;
         self.source.outcome(mail).unwrap()
     }
 
-    async fn stop(self) {
+    pub async fn stop(self) {
         self.stop.cancel();
         self.task.await.unwrap();
     }
 }
 
-const SENT: Outcome = Outcome::Sent { attempts: 1 };
+/// An outbox whose mails are requested now.
+pub fn now() -> Arc<Memory> {
+    Arc::new(Memory { requested_at: Timestamp::now(), ..Memory::default() })
+}
 
-fn failed(attempts: u32, reason: FailureReason) -> Outcome {
+pub const SENT: Outcome = Outcome::Sent { attempts: 1 };
+
+pub fn failed(attempts: u32, reason: FailureReason) -> Outcome {
     Outcome::Failed { attempts, reason }
 }
 
@@ -154,7 +172,7 @@ fn failed(attempts: u32, reason: FailureReason) -> Outcome {
 async fn the_spool_holds_one_file_a_mail_however_often_it_is_sent() {
     let dir = tempfile::tempdir().unwrap();
     let config = config("spool", &dir.path().join("spool"));
-    let running = deliver(&config, Arc::default(), Arc::new(SystemClock));
+    let running = deliver(&config, now(), Arc::new(SystemClock));
     let mail = running.source.request(MailKind::Welcome, Some("Zoë"), "zoe@example.com");
     running.outbox.wake();
     assert_eq!(running.outcome(mail).await, SENT);
@@ -166,12 +184,12 @@ async fn the_spool_holds_one_file_a_mail_however_often_it_is_sent() {
 
     // A crash between the file and the outcome: another process sends it again.
     let words = Words { subject: "s".into(), text: "t".into(), html: "h".into() };
-    let to = Recipient { name: None, email: "zoe@example.com".into() };
+    let to = Recipient { name: None, email: "zoe@example.com".into(), proven: false };
     let again = Mail { id: mail, to, words, date: Timestamp(0) };
     let mailer = Mailer::new(&config).unwrap();
-    mailer.send(&again).await.unwrap();
+    mailer.send(&again, &Progress::default()).await.unwrap();
     let first = std::fs::read(&path).unwrap();
-    mailer.send(&again).await.unwrap();
+    mailer.send(&again, &Progress::default()).await.unwrap();
     assert_eq!(std::fs::read(&path).unwrap(), first, "a repeat has the same bytes");
     assert_eq!(std::fs::read_dir(dir.path().join("spool")).unwrap().count(), 1);
     mailer.spool().unwrap().remove(mail).unwrap();
@@ -191,13 +209,13 @@ async fn a_server_takes_both_mails_and_reads_what_was_written() {
     let [welcome, new] = server.taken().try_into().unwrap();
     assert_eq!(welcome.rcpt_tos, ["zoe@example.com"]);
     assert_eq!(welcome.mail_from, "chat@parlance.example");
-    assert_eq!(welcome.header("Subject"), "Bäckerei <Müller> 🥐: we have your message (calm-otter-7)");
+    assert_eq!(welcome.header("Subject"), "Bäckerei Müller 🥐: we have your message (calm-otter-7)");
     assert_eq!(welcome.header("To"), "\"Zoë Ünal, 2nd\" <zoe@example.com>");
     assert_eq!(welcome.header("From"), "Parlance <chat@parlance.example>");
     assert_eq!(welcome.header("Auto-Submitted"), "auto-generated");
-    assert_eq!(welcome.header("Date"), "Tue, 14 Nov 2023 22:13:20 +0000");
-    assert!(welcome.text.starts_with("Thank you for writing to Bäckerei <Müller> 🥐."), "{}", welcome.text);
-    assert!(welcome.html.contains("Bäckerei &lt;Müller&gt; 🥐"), "{}", welcome.html);
+    assert_eq!(welcome.header("Date"), new.header("Date"), "when they were requested");
+    assert!(welcome.text.starts_with("Thank you for writing to Bäckerei Müller 🥐."), "{}", welcome.text);
+    assert!(welcome.html.contains("Bäckerei Müller 🥐"), "{}", welcome.html);
     let link = format!("https://chat.example/inbox?conversation={}", ConversationId::derived(&[b"c1"]));
     assert!(new.text.contains(&link) && new.html.contains(&link), "{}", new.text);
     assert_ne!(welcome.header("Message-ID"), new.header("Message-ID"));
@@ -272,7 +290,7 @@ async fn after_a_day_without_a_server_a_mail_is_given_up() {
     let outcome = running.send(MailKind::Welcome, None, "zoe@example.com").await;
     let Outcome::Failed { attempts, reason: FailureReason::GaveUp } = outcome else { panic!("{outcome:?}") };
     assert!(attempts > 50, "{attempts}");
-    assert!(clock.now().0 >= GIVE_UP_MS);
+    assert!(clock.now().0 >= MailKind::Welcome.valid_ms());
     running.stop().await;
 }
 
@@ -305,9 +323,10 @@ async fn a_sign_in_that_fails_refuses_no_mail_and_a_password_needs_tls() {
     let send = async |credentials: &str, query: &str| {
         let config = config(&format!("smtp://{credentials}@127.0.0.1:{}{query}", server.port), Path::new("unused"));
         let words = Words { subject: "s".into(), text: "t".into(), html: "h".into() };
-        let to = Recipient { name: None, email: "zoe@example.com".into() };
+        let to = Recipient { name: None, email: "zoe@example.com".into(), proven: false };
         let mailer = Mailer::new(&config).unwrap();
-        let result = mailer.send(&Mail { id: MailId::fresh(), to, words, date: Timestamp(0) }).await;
+        let mail = Mail { id: MailId::fresh(), to, words, date: Timestamp(0) };
+        let result = mailer.send(&mail, &Progress::default()).await;
         mailer.close().await;
         result
     };
@@ -341,9 +360,9 @@ async fn a_stop_finishes_what_is_under_way() {
 #[tokio::test]
 async fn an_address_that_gets_many_mails_gets_them_in_time() {
     let spool = tempfile::tempdir().unwrap();
-    let rate = RecipientRate { burst: 2, every_ms: 1_500 };
-    let config = config("spool", spool.path()).with_recipient_rate(Some(rate));
-    let source = Arc::<Memory>::default();
+    let rate = MailRate { burst: 2, every_ms: 1_500 };
+    let config = config("spool", spool.path()).with_rates(Some(rate), None);
+    let source = now();
     let flood: Vec<_> = (0..4).map(|_| source.request(MailKind::Welcome, None, "Zoe@mail.example")).collect();
     let other = source.request(MailKind::Welcome, None, "ada@mail.example");
     let running = deliver(&config, source, Arc::new(SystemClock));

@@ -6,6 +6,9 @@
 mod dialogues;
 mod facts_property;
 mod facts_store;
+mod hostile_mail;
+#[allow(dead_code, reason = "shared with the tests of the whole server, which use all of it")]
+mod hostile_mail_server;
 mod log;
 mod mail;
 mod mail_server;
