@@ -47,8 +47,8 @@ impl Engine {
     /// Names the file, and what to do.
     pub fn open(settings: &Store, create: bool) -> anyhow::Result<Self> {
         let dir = DataDir::open(&settings.data_dir, settings.key_file.as_deref(), create)?;
-        let key_file = Arc::new(dir.key_file()?);
-        let (connection, log) = dir.open_database()?;
+        let (connection, log, key_file) = dir.open_database()?;
+        let key_file = Arc::new(key_file);
         store::create_tables(&connection).context("failed to make the state's tables")?;
         sinks::parquet::manifest::create_tables(&connection).context("failed to make the facts' manifest")?;
         let manifest = sinks::parquet::manifest::load(&connection).context("failed to read the facts' manifest")?;

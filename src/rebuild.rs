@@ -43,7 +43,7 @@ pub async fn run(place: &StoreArgs, views: &[View]) -> anyhow::Result<()> {
 /// Deletes the facts before anything reads them: they may be what keeps the directory from being opened.
 fn drop_facts(settings: &Store) -> anyhow::Result<()> {
     let dir = DataDir::open(&settings.data_dir, settings.key_file.as_deref(), false)?;
-    let (connection, _log) = dir.open_database()?;
+    let (connection, _log, _key_file) = dir.open_database()?;
     manifest::create_tables(&connection)?;
     manifest::reset(&connection)?;
     for views in ["facts", "sources"] {
@@ -75,7 +75,10 @@ fn rebuild_state(connection: &Connection) -> anyhow::Result<()> {
     store::clear_tables(connection)?;
     let end: i64 = connection.query_row("SELECT coalesce(max(\"offset\") + 1, 0) FROM log", [], |row| row.get(0))?;
     let mut progress = Progress::new("events");
-    verify::replay(connection, connection, end.cast_unsigned(), &mut |done| progress.at(done))?;
+    verify::replay(connection, connection, end.cast_unsigned(), &mut |offset, _| {
+        progress.at(offset + 1);
+        Ok(())
+    })?;
     progress.finish();
     Ok(())
 }

@@ -393,7 +393,7 @@ async fn operator_verify(Extension(own): Extension<Own>, headers: HeaderMap) -> 
         let facts = Arc::clone(&engine.facts);
         let mut outcome = Err(anyhow::anyhow!("nothing was checked"));
         engine.pool.read(|connection| {
-            outcome = verify::check(connection, || Ok(facts.verify()?), |_| {});
+            outcome = verify::check(connection, &engine.key_file, || Ok(facts.verify()?), |_| {});
             Ok(())
         })?;
         outcome

@@ -1,7 +1,8 @@
 //! `verify`: the whole log, its hash chain, and every view against it.
 //!
-//! The log is replayed into an empty database beside the stored state; both must have the same hash. The Parquet files
-//! must be what their manifest says. All is read in one snapshot, so it can run beside a server.
+//! The log is replayed into an empty database beside the stored state; both must have the same hash. Every key of a person
+//! and every sealed text must open with the key file. The Parquet files must be what their manifest says. All is read in
+//! one snapshot, so it can run beside a server.
 
 use crate::config::StoreArgs;
 use crate::output::Progress;
@@ -9,9 +10,11 @@ use crate::wiring::facts::verify_offline;
 use anyhow::{Context as _, bail};
 use chat_api::domain::ChatDomain;
 use chat_api::store::{self, hash};
+use ingest::event::Event;
 use ingest::id::ConversationId;
 use ingest::log::Offset;
-use ingest::sqlite::{DataDir, log};
+use ingest::seal::KeyFile;
+use ingest::sqlite::{DataDir, ReadableCheck, log};
 use ingest::writer::Domain as _;
 use rusqlite::Connection;
 use sinks::parquet::{Verified, manifest};
@@ -39,12 +42,12 @@ pub struct Findings {
 pub fn run(place: &StoreArgs) -> anyhow::Result<ExitCode> {
     let settings = place.resolve()?;
     let dir = DataDir::open(&settings.data_dir, settings.key_file.as_deref(), false)?;
-    let findings = dir.open_database().map_err(anyhow::Error::from).and_then(|(connection, _log)| {
+    let findings = dir.open_database().map_err(anyhow::Error::from).and_then(|(connection, _log, key_file)| {
         store::create_tables(&connection)?;
         manifest::create_tables(&connection)?;
         let mut progress = Progress::new("events");
         let facts = || verify_offline(dir.path(), &connection);
-        let findings = check(&connection, facts, |done| progress.at(done));
+        let findings = check(&connection, &key_file, facts, |done| progress.at(done));
         progress.finish();
         findings
     });
@@ -67,27 +70,39 @@ pub fn run(place: &StoreArgs) -> anyhow::Result<ExitCode> {
 /// The first damage, with its place.
 pub fn check(
     connection: &Connection,
+    key_file: &KeyFile,
     facts: impl FnOnce() -> anyhow::Result<Verified>,
     mut progress: impl FnMut(u64),
 ) -> anyhow::Result<Findings> {
     // Readers of a pool are in a transaction already.
     let snapshot = connection.is_autocommit().then(|| connection.unchecked_transaction()).transpose()?;
-    let (events, state_hash) = check_snapshot(connection, &mut progress)?;
+    let (events, state_hash) = check_snapshot(connection, key_file, &mut progress)?;
     drop(snapshot);
     Ok(Findings { events, files: facts()?.files, state_hash })
 }
 
-fn check_snapshot(connection: &Connection, progress: &mut impl FnMut(u64)) -> anyhow::Result<(Offset, String)> {
+fn check_snapshot(
+    connection: &Connection,
+    key_file: &KeyFile,
+    progress: &mut impl FnMut(u64),
+) -> anyhow::Result<(Offset, String)> {
     check_pages(connection)?;
     let (events, _) = log::verify_chain(connection, 0, |_| {})?;
     // An unnamed database lives in a temporary file that SQLite deletes by itself.
     let replayed = Connection::open("")?;
     store::create_tables(&replayed)?;
-    replay(connection, &replayed, events, progress)?;
+    let mut readable = ReadableCheck::new(connection, key_file);
+    replay(connection, &replayed, events, &mut |offset, event| {
+        progress(offset + 1);
+        readable.event(offset, event)
+    })?;
     let (stored, expected) = (hash::state_hash(connection)?, hash::state_hash(&replayed)?);
     if stored != expected {
         let place = hash::first_difference(connection, &replayed)?.unwrap_or_default();
         bail!("the state is not what the log gives: first difference at {place}; run `parlance rebuild --views state`");
+    }
+    if let Some(unreadable) = readable.finish()? {
+        bail!("{unreadable}");
     }
     Ok((events, stored))
 }
@@ -101,7 +116,7 @@ fn check_pages(connection: &Connection) -> anyhow::Result<()> {
     }
 }
 
-/// Applies the log of `source`, up to `end`, to the empty state tables of `target`.
+/// Applies the log of `source`, up to `end`, to the empty state tables of `target`; `observe` gets each event before that.
 ///
 /// # Errors
 /// An event that can't be read, or whose `seq` isn't the next of its conversation.
@@ -109,7 +124,7 @@ pub fn replay(
     source: &Connection,
     target: &Connection,
     end: Offset,
-    progress: &mut impl FnMut(u64),
+    observe: &mut impl FnMut(Offset, &Event) -> rusqlite::Result<()>,
 ) -> anyhow::Result<()> {
     let mut domain = ChatDomain::default();
     let mut seqs: HashMap<ConversationId, u64> = HashMap::new();
@@ -118,8 +133,8 @@ pub fn replay(
     let mut done = 0;
     target.execute_batch("SAVEPOINT replay")?;
     while let Some(row) = rows.next()? {
-        let event = ingest::event::Event::decode(row.get_ref(0)?.as_str()?)
-            .with_context(|| format!("the log is damaged at offset {done}"))?;
+        let event =
+            Event::decode(row.get_ref(0)?.as_str()?).with_context(|| format!("the log is damaged at offset {done}"))?;
         if let Some(conversation) = event.conversation {
             let seq = seqs.entry(conversation).or_default();
             *seq += 1;
@@ -131,12 +146,12 @@ pub fn replay(
                 );
             }
         }
+        observe(done, &event)?;
         domain.replay(target, &event)?;
         done += 1;
         if done % FLUSH_EVERY == 0 {
             domain.flush(target)?;
             domain.committed();
-            progress(done);
         }
     }
     domain.flush(target)?;

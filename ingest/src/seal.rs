@@ -5,19 +5,19 @@
 //! Sealing draws a nonce, so it happens at the edge: commands carry sealed texts, and the pure core never sees a word.
 //! [`stream`] seals files.
 
+mod find;
+mod key_file;
 pub mod stream;
+
+pub use find::sealed_texts;
+pub use key_file::{KeyFile, KeyFileError};
 
 use crate::id::PersonId;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD as BASE64;
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
-use ring::hmac;
 use ring::rand::{SecureRandom, SystemRandom};
 use serde::{Deserialize, Serialize};
-use std::fs;
-use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
 
 /// A text about a person: `{"p": person, "c": base64(nonce ‖ ciphertext ‖ tag)}` in the log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -171,107 +171,6 @@ impl std::fmt::Debug for PersonKey {
     }
 }
 
-/// The installation's keys: sign tokens, wrap person keys, look addresses up. A file of mode 600, made on first start.
-pub struct KeyFile {
-    signing: [u8; 32],
-    lookup: hmac::Key,
-    wrapping: LessSafeKey,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct KeyFileText {
-    /// Hex of 32 bytes each.
-    signing: String,
-    lookup: String,
-    wrapping: String,
-}
-
-/// The key file can't be used. Nothing was written.
-#[derive(Debug, thiserror::Error)]
-pub enum KeyFileError {
-    /// Reading or writing it failed.
-    #[error("failed to use key file {path}: {source}")]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// It isn't a key file.
-    #[error(
-        "failed to read key file {path}: expected signing, lookup and wrapping as 64 hex digits each; restore it from a backup, sealed texts can't be read without it"
-    )]
-    Malformed {
-        /// The file.
-        path: PathBuf,
-    },
-}
-
-impl KeyFile {
-    /// Reads the file; with `create`, makes it (mode 600, synced) when it isn't there.
-    ///
-    /// # Errors
-    /// [`KeyFileError`] with the path. A data directory whose key file is lost must not silently get a new one, so
-    /// pass `create` only for a new data directory.
-    pub fn open(path: &Path, create: bool) -> Result<Self, KeyFileError> {
-        let io = |source| KeyFileError::Io { path: path.to_owned(), source };
-        if create && !path.exists() {
-            let fresh = || random::<32>().map(hex::encode).map_err(|e| io(std::io::Error::other(e)));
-            let text = KeyFileText { signing: fresh()?, lookup: fresh()?, wrapping: fresh()? };
-            let json = serde_json::to_string_pretty(&text).expect("three strings have a JSON form");
-            let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(io)?;
-            file.write_all(json.as_bytes()).and_then(|()| file.sync_all()).map_err(io)?;
-        }
-        let malformed = || KeyFileError::Malformed { path: path.to_owned() };
-        let text = fs::read_to_string(path).map_err(io)?;
-        let text: KeyFileText = serde_json::from_str(&text).map_err(|_| malformed())?;
-        let bytes = |digits: &str| {
-            let mut key = [0_u8; 32];
-            hex::decode_to_slice(digits, &mut key).map(|()| key).map_err(|_| malformed())
-        };
-        Ok(Self {
-            signing: bytes(&text.signing)?,
-            lookup: hmac::Key::new(hmac::HMAC_SHA256, &bytes(&text.lookup)?),
-            wrapping: cipher(&bytes(&text.wrapping)?),
-        })
-    }
-
-    /// The 32 bytes under which session and access tokens are signed.
-    #[must_use]
-    pub fn signing_key(&self) -> &[u8; 32] {
-        &self.signing
-    }
-
-    /// Hex HMAC by which an address (or a request body) is looked up without being stored.
-    #[must_use]
-    pub fn lookup(&self, purpose: &str, value: &[u8]) -> String {
-        let mut context = hmac::Context::with_key(&self.lookup);
-        context.update(purpose.as_bytes());
-        context.update(&[0]);
-        context.update(value);
-        hex::encode(context.sign())
-    }
-
-    /// The bytes of a person's key as they are stored.
-    ///
-    /// # Errors
-    /// [`SealError::Random`] when the system has no randomness.
-    pub fn wrap(&self, key: &PersonKey) -> Result<Vec<u8>, SealError> {
-        seal_bytes(&self.wrapping, key.person.bytes(), &key.bytes)
-    }
-
-    /// Reads a stored person's key.
-    ///
-    /// # Errors
-    /// [`SealError::Damaged`] when it was wrapped under another key file.
-    pub fn unwrap_key(&self, person: PersonId, mut wrapped: Vec<u8>) -> Result<PersonKey, SealError> {
-        let plain = open_bytes(&self.wrapping, person.bytes(), &mut wrapped)?;
-        let bytes: [u8; 32] = plain.try_into().map_err(|_| SealError::Damaged)?;
-        Ok(PersonKey::from_bytes(person, bytes))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -302,15 +201,5 @@ mod tests {
             "hi"
         );
         assert!(foreign.unwrap_key(key.person(), wrapped).is_err());
-    }
-
-    #[test]
-    fn a_lost_key_file_is_named_and_not_replaced() {
-        let dir = tempfile::tempdir().expect("temp dir");
-        let path = dir.path().join("parlance.keys");
-        let error = KeyFile::open(&path, false).err().expect("missing").to_string();
-        assert!(error.contains("parlance.keys"), "{error}");
-        fs::write(&path, "{}").expect("written");
-        assert!(matches!(KeyFile::open(&path, true), Err(KeyFileError::Malformed { .. })));
     }
 }

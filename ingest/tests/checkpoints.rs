@@ -101,7 +101,7 @@ async fn copies_follow_the_pages_and_not_the_commits() {
     let copies = || i64::try_from(copies.load(Ordering::Relaxed)).expect("few");
     let dir = tempfile::tempdir().expect("temp dir");
     let data = DataDir::open(dir.path(), None, true).expect("opens");
-    let (connection, log) = data.open_database().expect("opens");
+    let (connection, log, _key_file) = data.open_database().expect("opens");
     let (writer, thread) = Writer::spawn(connection, Box::new(log), Appends(0)).expect("starts");
 
     // All is well: a copy every WAL_PAGES_MAX, and the file no longer than that.

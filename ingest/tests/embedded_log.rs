@@ -8,7 +8,7 @@ use std::path::Path;
 
 fn open(path: &Path) -> Result<conformance::Opened, OpenError> {
     let dir = DataDir::open(path, None, true)?;
-    let (connection, log) = dir.open_database()?;
+    let (connection, log, _key_file) = dir.open_database()?;
     Ok((connection, Box::new(log)))
 }
 

@@ -3,6 +3,7 @@
 
 use ingest::event::{DecodeError, Event};
 use ingest::payload::Payload;
+use ingest::seal::sealed_texts;
 use std::path::PathBuf;
 
 fn golden(kind: &str, version: u32) -> String {
@@ -39,4 +40,27 @@ fn newer_versions_and_unknown_types_are_named() {
 fn unknown_fields_are_refused_rather_than_dropped() {
     let bytes = golden("mail_sent", 1).replace("\"attempts\":1", "\"attempts\":1,\"surprise\":true");
     assert!(Event::decode(&bytes).expect_err("unknown field").to_string().contains("surprise"));
+}
+
+/// `verify` opens the sealed texts of every event: none of any payload is overlooked, and what a tenant sends as JSON isn't
+/// taken for one.
+#[test]
+fn every_sealed_text_of_every_payload_is_found() {
+    let mut found = 0;
+    for &(kind, newest) in Payload::KINDS {
+        let bytes = golden(kind, newest);
+        let texts = sealed_texts(&Event::decode(&bytes).expect("decodes"));
+        assert_eq!(texts.len(), bytes.matches("{\"p\":\"").count(), "{kind}");
+        for text in &texts {
+            assert!(bytes.contains(&serde_json::to_string(text).expect("JSON")), "{kind}: {text:?}");
+        }
+        found += texts.len();
+    }
+    assert!(found > 10, "{found}");
+    let like = r#""theme":{"a":{"p":"01900000-0000-7000-8000-000000000001","c":"AAAA"}}"#;
+    let bytes = golden("chatbot_created", 2);
+    let theme = bytes.find("\"theme\":{").expect("a theme");
+    let end = theme + bytes[theme..].find('}').expect("its end") + 1;
+    let event = Event::decode(&format!("{}{like}{}", &bytes[..theme], &bytes[end..])).expect("decodes");
+    assert_eq!(sealed_texts(&event).len(), 0);
 }

@@ -16,8 +16,7 @@ pub fn run(common: &Common) -> anyhow::Result<()> {
     println!("disk    fdatasync of 4 KiB             {}", disk::fdatasync(scratch.path(), time)?);
     for batch in [1, 16, 64, 256] {
         let dir = DataDir::open(&scratch.path().join(format!("append-{batch}")), None, true)?;
-        dir.key_file()?;
-        let (mut connection, mut log) = dir.open_database()?;
+        let (mut connection, mut log, _key_file) = dir.open_database()?;
         let mut checkpoints = Checkpoints::watch(&mut connection)?;
         let (started, mut times, mut number) = (Instant::now(), Vec::new(), 0);
         while started.elapsed() < time {

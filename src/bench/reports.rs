@@ -189,7 +189,7 @@ fn write(dir: &Path, events: usize, tenants: &[Measured]) -> anyhow::Result<()> 
     let mut traffic = Traffic::new(SEED, TENANTS, events, &known);
     let data = store(dir);
     let dir = DataDir::open(&data.data_dir, None, false)?;
-    let (connection, _log) = dir.open_database()?;
+    let (connection, _log, _key_file) = dir.open_database()?;
     let started = Instant::now();
     fill::fill(&connection, &dir.path().join("facts"), &mut traffic, events)?;
     let (spent, bytes) = (started.elapsed().as_secs_f64(), size(&dir.path().join("facts"))?);

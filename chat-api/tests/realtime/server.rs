@@ -68,8 +68,8 @@ impl Server {
     pub async fn start_with(limits: Limits, follow: impl FnOnce(Arc<dyn LogReader>) -> Arc<dyn LogReader>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let data = DataDir::open(dir.path(), None, true).unwrap();
-        let key_file = Arc::new(data.key_file().unwrap());
-        let (connection, log) = data.open_database().unwrap();
+        let (connection, log, key_file) = data.open_database().unwrap();
+        let key_file = Arc::new(key_file);
         store::create_tables(&connection).unwrap();
         let pool = data.read_pool();
         let keys = Arc::new(PersonKeys::new(pool.clone(), Arc::clone(&key_file)));

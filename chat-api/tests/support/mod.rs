@@ -207,8 +207,8 @@ impl Server {
         let clock: Clock = Arc::new(move || Moment::now().plus_ms(later.load(Ordering::Relaxed)));
         let dir = tempfile::tempdir().expect("temp dir");
         let data = DataDir::open(&dir.path().join("data"), None, true).expect("data directory");
-        let key_file = Arc::new(data.key_file().expect("keys"));
-        let (connection, log) = data.open_database().expect("database");
+        let (connection, log, key_file) = data.open_database().expect("database");
+        let key_file = Arc::new(key_file);
         store::create_tables(&connection).expect("tables");
         let pool = data.read_pool();
         let keys = Arc::new(PersonKeys::new(pool.clone(), Arc::clone(&key_file)));

@@ -1,12 +1,15 @@
 //! The data directory: `parlance.db`, the lock, the key file, the head file.
 //!
 //! [`DataDir::open`] refuses what it can't trust: a directory another process holds, a database file that is shorter
-//! than it says, a log that ends before what was acknowledged. It never repairs by dropping.
+//! than it says, a log that ends before what was acknowledged, a key file that isn't the database's. It never repairs by
+//! dropping.
 
 use crate::seal::{KeyFile, KeyFileError};
 use crate::sqlite::checkpoint::WAL_BYTES_KEPT;
+use crate::sqlite::key_check::{self, Verdict};
 use crate::sqlite::log::{EmbeddedLog, HeadFile};
 use crate::sqlite::pool::ReadPool;
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 use std::collections::HashSet;
 use std::fs::{self, File, TryLockError};
@@ -63,6 +66,28 @@ pub enum OpenError {
     /// The key file.
     #[error(transparent)]
     Keys(#[from] KeyFileError),
+    /// There are data, and no key file: a new one could read nothing of them.
+    #[error(
+        "failed to open {path}: its key file {key_file} isn't there; give the right one with --key-file, or restore it from a backup; nothing was changed"
+    )]
+    NoKeys {
+        /// The database.
+        path: PathBuf,
+        /// Where the key file should be.
+        key_file: PathBuf,
+    },
+    /// The key file is another installation's.
+    #[error(
+        "failed to open {path}: {key_file} is not the key file that it was written with: {reason}; give the right one with --key-file, or restore it from a backup; nothing was changed"
+    )]
+    ForeignKeys {
+        /// The database.
+        path: PathBuf,
+        /// The key file.
+        key_file: PathBuf,
+        /// What tells.
+        reason: String,
+    },
 }
 
 /// An open, locked data directory.
@@ -125,12 +150,20 @@ impl DataDir {
         self.path.join("parlance.db")
     }
 
-    /// The installation's keys; made together with the database, never after it.
-    ///
-    /// # Errors
-    /// See [`KeyFile::open`].
-    pub fn key_file(&self) -> Result<KeyFile, OpenError> {
-        Ok(KeyFile::open(&self.key_path, !self.database_path().exists())?)
+    /// The installation's keys; made before the database, never after it.
+    fn key_file(&self) -> Result<KeyFile, OpenError> {
+        let io = |source| OpenError::Io { path: self.key_path.clone(), source };
+        let holds_data = self.holds_data();
+        if holds_data && !self.key_path.try_exists().map_err(io)? {
+            return Err(OpenError::NoKeys { path: self.database_path(), key_file: self.key_path.clone() });
+        }
+        Ok(KeyFile::open(&self.key_path, !holds_data)?)
+    }
+
+    /// Whether something was written here: there is a database, or what says that there was one.
+    fn holds_data(&self) -> bool {
+        let bytes = |file: &str| fs::metadata(self.path.join(file)).map_or(0, |about| about.len());
+        ["parlance.db", "parlance.db-wal", "log.head"].into_iter().any(|file| bytes(file) > 0)
     }
 
     /// A pool of read-only connections.
@@ -139,26 +172,49 @@ impl DataDir {
         ReadPool::new(&self.database_path())
     }
 
-    /// Opens the one write connection and the embedded log on it, after the checks. Call [`key_file`](Self::key_file)
-    /// first: it must exist before the database does.
+    /// Opens the one write connection, the embedded log on it and the keys that belong to it, after the checks. The key file
+    /// is made if there is nothing here yet.
     ///
     /// # Errors
-    /// `Damaged` when the database was cut short or lost acknowledged events.
-    pub fn open_database(&self) -> Result<(Connection, EmbeddedLog), OpenError> {
+    /// `Damaged` when the database was cut short or lost acknowledged events; `Keys`, `NoKeys` and `ForeignKeys` with the
+    /// key file. Nothing was written then.
+    pub fn open_database(&self) -> Result<(Connection, EmbeddedLog, KeyFile), OpenError> {
         let path = self.database_path();
         check_length(&path)?;
+        let key_file = self.key_file()?;
         let sqlite = |source| OpenError::Sqlite { path: path.clone(), source };
         let connection = Connection::open_with_flags(
             &path,
             OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
         )
         .map_err(sqlite)?;
+        let known = self.compare_keys(&connection, &key_file)?;
         configure(&connection).map_err(sqlite)?;
+        if !known {
+            key_check::keep(&connection, &key_file).map_err(sqlite)?;
+        }
         let head = HeadFile::open(&self.path.join("log.head"))
             .map_err(|source| OpenError::Io { path: self.path.join("log.head"), source })?;
         let log = EmbeddedLog::open(&connection, self.read_pool(), head)
             .map_err(|reason| OpenError::Damaged { path: path.clone(), reason: reason.to_string() })?;
-        Ok((connection, log))
+        Ok((connection, log, key_file))
+    }
+
+    /// Whether the database knows the key file already.
+    fn compare_keys(&self, connection: &Connection, key_file: &KeyFile) -> Result<bool, OpenError> {
+        let path = self.database_path();
+        let sqlite = |source| OpenError::Sqlite { path: path.clone(), source };
+        let at_close = |checkpoint: bool| {
+            connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, !checkpoint).map_err(sqlite)
+        };
+        // A connection that is closed copies the WAL into the database; a refusal leaves both as they are.
+        at_close(false)?;
+        match key_check::compare(connection, key_file).map_err(sqlite)? {
+            Verdict::Foreign(reason) => {
+                Err(OpenError::ForeignKeys { path: path.clone(), key_file: key_file.path().to_owned(), reason })
+            }
+            verdict => at_close(true).map(|_| verdict == Verdict::Known),
+        }
     }
 }
 
@@ -218,6 +274,7 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "journal_size_limit", WAL_BYTES_KEPT)?;
     connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
     connection.pragma_update(None, "foreign_keys", true)?;
+    connection.execute_batch(key_check::TABLE)?;
     connection.execute_batch(
         "CREATE TABLE IF NOT EXISTS consumers (name TEXT PRIMARY KEY, next_offset INTEGER NOT NULL) WITHOUT ROWID, STRICT;
          CREATE TABLE IF NOT EXISTS person_keys (person BLOB PRIMARY KEY, wrapped BLOB NOT NULL) WITHOUT ROWID, STRICT;",
