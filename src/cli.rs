@@ -1,6 +1,6 @@
 //! The command line, as in `--help`. Each command is a function of its own; this file only branches.
 
-use crate::config::{ServeArgs, StoreArgs};
+use crate::config::{Problems, ServeArgs, StoreArgs};
 use crate::{bench, demo, offline, rebuild, remote, server, verify};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
@@ -187,12 +187,15 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Export(args) if args.place.server.is_some() => remote::export(&args).await?,
         Command::Export(args) => offline::export(&args).await?,
         Command::Verify(place) if place.server.is_some() => return remote::verify(&place).await,
-        Command::Verify(place) => return verify::run(&place.store),
+        Command::Verify(place) => return verify::run(place.store),
         Command::Rebuild(args) if args.place.server.is_some() => remote::rebuild(&args).await?,
-        Command::Rebuild(args) => rebuild::run(&args.place.store, &args.views).await?,
+        Command::Rebuild(args) => rebuild::run(args.place.store, &args.views).await?,
         Command::Sql(args) if args.place.server.is_some() => remote::sql(&args).await?,
         Command::Sql(args) => offline::sql(&args).await?,
-        Command::Bench(args) => bench::run(args).await?,
+        Command::Bench(args) => {
+            Problems::of_environment().finish()?;
+            bench::run(args).await?;
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

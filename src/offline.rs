@@ -28,7 +28,7 @@ async fn with_engine<T>(
     create: bool,
     work: impl AsyncFnOnce(&Engine) -> anyhow::Result<T>,
 ) -> anyhow::Result<T> {
-    let engine = Engine::open(&place.store.resolve()?, create)?;
+    let engine = Engine::open(&place.store.clone().resolve()?, create)?;
     let outcome = work(&engine).await;
     engine.close().await;
     outcome

@@ -79,7 +79,11 @@ impl Entered for Place {
     }
 }
 
-fn acceptor(cert: &Path, key: &Path) -> anyhow::Result<TlsAcceptor> {
+/// TLS with a certificate chain and its key, both PEM.
+///
+/// # Errors
+/// Names the file that can't be read, or says that the two don't belong together.
+pub fn acceptor(cert: &Path, key: &Path) -> anyhow::Result<TlsAcceptor> {
     let failed = |path: &Path| format!("failed to read {}", path.display());
     let chain = CertificateDer::pem_file_iter(cert).with_context(|| failed(cert))?;
     let chain = chain.collect::<Result<Vec<_>, _>>().with_context(|| failed(cert))?;

@@ -28,7 +28,7 @@ pub enum View {
 ///
 /// # Errors
 /// When the log can't be read; the old views stay then.
-pub async fn run(place: &StoreArgs, views: &[View]) -> anyhow::Result<()> {
+pub async fn run(place: StoreArgs, views: &[View]) -> anyhow::Result<()> {
     let settings = place.resolve()?;
     if views.iter().any(|view| *view != View::State) {
         drop_facts(&settings)?;

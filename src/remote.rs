@@ -1,6 +1,7 @@
 //! The commands on a running server, over its HTTP API.
 
 use crate::cli::{ExportArgs, ImportArgs, RebuildArgs, SqlArgs, TenantCreateArgs, TokenCreateArgs, WhereArgs};
+use crate::config;
 use crate::offline::{duration_ms, password, print_report, scope};
 use crate::verify::Findings;
 use anyhow::{Context as _, bail};
@@ -13,8 +14,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 fn request(place: &WhereArgs, method: Method, path: &str) -> anyhow::Result<RequestBuilder> {
-    let server = place.server.as_deref().context("--server is missing")?.trim_end_matches('/');
-    let token = place.credential.as_deref().context("--server needs --token (or PARLANCE_TOKEN)")?;
+    let (server, token) = config::remote(place.server.clone(), place.credential.clone())?;
     Ok(Client::new().request(method, format!("{server}{path}")).bearer_auth(token))
 }
 

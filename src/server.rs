@@ -61,6 +61,13 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
     let settings = args.resolve()?;
     init_logs(settings.log_json, "info");
     let mut server = Server::start(settings).await?;
+    let outcome = serve(&mut server).await;
+    server.stop().await;
+    outcome
+}
+
+/// Says where the server is, and lets it be until a signal comes.
+async fn serve(server: &mut Server) -> anyhow::Result<()> {
     let asked = on_signal()?;
     let pg = server.app.config.pg_address.as_ref().map(|address| format!("\nthe Postgres wire is at {address}"));
     // Whoever started it may read one line and no more; that is no reason to end.
@@ -69,15 +76,14 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
     {
         tracing::debug!(%error, "nobody reads where the server is");
     }
-    let outcome = tokio::select! {
+    tokio::select! {
         () = asked.cancelled() => Ok(()),
         error = server.failure() => Err(error),
-    };
-    server.stop().await;
-    outcome
+    }
 }
 
-/// Logs to standard error; `PARLANCE_LOG` filters, for example `debug,hyper=warn`, else `default` does.
+/// Logs to standard error; `PARLANCE_LOG` filters, for example `debug,hyper=warn`, else `default` does. A filter that is none
+/// is among the [`Problems`](crate::config::Problems) of the environment.
 pub fn init_logs(json: bool, default: &str) {
     use tracing_subscriber::{EnvFilter, fmt};
     let filter = EnvFilter::try_from_env("PARLANCE_LOG").unwrap_or_else(|_| EnvFilter::new(default));
@@ -103,6 +109,15 @@ pub struct Server {
     stop_work: CancellationToken,
 }
 
+/// What listens, before anything is behind it.
+struct Doors {
+    listener: TcpListener,
+    address: SocketAddr,
+    connections_max: usize,
+    places: Arc<Places>,
+    pg: Option<PgDoor>,
+}
+
 impl Server {
     /// Opens the data directory (made if missing), starts everything, listens.
     ///
@@ -122,19 +137,32 @@ impl Server {
         let address = listener.local_addr()?;
         let connections = settings.connections.clone().within(open_files());
         let connections_max = connections.max;
-        let (waits, places) = (settings.waits, Arc::new(Places::new(connections, settings.waits)));
+        let places = Arc::new(Places::new(connections, settings.waits));
         let pg = match &settings.pg {
             Some(pg) => Some(PgDoor::open(pg).await?),
             None => None,
         };
         let engine = Arc::new(Engine::open(&settings.store, true)?);
+        let doors = Doors { listener, address, connections_max, places, pg };
+        match Self::start_on(Arc::clone(&engine), settings, doors, pages) {
+            Ok(server) => Ok(server),
+            Err(error) => {
+                // Its threads end before the runtime does.
+                engine.close().await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Starts everything on an open engine; nothing that was started goes on when something can't be.
+    fn start_on(engine: Arc<Engine>, settings: Serve, doors: Doors, pages: Router<Arc<App>>) -> anyhow::Result<Self> {
+        let Doors { listener, address, connections_max, places, pg } = doors;
         let public_url = settings.public_url.clone().unwrap_or_else(|| format!("http://{address}"));
         let stop_http = CancellationToken::new();
         let (stop_live, stop_work) = (CancellationToken::new(), CancellationToken::new());
 
         let outbox = Arc::new(outbox(&engine, &settings, &public_url)?);
         let next = engine.pool.read(|connection| consumer_offset(connection, jobs::CONSUMER))?;
-        let jobs_thread = jobs::spawn(engine.writer.clone(), next, Arc::clone(&outbox), stop_work.clone())?;
         // However many sockets there are, requests find room.
         let sockets_max = settings.sockets.sockets_max.min(places::three_quarters(connections_max));
         let live = Arc::new(LiveHub::with_limits(chat_api::live::Limits { sockets_max, ..settings.sockets.clone() }));
@@ -165,6 +193,7 @@ impl Server {
             reports: Arc::new(engine.reports()?),
             probes: probes(&engine, &outbox),
         });
+        let jobs_thread = jobs::spawn(engine.writer.clone(), next, Arc::clone(&outbox), stop_work.clone())?;
 
         let mut tasks = JoinSet::new();
         let (reader, end) = (Arc::clone(engine.writer.reader()), engine.writer.reader().end());
@@ -184,7 +213,7 @@ impl Server {
         if let Some(pg) = pg {
             tasks.spawn(pg.serve(Arc::clone(&app), Arc::clone(&places), set_up, stop_http.clone()));
         }
-        let doors = (places, waits);
+        let doors = (places, settings.waits);
         tasks.spawn(serve_http(listener, router, doors, stop_http.clone(), stop_live.clone()));
         tracing::info!(%address, "serving");
         Ok(Self { address, app, engine, tasks, jobs_thread, stop_http, stop_live, stop_work })

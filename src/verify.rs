@@ -39,7 +39,7 @@ pub struct Findings {
 ///
 /// # Errors
 /// When the directory can't be opened at all.
-pub fn run(place: &StoreArgs) -> anyhow::Result<ExitCode> {
+pub fn run(place: StoreArgs) -> anyhow::Result<ExitCode> {
     let settings = place.resolve()?;
     let dir = DataDir::open(&settings.data_dir, settings.key_file.as_deref(), false)?;
     let findings = dir.open_database().map_err(anyhow::Error::from).and_then(|(connection, _log, key_file)| {

@@ -54,7 +54,7 @@ enum What {
 #[derive(Args)]
 pub struct Common {
     /// Seconds a measurement
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub seconds: u64,
     /// Make the temporary data directory in this one: the disk to measure
     #[arg(long, default_value = ".")]

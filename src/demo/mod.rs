@@ -16,6 +16,7 @@ use axum::routing::get;
 use axum::{Json, Router};
 use chat_api::app::App;
 use chat_api::limits::Rates;
+use std::ops::RangeInclusive;
 use std::sync::{Arc, OnceLock};
 use tenants::DemoTenant;
 use tokio::task::JoinSet;
@@ -27,6 +28,8 @@ const STYLE: &str = include_str!("../../dashboards/demo/demo.css");
 /// The page runs its own script and style, and talks to its own server; nothing else.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
+/// Faster than people can be told apart, slower than anybody waits for.
+const SPEEDS: RangeInclusive<f64> = 0.01..=1_000.0;
 /// Visitors who talk at the same time, a tenant.
 const VISITORS: usize = 3;
 
@@ -35,7 +38,13 @@ const VISITORS: usize = 3;
 /// # Errors
 /// Names what keeps the server from starting.
 pub async fn run(args: DemoArgs) -> anyhow::Result<()> {
-    anyhow::ensure!(args.speed > 0.0, "--speed must be above 0");
+    anyhow::ensure!(
+        SPEEDS.contains(&args.speed),
+        "--speed '{}': expected a number from {} to {}",
+        args.speed,
+        SPEEDS.start(),
+        SPEEDS.end()
+    );
     // All of its people come from one address, and faster than people do.
     let mut settings = args.serve.resolve_over(Rates::off())?;
     // The demo's own noise stays out of the way; PARLANCE_LOG brings it back.
@@ -43,19 +52,29 @@ pub async fn run(args: DemoArgs) -> anyhow::Result<()> {
     settings.mail_from = "Parlance demo <demo@localhost>".to_owned();
     let facts: Arc<OnceLock<serde_json::Value>> = Arc::default();
     let mut server = Server::start_with(settings, pages(Arc::clone(&facts))).await?;
+    let outcome = live(&mut server, &facts, (args.speed, args.seed)).await;
+    server.stop().await;
+    outcome
+}
+
+/// Lets people talk until a signal comes.
+async fn live(
+    server: &mut Server,
+    facts: &OnceLock<serde_json::Value>,
+    (speed, seed): (f64, u64),
+) -> anyhow::Result<()> {
     let api = Api::new(&format!("http://{}", server.address))?;
     let tenants = tenants::open(&api, &server.app).await.context("failed to set the demo's tenants up")?;
     facts.get_or_init(|| tenants::describe(&tenants));
     print_sign_ins(&api, &tenants);
-    let mut traffic = start_people(&api, &tenants, args.speed, args.seed);
     let asked = on_signal()?;
+    let mut traffic = start_people(&api, &tenants, speed, seed);
     let outcome = tokio::select! {
         () = asked.cancelled() => Ok(()),
         error = server.failure() => Err(error),
     };
     traffic.abort_all();
     while traffic.join_next().await.is_some() {}
-    server.stop().await;
     outcome
 }
 

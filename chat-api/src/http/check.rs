@@ -270,7 +270,9 @@ pub fn origins(field: &str, list: &[String]) -> Outcome<Vec<String>> {
     Ok(origins)
 }
 
-fn is_origin(text: &str) -> bool {
+/// Whether it is an origin as browsers send it, for example `https://www.example.com`.
+#[must_use]
+pub fn is_origin(text: &str) -> bool {
     let Some((scheme, rest)) = text.split_once("://") else { return false };
     let (host, port) = match rest.rsplit_once(':').filter(|_| !rest.ends_with(']')) {
         Some((host, port)) => (host, Some(port)),

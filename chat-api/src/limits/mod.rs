@@ -117,7 +117,9 @@ impl FromStr for Rate {
                 _ => return None,
             };
             let (burst, refill) = (burst.trim().parse().ok()?, refill.trim().parse::<u32>().ok()?);
-            (burst > 0 && refill > 0).then(|| Self { burst, every: unit / refill })
+            let every = unit.checked_div(refill)?;
+            // One that refills in no time at all limits nothing.
+            (burst > 0 && !every.is_zero()).then_some(Self { burst, every })
         };
         read().ok_or_else(|| InvalidRate::Rate(text.to_owned()))
     }
@@ -395,7 +397,7 @@ mod tests {
         assert_eq!("10+10/min".parse(), rate(10, Duration::from_secs(6)));
         assert_eq!("60 + 1/s".parse(), rate(60, Duration::from_secs(1)));
         assert_eq!("20+20/h".parse(), rate(20, Duration::from_secs(180)));
-        for wrong in ["", "10", "10+10", "0+1/s", "1+0/s", "1+1/day", "-1+1/s"] {
+        for wrong in ["", "10", "10+10", "0+1/s", "1+0/s", "1+4000000000/s", "1+1/day", "-1+1/s"] {
             assert!(wrong.parse::<Rate>().is_err(), "{wrong}");
         }
         let mut rates = Rates::default();

@@ -19,6 +19,8 @@ use std::path::{Path, PathBuf};
 
 /// Prepared statements kept by the writer's connection.
 const STATEMENTS_MAX: usize = 128;
+/// Bytes of a data directory's path: SQLite takes 512, those of `/parlance.db` and what it puts after it included.
+const DIR_BYTES_MAX: usize = 492;
 /// Page cache of the writer's connection.
 const CACHE_KIB: i64 = 16 * 1024;
 
@@ -38,6 +40,14 @@ pub enum OpenError {
     Missing {
         /// The directory.
         path: PathBuf,
+    },
+    /// Its path is longer than SQLite's can be.
+    #[error(
+        "failed to open data directory: its path has {bytes} bytes, {DIR_BYTES_MAX} are the most that SQLite takes; give a shorter one"
+    )]
+    TooLong {
+        /// Of the whole path.
+        bytes: usize,
     },
     /// Reading or writing a file failed.
     #[error("failed to open {path}: {source}")]
@@ -111,9 +121,11 @@ impl DataDir {
             let path = path.to_owned();
             move |source| OpenError::Io { path, source }
         };
+        Self::check_path(path)?;
         fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io(path))?;
         // Absolute from here on: readers of its files don't all resolve a relative path in the same way.
         let path = fs::canonicalize(path).map_err(io(path))?;
+        Self::check_path(&path)?;
         let path = path.as_path();
         let lock_path = path.join("parlance.lock");
         let mut lock = File::options()
@@ -136,6 +148,16 @@ impl DataDir {
         keep_others_out(path);
         let key_path = key_file.map_or_else(|| path.join("parlance.keys"), Path::to_owned);
         Ok(Self { path: path.to_owned(), key_path, _lock: lock })
+    }
+
+    /// Whether a directory can be at `path`, there or not.
+    ///
+    /// # Errors
+    /// `TooLong`; `Io` when a relative path leads nowhere.
+    pub fn check_path(path: &Path) -> Result<(), OpenError> {
+        let whole = std::path::absolute(path).map_err(|source| OpenError::Io { path: path.to_owned(), source })?;
+        let bytes = whole.as_os_str().len();
+        if bytes > DIR_BYTES_MAX { Err(OpenError::TooLong { bytes }) } else { Ok(()) }
     }
 
     /// The directory.
@@ -400,6 +422,26 @@ mod tests {
         drop(DataDir::open(&shared, None, true).expect("opens"));
         let modes = (mode(&shared), mode(&shared.join("facts")), mode(&shared.join("notes")));
         assert_eq!(modes, (0o755, 0o700, 0o644));
+    }
+
+    /// The longest path that SQLite takes works, and one that is longer by a byte says why it doesn't.
+    #[test]
+    fn a_path_that_is_too_long_is_refused_with_its_reason() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let root = fs::canonicalize(dir.path()).expect("there");
+        let path_of = |bytes: usize| {
+            let mut path = root.clone();
+            while bytes - path.as_os_str().len() > 201 {
+                path.push("d".repeat(150));
+            }
+            path.join("d".repeat(bytes - path.as_os_str().len() - 1))
+        };
+        let longest = path_of(DIR_BYTES_MAX);
+        DataDir::open(&longest, None, true).expect("opens").open_database().expect("a database");
+        for bytes in [DIR_BYTES_MAX + 1, 700] {
+            let error = DataDir::open(&path_of(bytes), None, true).err().expect("too long").to_string();
+            assert!(error.contains(&format!("{bytes} bytes")) && error.contains("492"), "{error}");
+        }
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! Where mail goes: `spool`, `smtp://…` or `smtps://…`, the sender, and the address of the installation for links.
 
+use super::server::Server;
 use lettre::message::Mailbox;
 use std::fmt;
+use std::net::Ipv6Addr;
 use std::path::{Path, PathBuf};
 
 /// Port of `smtp://` without one: message submission.
@@ -69,25 +71,57 @@ impl fmt::Debug for ServerConfig {
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum ConfigError {
     /// `--mail`. The value isn't shown: it may hold a password.
-    #[error(
-        "failed to read --mail: {reason}; expected spool, smtp://[user:password@]host[:port][?tls=off|required] or smtps://…"
-    )]
+    #[error("failed to read --mail: {}", self.expected())]
     Url {
         /// What is wrong.
         reason: &'static str,
     },
     /// `--mail-from`.
-    #[error("failed to read --mail-from: expected 'Name <address>' or an address")]
+    #[error("failed to read --mail-from: {}", self.expected())]
     From,
     /// The certificates of the system can't be used.
-    #[error("failed to set TLS up for the mail server: {reason}")]
+    #[error("failed to read --mail: {}", self.expected())]
     Tls {
         /// What is wrong.
         reason: String,
     },
 }
 
+impl ConfigError {
+    /// What is wrong and what was expected, without the setting's name.
+    #[must_use]
+    pub fn expected(&self) -> String {
+        match self {
+            Self::Url { reason } => {
+                format!("{reason}; expected spool, smtp://[user:password@]host[:port][?tls=off|required] or smtps://…")
+            }
+            Self::From => "expected 'Name <address>' or an address, on one line".to_owned(),
+            Self::Tls { reason } => format!("TLS can't be set up for the mail server: {reason}"),
+        }
+    }
+}
+
 impl MailConfig {
+    /// Whether `mail` can be used as in `--mail`; connects to nothing.
+    ///
+    /// # Errors
+    /// [`ConfigError::Url`], or [`ConfigError::Tls`] when the system's certificates can't be used.
+    pub fn check_target(mail: &str) -> Result<(), ConfigError> {
+        if mail == "spool" {
+            return Ok(());
+        }
+        let nobody = parse_sender("parlance@localhost")?;
+        Server::new(parse_url(mail)?, nobody).map(drop)
+    }
+
+    /// Whether `from` can be used as in `--mail-from`.
+    ///
+    /// # Errors
+    /// [`ConfigError::From`].
+    pub fn check_sender(from: &str) -> Result<(), ConfigError> {
+        parse_sender(from).map(drop)
+    }
+
     /// `mail` as in `--mail`; `spool_dir` is used when it says `spool`; `from` as in `--mail-from`; `public_url` without
     /// a slash at its end.
     ///
@@ -98,7 +132,7 @@ impl MailConfig {
             "spool" => MailTarget::Spool(spool_dir.to_owned()),
             url => MailTarget::Server(parse_url(url)?),
         };
-        let from = from.parse().map_err(|_| ConfigError::From)?;
+        let from = parse_sender(from)?;
         Ok(Self {
             target,
             from,
@@ -115,6 +149,13 @@ impl MailConfig {
         self.tenant_rate = tenant;
         self
     }
+}
+
+fn parse_sender(from: &str) -> Result<Mailbox, ConfigError> {
+    if from.chars().any(char::is_control) {
+        return Err(ConfigError::From);
+    }
+    from.parse().map_err(|_| ConfigError::From)
 }
 
 fn parse_url(url: &str) -> Result<ServerConfig, ConfigError> {
@@ -146,21 +187,54 @@ fn parse_url(url: &str) -> Result<ServerConfig, ConfigError> {
 
 fn parse_credentials(text: &str) -> Result<(String, String), ConfigError> {
     let (user, password) = text.split_once(':').ok_or(ConfigError::Url { reason: "a user without a password" })?;
-    let decode = |text| percent_decode(text).ok_or(ConfigError::Url { reason: "a wrong percent escape" });
+    let decode = |text| {
+        let decoded = percent_decode(text).ok_or(ConfigError::Url { reason: "a wrong percent escape" })?;
+        // They are told apart by NULs when they are sent.
+        if decoded.chars().any(char::is_control) {
+            return Err(ConfigError::Url { reason: "a control character in the user or the password" });
+        }
+        Ok(decoded)
+    };
     Ok((decode(user)?, decode(password)?))
 }
 
 fn parse_place(place: &str) -> Result<(String, Option<u16>), ConfigError> {
     let wrong = |reason| ConfigError::Url { reason };
     let (host, port) = match place.strip_prefix('[') {
-        Some(v6) => v6.split_once(']').map(|(host, rest)| (host, rest.strip_prefix(':'))).ok_or(wrong("no ]"))?,
-        None => place.split_once(':').map_or((place, None), |(host, port)| (host, Some(port))),
+        Some(v6) => {
+            let (host, rest) = v6.split_once(']').ok_or(wrong("no ]"))?;
+            host.parse::<Ipv6Addr>().map_err(|_| wrong("what is in [] isn't an address"))?;
+            let port = match rest {
+                "" => None,
+                rest => Some(rest.strip_prefix(':').ok_or(wrong("something after the ]"))?),
+            };
+            (host, port)
+        }
+        None => {
+            let (host, port) = place.split_once(':').map_or((place, None), |(host, port)| (host, Some(port)));
+            if !is_host(host) {
+                return Err(wrong("no host"));
+            }
+            (host, port)
+        }
     };
-    if host.is_empty() || host.contains(['/', ' ']) {
-        return Err(wrong("no host"));
-    }
-    let port = port.map(|port| port.parse().map_err(|_| wrong("the port isn't a number"))).transpose()?;
+    let port = match port.map(str::parse::<u16>) {
+        None => None,
+        Some(Ok(port)) if port > 0 => Some(port),
+        Some(_) => return Err(wrong("the port isn't a number from 1 to 65535")),
+    };
     Ok((host.to_owned(), port))
+}
+
+/// A name or an address of IPv4, as DNS has names.
+fn is_host(text: &str) -> bool {
+    let is_label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    text.len() <= 253 && text.strip_suffix('.').unwrap_or(text).split('.').all(is_label)
 }
 
 fn percent_decode(text: &str) -> Option<String> {
@@ -203,8 +277,23 @@ mod tests {
     /// An error about a URL must not repeat it: it may hold a password.
     #[test]
     fn wrong_urls_are_named_without_their_password() {
-        let urls =
-            ["smtp:host", "imap://u:secret@h", "smtp://u:secret@", "smtp://u:secret@h:x", "smtp://u:secret@h?tls=no"];
+        let urls = [
+            "smtp:host",
+            "imap://u:secret@h",
+            "smtp://u:secret@",
+            "smtp://u:secret@h:x",
+            "smtp://u:secret@h:0",
+            "smtp://u:secret@h:65536",
+            "smtp://u:secret@h?tls=no",
+            "smtp://u:secret@[::1",
+            "smtp://u:secret@[h]",
+            "smtp://u:secret@[::1]x",
+            "smtp://u:secret@-h",
+            "smtp://u:secret@a..b",
+            "smtp://u:secret@h\n",
+            "smtp://u:secret%00@h",
+            "smtp://u:secret%zz@h",
+        ];
         for url in urls {
             let error = server(url).expect_err(url);
             assert!(error.contains("--mail") && !error.contains("secret"), "{error}");
