@@ -2,7 +2,7 @@
 
 use crate::cli::{ExportArgs, ImportArgs, SqlArgs, TenantCreateArgs, TokenCreateArgs, WhereArgs};
 use crate::engine::Engine;
-use crate::output::{Progress, open};
+use crate::output::{ExportFile, Progress, open};
 use anyhow::{Context as _, bail};
 use chat_api::auth::scopes::TYPES;
 use chat_api::auth::{passwords, tokens};
@@ -17,7 +17,7 @@ use ingest::id::{AgentId, EventId, TenantId, TokenId};
 use ingest::payload::{Role, Scope};
 use ingest::time::Timestamp;
 use std::collections::BTreeMap;
-use std::io::{Read as _, Write as _};
+use std::io::Read as _;
 use std::process::ExitCode;
 
 /// The shortest password; the API asks for the same.
@@ -230,13 +230,7 @@ pub async fn import(args: &ImportArgs) -> anyhow::Result<ExitCode> {
 pub async fn export(args: &ExportArgs) -> anyhow::Result<()> {
     with_engine(&args.place, false, async |engine| {
         let tenant = tenant(engine, &args.tenant)?;
-        let mut out: Box<dyn std::io::Write> = match &args.file {
-            Some(path) => {
-                let file = std::fs::File::create(path);
-                Box::new(std::io::BufWriter::new(file.with_context(|| format!("failed to make {}", path.display()))?))
-            }
-            None => Box::new(std::io::BufWriter::new(std::io::stdout())),
-        };
+        let mut out = ExportFile::open(args.file.as_deref())?;
         let (mut exporter, mut progress) = (Exporter::new(tenant.id), Progress::new("conversations"));
         let mut bytes = Vec::new();
         while exporter.step(&engine.pool, &engine.views, &mut bytes)? {
@@ -244,7 +238,7 @@ pub async fn export(args: &ExportArgs) -> anyhow::Result<()> {
             bytes.clear();
             progress.at(exporter.done());
         }
-        out.flush()?;
+        out.finish()?;
         progress.finish();
         Ok(())
     })

@@ -1,11 +1,12 @@
-//! What commands print: progress; and what they read.
+//! What commands print: progress; what they read, and what they write.
 
 use anyhow::Context as _;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use ingest::durable;
 use std::fs::File;
-use std::io::IsTerminal as _;
+use std::io::{BufWriter, IsTerminal as _, Stdout, Write as _};
 use std::os::fd::AsFd as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// A bar on a terminal, a line a second elsewhere; on standard error.
@@ -61,4 +62,49 @@ pub fn open(path: &Path) -> anyhow::Result<File> {
         return Ok(own.into());
     }
     File::open(path).with_context(|| format!("failed to open {}", path.display()))
+}
+
+/// Where an export goes: a file, or standard output.
+pub enum ExportFile {
+    /// The file, and its path.
+    File(BufWriter<File>, PathBuf),
+    /// Standard output.
+    Stdout(BufWriter<Stdout>),
+}
+
+impl ExportFile {
+    /// Makes the file, over one that is there.
+    ///
+    /// # Errors
+    /// Names it.
+    pub fn open(path: Option<&Path>) -> anyhow::Result<Self> {
+        let Some(path) = path else { return Ok(Self::Stdout(BufWriter::new(std::io::stdout()))) };
+        let file = File::create(path).with_context(|| format!("failed to make {}", path.display()))?;
+        Ok(Self::File(BufWriter::new(file), path.to_owned()))
+    }
+
+    /// Writes more of it.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn write_all(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        match self {
+            Self::File(file, _) => file.write_all(bytes),
+            Self::Stdout(out) => out.write_all(bytes),
+        }
+    }
+
+    /// Ends it: whoever deletes the data after this has the export.
+    ///
+    /// # Errors
+    /// Names the file.
+    pub fn finish(self) -> anyhow::Result<()> {
+        match self {
+            Self::File(mut file, path) => {
+                let ended = file.flush().and_then(|()| durable::finish(file.get_ref(), &path));
+                ended.with_context(|| format!("failed to write {}", path.display()))
+            }
+            Self::Stdout(mut out) => Ok(out.flush()?),
+        }
+    }
 }

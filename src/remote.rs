@@ -3,6 +3,7 @@
 use crate::cli::{ExportArgs, ImportArgs, RebuildArgs, SqlArgs, TenantCreateArgs, TokenCreateArgs, WhereArgs};
 use crate::config;
 use crate::offline::{duration_ms, password, print_report, scope};
+use crate::output::ExportFile;
 use crate::verify::Findings;
 use anyhow::{Context as _, bail};
 use chat_api::import::ImportReport;
@@ -10,7 +11,6 @@ use futures_util::StreamExt as _;
 use ingest::time::Timestamp;
 use reqwest::{Body, Client, Method, RequestBuilder, Response};
 use serde_json::{Value, json};
-use std::io::Write as _;
 use std::process::ExitCode;
 
 fn request(place: &WhereArgs, method: Method, path: &str) -> anyhow::Result<RequestBuilder> {
@@ -105,15 +105,12 @@ pub async fn import(args: &ImportArgs) -> anyhow::Result<ExitCode> {
 /// The server's, or the file's.
 pub async fn export(args: &ExportArgs) -> anyhow::Result<()> {
     let response = send(request(&args.place, Method::GET, "/v1/export/conversations")?).await?;
-    let mut out: Box<dyn std::io::Write> = match &args.file {
-        Some(path) => Box::new(std::fs::File::create(path)?),
-        None => Box::new(std::io::stdout()),
-    };
+    let mut out = ExportFile::open(args.file.as_deref())?;
     let mut chunks = response.bytes_stream();
     while let Some(chunk) = chunks.next().await {
         out.write_all(&chunk.context("the export was cut off")?)?;
     }
-    Ok(out.flush()?)
+    out.finish()
 }
 
 /// `verify`, with the operator token.

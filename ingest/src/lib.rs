@@ -4,11 +4,13 @@
 //! - [`seal`]: personal text under a key of that person.
 //! - [`log`]: the port; [`conformance`]: the suite that every adapter passes.
 //! - [`sqlite`]: the data directory, the embedded log, person keys, the read-only pool.
+//! - [`durable`]: files and directories that survive a power cut.
 //! - [`writer`]: the one thread that decides, appends and commits.
 //!
 //! `ingest` knows no other crate of the workspace.
 
 pub mod conformance;
+pub mod durable;
 pub mod event;
 pub mod id;
 pub mod log;

@@ -1,6 +1,6 @@
 //! The bytes of files that were sent in conversations: `files/` in the data directory, each sealed under its visitor's key.
 //!
-//! A file is received into `files/incoming/`, synced, and moved to its id's name before the event that names it is
+//! A file is received into `files/incoming/`, synced, and durably moved to its id's name before the event that names it is
 //! submitted; so an accepted event always has its bytes. What has no event (it was refused, the server was killed) is
 //! an orphan, and [`prune`] deletes it. [`kinds`] decides what a file is, [`names`] what it may be called.
 
@@ -11,6 +11,7 @@ use crate::app::App;
 use crate::limits::quotas::ByteQuota;
 use crate::store::read;
 use futures_util::{Stream, stream};
+use ingest::durable;
 use ingest::id::FileId;
 use ingest::seal::SealError;
 use ingest::seal::stream::{CHUNK_BYTES, FileCipher, TAG_BYTES};
@@ -70,7 +71,7 @@ impl Files {
     /// The system's.
     pub fn open(dir: &Path) -> io::Result<Self> {
         let incoming = dir.join("incoming");
-        fs::create_dir_all(&incoming)?;
+        durable::create_dirs(&incoming)?;
         for entry in fs::read_dir(&incoming)? {
             fs::remove_file(entry?.path())?;
         }
@@ -271,15 +272,14 @@ impl Upload {
     }
 }
 
-/// Moves a whole file to its place; the directory is synced, so that it's found there after a crash.
+/// Moves a whole file to its place, where it's found after a power cut too.
 fn settle(mut half: Half, target: &Path) -> io::Result<()> {
     let Some(path) = &half.0 else { return Ok(()) };
-    fs::rename(path, target)?;
-    half.0 = None;
-    match target.parent() {
-        Some(dir) => fs::File::open(dir)?.sync_all(),
-        None => Ok(()),
+    let moved = durable::rename(path, target);
+    if moved.is_ok() || !path.exists() {
+        half.0 = None;
     }
+    moved
 }
 
 /// Deletes the bytes that no event names, and those of erased persons; gives how many files. What is kept is counted for

@@ -4,13 +4,13 @@
 //! which database is told by [`KeyFile::check_values`], which the database keeps.
 
 use super::{PersonKey, SealError, cipher, open_bytes, random, seal_bytes};
+use crate::durable;
 use crate::id::PersonId;
 use ring::aead::LessSafeKey;
 use ring::{hkdf, hmac};
 use serde::{Deserialize, Serialize};
 use std::fs;
-use std::io::Write as _;
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 /// The installation's keys: sign tokens, wrap person keys, look addresses up. A file of mode 600, made on first start.
@@ -67,7 +67,7 @@ pub enum KeyFileError {
 }
 
 impl KeyFile {
-    /// Reads the file; with `create`, makes it (mode 600, synced) when it isn't there.
+    /// Reads the file; with `create`, makes it (mode 600, whole or not at all, durable) when it isn't there.
     ///
     /// # Errors
     /// [`KeyFileError`] with the path. A data directory whose key file is lost must not silently get a new one, so
@@ -78,7 +78,7 @@ impl KeyFile {
             let fresh = || random::<32>().map(hex::encode).map_err(|e| io(std::io::Error::other(e)));
             let text = KeyFileText { signing: fresh()?, lookup: fresh()?, wrapping: fresh()? };
             let json = serde_json::to_string_pretty(&text).expect("three strings have a JSON form");
-            write_new(path, json.as_bytes()).map_err(io)?;
+            durable::write(path, json.as_bytes()).map_err(io)?;
         }
         let about = fs::metadata(path).map_err(io)?;
         let mode = about.mode() & 0o777;
@@ -169,15 +169,6 @@ fn check_value(name: &str, key: &[u8; 32]) -> [u8; 32] {
         .and_then(|expanded| expanded.fill(&mut value))
         .expect("HKDF gives 32 bytes");
     value
-}
-
-/// A file is there whole or not at all: half a key file would keep the server from starting.
-fn write_new(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let mut unfinished = path.as_os_str().to_owned();
-    unfinished.push(".new");
-    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
-    file.write_all(bytes).and_then(|()| file.sync_all())?;
-    fs::rename(&unfinished, path)
 }
 
 #[cfg(test)]

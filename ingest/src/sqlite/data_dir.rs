@@ -4,6 +4,7 @@
 //! than it says, a log that ends before what was acknowledged, a key file that isn't the database's. It never repairs by
 //! dropping.
 
+use crate::durable;
 use crate::seal::{KeyFile, KeyFileError};
 use crate::sqlite::checkpoint::WAL_BYTES_KEPT;
 use crate::sqlite::key_check::{self, Verdict};
@@ -14,7 +15,7 @@ use rusqlite::{Connection, OpenFlags};
 use std::collections::HashSet;
 use std::fs::{self, File, TryLockError};
 use std::io::{Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, PermissionsExt as _};
+use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 /// Prepared statements kept by the writer's connection.
@@ -122,7 +123,7 @@ impl DataDir {
             move |source| OpenError::Io { path, source }
         };
         Self::check_path(path)?;
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io(path))?;
+        durable::create_dirs(path).map_err(io(path))?;
         // Absolute from here on: readers of its files don't all resolve a relative path in the same way.
         let path = fs::canonicalize(path).map_err(io(path))?;
         Self::check_path(&path)?;

@@ -6,6 +6,7 @@ use arrow::array::{RecordBatch, new_null_array};
 use arrow::datatypes::{FieldRef, SchemaRef};
 use arrow::error::ArrowError;
 use bytes::Bytes;
+use ingest::durable;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::basic::{Compression, ZstdLevel};
@@ -238,11 +239,10 @@ pub(crate) fn write_rows(
     rows: impl Iterator<Item = Result<RecordBatch, ArrowError>>,
 ) -> Result<Written, FileError> {
     let directory = path.parent().expect("a fact file lies in its table's directory");
-    create_dirs(directory)?;
+    durable::create_dirs(directory)?;
     let temporary = path.with_extension("tmp");
     let result = write_temporary(&temporary, schema, properties, rows).and_then(|written| {
-        fs::rename(&temporary, path)?;
-        sync_dir(directory)?;
+        durable::rename(&temporary, path)?;
         Ok(written)
     });
     if result.is_err() {
@@ -271,27 +271,6 @@ fn write_temporary(
     let file = sink.inner.into_inner().map_err(io::IntoInnerError::into_error)?;
     file.sync_all()?;
     Ok(Written { bytes: sink.bytes, rows: count, sha256: hex::encode(sink.hash.finish()) })
-}
-
-/// Makes a directory and those above it, each one's entry synced.
-pub(crate) fn create_dirs(path: &Path) -> io::Result<()> {
-    if path.is_dir() {
-        return Ok(());
-    }
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    if let Some(parent) = parent {
-        create_dirs(parent)?;
-    }
-    match fs::create_dir(path) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-        _ => {}
-    }
-    parent.map_or(Ok(()), sync_dir)
-}
-
-/// Makes the names in a directory survive a power cut.
-pub(crate) fn sync_dir(path: &Path) -> io::Result<()> {
-    File::open(path)?.sync_all()
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use super::metrics::ConversationMetrics;
 use super::tail::TenantTail;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
+use ingest::durable;
 use ingest::id::{ConversationId, EventId, TenantId};
 use ingest::log::{Offset, Record};
 use lru::LruCache;
@@ -87,7 +88,7 @@ impl FactStore {
     /// # Errors
     /// `Damaged` names a listed file that is missing or has another size; `Io` when the directory can't be used.
     pub fn open(dir: &Path, manifest: Manifest, config: FactConfig) -> Result<Self, FactError> {
-        files::create_dirs(dir).map_err(|error| io_error(dir, error))?;
+        durable::create_dirs(dir).map_err(|error| io_error(dir, error))?;
         let mut listed = HashSet::new();
         let mut by_table: BTreeMap<_, Vec<_>> = BTreeMap::new();
         for file in &manifest.files {

@@ -15,10 +15,11 @@ mod upkeep;
 
 use super::config::FactConfig;
 use super::error::{FactError, io_error, read_error};
-use super::files::{self, FactFile, Written};
+use super::files::{FactFile, Written};
 use super::sink::{Snapshot, delete_orphans, reach};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
+use ingest::durable;
 use ingest::id::{DataSourceId, TenantId};
 use ingest::log::{Offset, Record};
 use ingest::payload::{Payload, RowsAppended, SourceColumn};
@@ -118,7 +119,7 @@ impl SourceStore {
         living: Vec<SourceDef>,
         config: FactConfig,
     ) -> Result<Self, FactError> {
-        files::create_dirs(dir).map_err(|error| io_error(dir, error))?;
+        durable::create_dirs(dir).map_err(|error| io_error(dir, error))?;
         let mut state = State {
             sources: HashMap::new(),
             names: HashMap::new(),
