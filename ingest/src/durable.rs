@@ -2,7 +2,7 @@
 //!
 //! A file's bytes are on the disk when it was synced; its name is when its directory was, and the directory's own when the
 //! one above was. Nothing is acknowledged before all three. `tests/durability.rs` keeps other places from making files
-//! by themselves.
+//! by themselves, and `tests/power_cut/` cuts the power.
 
 use std::collections::HashSet;
 use std::fs::{self, DirBuilder, File};

@@ -63,7 +63,12 @@ pub struct Server {
 impl Server {
     /// Starts one on a free port and waits until it says where it is.
     pub fn start(dir: &Path, more: &[&str]) -> Self {
-        let mut child = parlance()
+        Self::start_by(parlance(), dir, more).expect("the server starts")
+    }
+
+    /// The same of a command that was prepared; `None` when it ends without saying where it is.
+    pub fn start_by(mut command: Command, dir: &Path, more: &[&str]) -> Option<Self> {
+        let mut child = command
             .args(["serve", "--listen", "127.0.0.1:0", "--operator-token", OPERATOR, "--data-dir"])
             .arg(dir)
             .args(more)
@@ -73,9 +78,12 @@ impl Server {
         let mut line = String::new();
         BufReader::new(child.stdout.take().expect("piped")).read_line(&mut line).expect("a line");
         let base = line.split_whitespace().last().unwrap_or_default().to_owned();
-        assert!(base.starts_with("http://"), "the server didn't start: {line:?}");
+        if !base.starts_with("http://") {
+            child.wait().expect("reaped");
+            return None;
+        }
         let http = http_client(60);
-        Self { child, base, http }
+        Some(Self { child, base, http })
     }
 
     /// `kill -9`.
