@@ -22,12 +22,11 @@ const MAKES: [&str; 11] = [
 ];
 
 /// Where the product does so, how often, and why.
-const LISTED: [(&str, usize, &str); 9] = [
+const LISTED: [(&str, usize, &str); 8] = [
     ("chat-api/src/files/mod.rs", 1, "half a file; `finish` syncs and moves it"),
     ("ingest/src/sqlite/data_dir.rs", 1, "the lock: it holds nothing"),
     ("ingest/src/sqlite/log.rs", 1, "the head: an older one, or none, only notices less"),
     ("sinks/src/parquet/files.rs", 1, "a temporary name; what is written there is synced and moved"),
-    ("sinks/src/smtp/spool.rs", 3, "it syncs by itself"),
     ("src/engine.rs", 1, "spills, which end with the process"),
     ("src/output.rs", 1, "an export; `finish` syncs it"),
     ("src/wiring/disk.rs", 1, "a probe, deleted at once"),

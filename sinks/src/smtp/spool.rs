@@ -2,10 +2,11 @@
 
 use super::message::{Mail, build};
 use super::sink::SendError;
+use ingest::durable;
 use ingest::id::MailId;
 use lettre::message::Mailbox;
-use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// The spool. A file is named by its mail, written whole and synced: a repeat overwrites itself.
@@ -36,7 +37,7 @@ impl Spool {
         match fs::remove_file(self.path(id)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(error) => Err(error),
-            Ok(()) => File::open(&self.dir)?.sync_all(),
+            Ok(()) => durable::sync_dir(&self.dir),
         }
     }
 
@@ -55,12 +56,7 @@ fn path(dir: &Path, id: MailId) -> PathBuf {
 }
 
 fn write(dir: &Path, id: MailId, bytes: &[u8]) -> io::Result<()> {
-    fs::create_dir_all(dir)?;
-    // One mail is never sent twice at once, so its temporary name is its own; a leftover is overwritten.
-    let temporary = dir.join(format!(".{id}.tmp"));
-    let mut file = File::create(&temporary)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&temporary, path(dir, id))?;
-    File::open(dir)?.sync_all()
+    durable::create_dirs(dir)?;
+    // One mail is never sent twice at once, and a leftover is overwritten.
+    durable::write(&path(dir, id), bytes)
 }
