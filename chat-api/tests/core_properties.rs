@@ -1,7 +1,9 @@
 //! Properties of the pure core, over random histories: seq is gapless, capacity is never exceeded by automatic
 //! assignment, nobody waits while an agent is free, a replay gives the same state, a repeated key changes nothing.
 
-use chat_api::core::command::{AgentDetails, Command, CommandKind as K, NewAgent, NewMessage, NewVisitor};
+use chat_api::core::command::{
+    AgentDetails, Command, CommandKind as K, LookUp, NewAgent, NewMessage, NewVisitor, TransferTo,
+};
 use chat_api::core::decide::Decision;
 use chat_api::core::state::{Agent, Status};
 use chat_api::core::{Rejection, State, apply, decide};
@@ -391,4 +393,52 @@ fn the_core_imports_nothing_impure() {
             assert!(!text.contains(word), "{} mentions {word}", path.display());
         }
     }
+}
+
+/// What an agent doesn't see they can't change, by its own id or through its visitor: the core itself refuses, as if nothing
+/// were there, whatever looked at it before the command came.
+#[test]
+fn what_an_agent_does_not_see_they_cannot_change() {
+    let mut world = World::new();
+    take_step(&mut world, &Step::Start(0, true, Some(0)));
+    let conversation_id = chat_id(0);
+    let visitor_id = visitor_id(0);
+    let agent_id = agent_id(1);
+    let by = Actor::Agent(agent_id);
+    let commands = || {
+        vec![
+            K::PostMessage { conversation_id, message: message() },
+            K::PostNote { conversation_id, content: sealed(b"visitor"), client_id: None },
+            K::Assign { conversation_id, agent_id, reason: None },
+            K::Transfer { conversation_id, to: TransferTo::Agent(agent_id), note: None },
+            K::Unassign { conversation_id },
+            K::UpdateConversation { conversation_id, notes: Some(Some(sealed(b"visitor"))), group_id: Some(None) },
+            K::MarkStale { conversation_id },
+            K::Snooze { conversation_id, until: None },
+            K::Read { conversation_id, seq: 1 },
+            K::Tag { conversation_id, add: vec!["x".into()], remove: vec![] },
+            K::Resolve { conversation_id },
+            K::Reopen { conversation_id },
+            K::Close { conversation_id },
+            K::UpdateVisitor {
+                visitor_id,
+                name: Some(sealed(b"visitor")),
+                email: None,
+                look_up: LookUp::default(),
+                phone: None,
+                metadata: None,
+            },
+            K::BlockVisitor { visitor_id },
+            K::UnblockVisitor { visitor_id },
+            K::Take { conversation_id },
+        ]
+    };
+    for kind in commands() {
+        let what = format!("{kind:?}");
+        let refused = world.run(by, kind).expect_err(&what);
+        assert_eq!((refused.status, refused.code), (404, "not_found"), "{what}");
+    }
+    take_step(&mut world, &Step::Join(1, 0, true));
+    let taken = world.run(by, commands().pop().expect("a command")).expect("theirs to take");
+    assert!(!taken.is_empty());
 }

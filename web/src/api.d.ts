@@ -1673,7 +1673,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** The tenant's visitors, the newest first. */
+        /** The visitors of conversations that the caller sees, the newest first. */
         get: operations["getVisitors"];
         put?: never;
         post?: never;
@@ -1726,7 +1726,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** The visitor's conversations. */
+        /** The visitor's conversations, those that the caller sees. */
         get: operations["getVisitorsByIdConversations"];
         put?: never;
         post?: never;
@@ -1777,7 +1777,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** The visitor's conversations. */
+        /** The visitor's conversations, those that the caller sees. */
         get: operations["getWidgetConversations"];
         put?: never;
         post?: never;

@@ -9,15 +9,15 @@ use super::tokens;
 use super::tokens::VisitorSession;
 use crate::app::App;
 use crate::core::state::{Chatbot, Conversation};
+use crate::core::visibility::Visible;
 use crate::limits::{BucketKey, Quota};
 use crate::store::read;
 use axum::http::HeaderMap;
 use ingest::event::Actor;
-use ingest::id::{AgentId, ChatbotId, ConversationId, GroupId, RoleId, SessionId, TenantId, VisitorId};
+use ingest::id::{AgentId, ChatbotId, ConversationId, RoleId, SessionId, TenantId, VisitorId};
 use ingest::payload::{Permission, PermissionSet, Role};
 use ingest::time::Timestamp;
 use sql::Readable;
-use std::collections::BTreeSet;
 
 /// A signed-in agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,8 +32,8 @@ pub struct AgentCaller {
     pub custom_role: Option<RoleId>,
     /// What they may do, as of now.
     pub permissions: PermissionSet,
-    /// The groups whose conversations they work on.
-    pub groups: BTreeSet<GroupId>,
+    /// The conversations that they see, as of now.
+    pub visible: Visible,
     /// The session they signed in with.
     pub session: SessionId,
     /// When the presented token ends.
@@ -53,13 +53,10 @@ impl AgentCaller {
         self.permissions.has(permission)
     }
 
-    /// Whether a conversation is theirs to see: all of the tenant, or those of own groups, of no group, and own ones.
+    /// Whether a conversation is theirs to see.
     #[must_use]
     pub fn may_see(&self, chat: &Conversation) -> bool {
-        chat.tenant == self.tenant
-            && (self.may(Permission::ConversationsReadAll)
-                || self.may(Permission::ConversationsRead)
-                    && (chat.agent == Some(self.agent) || chat.group.is_none_or(|group| self.groups.contains(&group))))
+        chat.tenant == self.tenant && self.visible.covers_chat(chat)
     }
 
     /// Whose idempotency keys these are.
@@ -234,16 +231,19 @@ fn agent_in_session(
     })?;
     let now = Timestamp::now();
     match (session, agent) {
-        (Some(session), Some(agent)) if session.is_open(&agent, role.as_ref(), now) => Ok(AgentCaller {
-            tenant,
-            agent: id,
-            role: agent.role,
-            custom_role: agent.custom_role,
-            permissions: agent.permissions(role.as_ref()),
-            groups,
-            session: session.id,
-            expires_at,
-        }),
+        (Some(session), Some(agent)) if session.is_open(&agent, role.as_ref(), now) => {
+            let permissions = agent.permissions(role.as_ref());
+            Ok(AgentCaller {
+                tenant,
+                agent: id,
+                role: agent.role,
+                custom_role: agent.custom_role,
+                permissions,
+                visible: Visible::of(permissions, id, || groups),
+                session: session.id,
+                expires_at,
+            })
+        }
         _ => Err(AuthError::Invalid),
     }
 }

@@ -3,12 +3,13 @@
 //! This file has the entry, the idempotency check and the roles. The rules are a file a topic: [`accounts`],
 //! [`agents`], [`roles`], [`credentials`], [`configuration`], who gets a conversation in [`assignment`], what is said in
 //! one in [`lifecycle`], what else is done with it in [`actions`], its people in [`visitors`], [`mail`], [`import`], a tenant's own tables in [`sources`].
+//! What an agent doesn't see they can't change ([`visibility`]).
 
 use super::command::{Command, CommandKind as K, NewAgent, NewVisitor};
 use super::state::{Conversation, RequestRecord, State};
 use super::{
     accounts, actions, agents, assignment, configuration, credentials, import, lifecycle, mail, roles, sources,
-    visitors,
+    visibility, visitors,
 };
 use ingest::event::{Actor, Event, Origin, RequestKey};
 use ingest::id::{AgentId, ConversationId, EventId, TenantId, ThreadId};
@@ -213,6 +214,7 @@ pub fn decide(state: &State, command: &Command, now: Timestamp) -> Result<Decisi
     if !matches!(command.kind, K::CreateTenant { .. }) && !state.tenants.contains_key(&command.tenant) {
         return Err(Rejection::not_found("tenant"));
     }
+    visibility::require_conversation(state, command)?;
     let mut emit = Emit::new(command, now);
     let handled = accounts::decide(state, command, &mut emit)?
         || agents::decide(state, command, &mut emit)?

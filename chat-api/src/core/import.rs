@@ -4,6 +4,7 @@ use super::command::{Command, CommandKind as K, ImportedConversation};
 use super::decide::{Emit, Rejection};
 use super::reads::email_word;
 use super::state::State;
+use super::visibility;
 use ingest::event::Actor;
 use ingest::payload::{
     AuthorType, ConversationClosed, ConversationRated, ConversationResolved, ConversationStarted, MessagePosted,
@@ -34,7 +35,9 @@ fn import_conversation(
         let detail = "this visitor's data was erased; who comes back is imported under another visitor id";
         return Err(Rejection::new(410, "person_erased", detail));
     }
-    if !state.visitors.contains_key(&import.visitor.visitor_id) {
+    if state.visitors.contains_key(&import.visitor.visitor_id) {
+        visibility::require_open(state, command, import.visitor.visitor_id)?;
+    } else {
         emit.visitor(&import.visitor, first.at);
     }
     if let Some(agent) = &import.agent

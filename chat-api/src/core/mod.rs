@@ -3,6 +3,7 @@
 //! - [`command`]: what can be asked; [`reads`]: what has to be loaded before it is decided.
 //! - [`decide`](mod@decide): `decide(state, command, now) -> events | rejection`; one file a topic beside it.
 //! - [`apply`](mod@apply): `apply(state, event)`, the only thing that changes state.
+//! - [`visibility`]: what an agent sees.
 //! - [`state`]: plain structs; `store/` keeps them as SQLite rows.
 
 mod accounts;
@@ -24,6 +25,7 @@ mod routing;
 pub mod settings;
 pub mod sources;
 pub mod state;
+pub mod visibility;
 mod visitors;
 
 pub use apply::apply;

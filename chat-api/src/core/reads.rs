@@ -46,6 +46,10 @@ pub struct Reads {
     pub visitors_of_conversations: bool,
     /// All conversations of these visitors, and who was merged into them.
     pub histories: Vec<VisitorId>,
+    /// The open conversations of these visitors.
+    pub open_of: Vec<VisitorId>,
+    /// A conversation by which this agent sees this visitor, if there is one; takes `roster`, and both of them.
+    pub seen: Option<(AgentId, VisitorId)>,
     pub mails: Vec<MailId>,
     /// Living ones of these names.
     pub data_sources: Vec<String>,
@@ -82,6 +86,8 @@ impl Command {
         let mut reads = Reads::default();
         if let Actor::Agent(agent) = self.actor {
             reads.agents.push(agent);
+            // What they see goes by groups.
+            reads.roster = self.conversation().is_some();
         }
         // Whether visitors may still write is theirs, not the conversation's.
         let visitor = matches!(self.actor, Actor::Visitor(_));
@@ -111,6 +117,7 @@ impl Command {
             K::RestoreAgent { agent_id } => {
                 reads.agents.push(*agent_id);
                 reads.email_of = Some(*agent_id);
+                reads.roster = true;
             }
             K::CreateRole(made) => reads.words.push(role_word(self.tenant, &made.name)),
             K::UpdateRole(change) => {
@@ -177,11 +184,17 @@ impl Command {
                 reads.visitors.extend([*source, target.visitor_id]);
                 reads.histories.push(*source);
             }
-            K::UpdateVisitor { visitor_id, .. }
-            | K::TrackVisitor { visitor_id, .. }
-            | K::UnblockVisitor { visitor_id } => reads.visitors.push(*visitor_id),
-            K::BlockVisitor { visitor_id } | K::EraseVisitor { visitor_id } => {
-                reads.visitors.push(*visitor_id);
+            K::TrackVisitor { visitor_id, .. } => reads.visitors.push(*visitor_id),
+            K::UpdateVisitor { visitor_id, .. } | K::UnblockVisitor { visitor_id } => {
+                self.reads_visitor(*visitor_id, &mut reads);
+            }
+            K::BlockVisitor { visitor_id } => {
+                self.reads_visitor(*visitor_id, &mut reads);
+                reads.open_of.push(*visitor_id);
+                reads.roster = true;
+            }
+            K::EraseVisitor { visitor_id } => {
+                self.reads_visitor(*visitor_id, &mut reads);
                 reads.histories.push(*visitor_id);
                 reads.roster = true;
             }
@@ -249,7 +262,7 @@ impl Command {
             K::RecordMail { mail_id, .. } => reads.mails.push(*mail_id),
             K::Import(import) => {
                 reads.conversations.push(import.conversation_id);
-                reads.visitors.push(import.visitor.visitor_id);
+                self.reads_visitor(import.visitor.visitor_id, &mut reads);
                 // An export carries this installation's own ids; importing it here again must change nothing.
                 reads.conversations.extend(import.external_id.parse::<ConversationId>().ok());
                 reads.agents.extend(import.agent.as_ref().map(|agent| agent.agent_id));
@@ -257,5 +270,14 @@ impl Command {
             }
         }
         reads
+    }
+
+    /// A visitor, and whether the one who asks sees them.
+    fn reads_visitor(&self, visitor: VisitorId, reads: &mut Reads) {
+        reads.visitors.push(visitor);
+        if let Actor::Agent(agent) = self.actor {
+            reads.roster = true;
+            reads.seen = Some((agent, visitor));
+        }
     }
 }

@@ -1,8 +1,13 @@
 //! The people who write through a widget: who they are, what they may, and how they are forgotten.
+//!
+//! What an agent may do to a conversation holds when it's done through its visitor: a visitor whom they don't see isn't
+//! there, and a block or an erasure takes the right to close every conversation that it closes.
 
+use super::actions::held_by_other;
 use super::command::{Command, CommandKind as K, NewVisitor};
-use super::decide::{Emit, Rejection, conversation, require};
+use super::decide::{Emit, Rejection, conversation, may, require};
 use super::state::{Conversation, State, Status, Visitor};
+use super::visibility::{self, require_visitor};
 use ingest::event::Actor;
 use ingest::id::{TenantId, VisitorId};
 use ingest::payload::{
@@ -103,8 +108,8 @@ fn identify(
 
 fn update(state: &State, command: &Command, emit: &mut Emit<'_>) -> Result<(), Rejection> {
     let K::UpdateVisitor { visitor_id, name, email, phone, metadata, .. } = &command.kind else { return Ok(()) };
-    require(state, command, Permission::VisitorsWrite, "change visitors")?;
-    let found = visitor(state, command.tenant, *visitor_id)?;
+    may_change(state, command, "change visitors")?;
+    let found = require_visitor(state, command, *visitor_id)?;
     if found.erased_at.is_some() {
         return may_write(found);
     }
@@ -135,27 +140,51 @@ fn track(state: &State, command: &Command, emit: &mut Emit<'_>) -> Result<(), Re
     Ok(())
 }
 
+/// A visitor stands in their conversations: to change one takes what it takes to change the other.
+fn may_change(state: &State, command: &Command, what: &str) -> Result<(), Rejection> {
+    require(state, command, Permission::VisitorsWrite, what)?;
+    require(state, command, Permission::ConversationsReply, what)
+}
+
+/// The visitor's open conversations, if the one who asks may close each of them.
+fn closable<'s>(
+    state: &'s State,
+    command: &Command,
+    id: VisitorId,
+    what: &str,
+) -> Result<Vec<&'s Conversation>, Rejection> {
+    let mut open = state.conversations_of(command.tenant, id);
+    open.retain(|chat| chat.is_open());
+    let may_reply = open.is_empty() || may(state, command, Permission::ConversationsReply);
+    let others = open.iter().any(|chat| held_by_other(state, command, chat).is_some());
+    if !may_reply || others || !visibility::covers_all(state, command, &open) {
+        return Err(Rejection::forbidden(&format!("{what} who have open conversations that you may not close")));
+    }
+    Ok(open)
+}
+
 /// Nobody waits for, or holds a slot for, someone who can't write.
-fn close_open(state: &State, command: &Command, id: VisitorId, reason: &str, emit: &mut Emit<'_>) {
-    for chat in state.conversations_of(command.tenant, id).into_iter().filter(|chat| chat.is_open()) {
+fn close_all(open: Vec<&Conversation>, reason: &str, emit: &mut Emit<'_>) {
+    for chat in open {
         let agent_id = chat.agent.filter(|_| chat.status == Status::Active);
         emit.conversation(chat, ConversationClosed { reason: reason.to_owned(), agent_id });
     }
 }
 
 fn block(state: &State, command: &Command, id: VisitorId, emit: &mut Emit<'_>) -> Result<(), Rejection> {
-    require(state, command, Permission::VisitorsWrite, "block visitors")?;
-    let found = visitor(state, command.tenant, id)?;
+    may_change(state, command, "block visitors")?;
+    let found = require_visitor(state, command, id)?;
     if found.blocked_at.is_none() {
+        let open = closable(state, command, id, "block visitors")?;
         emit.tenant(VisitorBlocked { visitor_id: id });
-        close_open(state, command, id, "visitor_blocked", emit);
+        close_all(open, "visitor_blocked", emit);
     }
     Ok(())
 }
 
 fn unblock(state: &State, command: &Command, id: VisitorId, emit: &mut Emit<'_>) -> Result<(), Rejection> {
-    require(state, command, Permission::VisitorsWrite, "unblock visitors")?;
-    if visitor(state, command.tenant, id)?.blocked_at.is_some() {
+    may_change(state, command, "unblock visitors")?;
+    if require_visitor(state, command, id)?.blocked_at.is_some() {
         emit.tenant(VisitorUnblocked { visitor_id: id });
     }
     Ok(())
@@ -166,9 +195,13 @@ fn unblock(state: &State, command: &Command, id: VisitorId, emit: &mut Emit<'_>)
 /// happen in the log; that whatever key is there goes all the same is [`persons::erase`](crate::store::persons::erase)'s.
 fn erase(state: &State, command: &Command, id: VisitorId, emit: &mut Emit<'_>) -> Result<(), Rejection> {
     require(state, command, Permission::VisitorsErase, "erase visitors")?;
-    let found = visitor(state, command.tenant, id)?;
+    let found = require_visitor(state, command, id)?;
+    if !visibility::covers_all(state, command, &state.conversations_of(command.tenant, id)) {
+        return Err(Rejection::forbidden("erase visitors who have conversations that you may not see"));
+    }
+    let open = closable(state, command, id, "erase visitors")?;
     if found.erased_at.is_some() {
-        close_open(state, command, id, "visitor_erased", emit);
+        close_all(open, "visitor_erased", emit);
         return Ok(());
     }
     if found.merged_into.is_some() {
@@ -176,7 +209,7 @@ fn erase(state: &State, command: &Command, id: VisitorId, emit: &mut Emit<'_>) -
         return Err(Rejection::new(409, "visitor_merged", detail));
     }
     emit.tenant(VisitorErased { visitor_id: id, merged: state.merged_into(command.tenant, id) });
-    close_open(state, command, id, "visitor_erased", emit);
+    close_all(open, "visitor_erased", emit);
     Ok(())
 }
 

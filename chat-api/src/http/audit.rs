@@ -6,7 +6,7 @@ use super::problem::Outcome;
 use super::surface::{Routes, Way};
 use crate::app::App;
 use crate::auth::AgentCaller;
-use crate::store::read;
+use crate::store::{read, visitor_access};
 use crate::view::AuditView;
 use axum::Json;
 use axum::extract::State;
@@ -38,6 +38,14 @@ async fn list(
     let more = entries.len() > limit;
     entries.truncate(limit);
     let next_cursor = entries.last().filter(|_| more).map(|last| time_cursor(last.at.0, last.id.0));
-    let items = entries.iter().map(|entry| app.views.audit(entry)).collect::<Result<_, _>>()?;
+    let sees = |id| {
+        app.pool.read(|connection| match read::visitor(connection, caller.tenant, id)? {
+            Some(found) if caller.may(Permission::VisitorsRead) => {
+                visitor_access::sees(connection, &caller.visible, &found)
+            }
+            _ => Ok(false),
+        })
+    };
+    let items = entries.iter().map(|entry| app.views.audit(entry, sees)).collect::<Result<_, _>>()?;
     Ok(Json(Page { items, next_cursor }))
 }

@@ -45,7 +45,7 @@ const ROOM_LOOK: Duration = Duration::from_millis(50);
 const RETRY_AFTER_S: u64 = 5;
 
 pub(super) fn routes() -> Routes {
-    use Permission::{Export, Import};
+    use Permission::{ConversationsReadAll, Export, Import};
     let ndjson = |operation: &mut Operation<'_>| {
         operation.takes("application/x-ndjson");
         operation.refuses(&[400, 408, 413, 415, 429, 503, 507]);
@@ -58,7 +58,12 @@ pub(super) fn routes() -> Routes {
             "Imports transcripts, a line each; gzip allowed.",
         )
         .also(ndjson)
-        .get("/v1/export/conversations", export, &[Way::May(Export)], "All conversations as NDJSON, importable again.")
+        .get(
+            "/v1/export/conversations",
+            export,
+            &[Way::Holding(&[Export, ConversationsReadAll])],
+            "All conversations as NDJSON, importable again.",
+        )
         .also(|operation| {
             operation.gives("application/x-ndjson");
             operation.refuses(&[429, 503]);
@@ -207,12 +212,14 @@ enum Piece {
 
 async fn export(State(app): State<Arc<App>>, caller: AgentCaller) -> Outcome<Response> {
     require(&caller, Permission::Export, "export conversations")?;
+    require(&caller, Permission::ConversationsReadAll, "export conversations of all groups")?;
     let key = BucketKey::id(*caller.tenant.bytes());
     let turn = app.limiter.exports.take(key).map_err(|full| no_turn(full, "export"))?;
     let (send, receive) = mpsc::channel(1);
     tokio::spawn(async move {
         // What ends without `End` breaks the answer off, so that nobody takes a part for the whole.
-        if let Err(error) = write_export(&app, caller.tenant, &send).await {
+        let exporter = Exporter::new(caller.tenant);
+        if let Err(error) = write_export(&app, exporter, caller.tenant, &send).await {
             tracing::warn!(%error, "an export ended early");
         }
         drop(turn);
@@ -233,8 +240,12 @@ async fn export(State(app): State<Arc<App>>, caller: AgentCaller) -> Outcome<Res
 }
 
 /// Writes all of a tenant's, as fast as it's taken; what isn't taken yet counts as under way.
-async fn write_export(app: &Arc<App>, tenant: TenantId, send: &mpsc::Sender<Piece>) -> io::Result<()> {
-    let mut exporter = Exporter::new(tenant);
+async fn write_export(
+    app: &Arc<App>,
+    mut exporter: Exporter,
+    tenant: TenantId,
+    send: &mpsc::Sender<Piece>,
+) -> io::Result<()> {
     let mut place = app.limiter.intake.place(tenant);
     loop {
         let shared = Arc::clone(app);

@@ -11,6 +11,7 @@ use super::write::{self, Sealer, command};
 use crate::app::App;
 use crate::auth::AgentCaller;
 use crate::core::CommandKind;
+use crate::core::state::Conversation;
 use crate::view::{AssignmentView, ConversationView, ThreadView};
 use axum::Json;
 use axum::extract::State;
@@ -92,9 +93,12 @@ pub(super) async fn act<T>(
     write::visible(app, caller, id)?;
     let request = write.request(app, caller.sender());
     let answer = write::submit(app, command(caller.tenant, caller.actor(), request, kind)).await?;
-    // Also for a repeat: the command loads the conversation it names, and its own check is by tenant.
-    let chat = answer.conversation.filter(|chat| chat.tenant == caller.tenant);
-    let chat = chat.ok_or_else(|| Problem::not_found("conversation"))?;
+    // What somebody did themselves they may see done. A repeat does nothing, and shows what they see now.
+    let seen = |chat: &Conversation| match answer.repeated {
+        Some(_) => caller.may_see(chat),
+        None => chat.tenant == caller.tenant,
+    };
+    let chat = answer.conversation.filter(|chat| seen(chat)).ok_or_else(|| Problem::not_found("conversation"))?;
     Ok(Json(app.views.conversation(&chat, false)?))
 }
 

@@ -8,7 +8,7 @@ use crate::app::App;
 use crate::auth::AgentCaller;
 use crate::core::state::Status;
 use crate::import::email_hmac;
-use crate::store::inbox::{self, Filter, Sort, Visible};
+use crate::store::inbox::{self, Filter, Sort};
 use crate::store::search::Search;
 use crate::view::ConversationView;
 use axum::Json;
@@ -51,11 +51,6 @@ pub(super) async fn list(
 
 fn filter(app: &App, caller: &AgentCaller, params: &ListParams) -> Outcome<Filter> {
     require(caller, Permission::ConversationsRead, "read conversations")?;
-    let visible = if caller.may(Permission::ConversationsReadAll) {
-        Visible::All
-    } else {
-        Visible::Own { agent: caller.agent, groups: caller.groups.iter().copied().collect() }
-    };
     let not_an_agent = |_| Problem::invalid("assignee", "'assignee' is 'me', 'none' or an agent's id");
     let assignee = match params.assignee.as_deref() {
         None => None,
@@ -71,7 +66,7 @@ fn filter(app: &App, caller: &AgentCaller, params: &ListParams) -> Outcome<Filte
     let not_a_group = |_| Problem::invalid("groupId", "'groupId' is a group's id");
     Ok(Filter {
         tenant: caller.tenant,
-        visible,
+        visible: caller.visible.clone(),
         status: params.status,
         assignee,
         group: params.group_id.as_deref().map(str::parse).transpose().map_err(not_a_group)?,

@@ -1,4 +1,6 @@
 //! Visitors, for agents: `/v1/visitors`. Looking them up, changing, blocking and erasing them.
+//!
+//! Agents see those of whom they see a conversation; others aren't there for them ([`visibility`](crate::core::visibility)).
 
 use super::check;
 use super::extract::{Id, Nothing, Params, Write, page_size, require};
@@ -9,15 +11,15 @@ use super::write::{self, Sealer, command};
 use crate::app::App;
 use crate::auth::AgentCaller;
 use crate::core::CommandKind;
-use crate::core::state::Visitor;
+use crate::core::state::{Conversation, Visitor};
 use crate::erasure;
 use crate::import::{email_hmac, look_up};
 use crate::live::Person;
-use crate::store::read;
+use crate::store::{read, visitor_access};
 use crate::view::{ConversationView, VisitorView};
 use axum::Json;
 use axum::extract::State;
-use ingest::id::{ConversationId, TenantId, VisitorId};
+use ingest::id::{ConversationId, VisitorId};
 use ingest::payload::Permission;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -25,21 +27,30 @@ use serde_json::{Map, Value};
 use std::sync::Arc;
 
 pub(super) fn routes() -> Routes {
-    const READ: &[Way] = &[Way::May(Permission::VisitorsRead)];
-    const WRITE: &[Way] = &[Way::May(Permission::VisitorsWrite)];
+    use Permission::{ConversationsReply, VisitorsErase, VisitorsRead, VisitorsWrite};
+    const READ: &[Way] = &[Way::May(VisitorsRead)];
+    const WRITE: &[Way] = &[Way::Holding(&[VisitorsRead, VisitorsWrite, ConversationsReply])];
+    const ERASE: &[Way] = &[Way::Holding(&[VisitorsRead, VisitorsErase])];
+    const BLOCK: &[Way] = &[Way::Holding(&[VisitorsWrite, ConversationsReply])];
     Routes::new("Visitors, for agents")
-        .get("/v1/visitors", list, READ, "The tenant's visitors, the newest first.")
+        .get("/v1/visitors", list, READ, "The visitors of conversations that the caller sees, the newest first.")
         .get("/v1/visitors/{id}", show, READ, "One visitor.")
         .patch("/v1/visitors/{id}", change, WRITE, "Changes what is known of a visitor.")
-        .delete("/v1/visitors/{id}", erase, &[Way::May(Permission::VisitorsErase)], "Erases the person for good.")
-        .get("/v1/visitors/{id}/conversations", chats, READ, "The visitor's conversations.")
+        .delete("/v1/visitors/{id}", erase, ERASE, "Erases the person for good.")
+        .get("/v1/visitors/{id}/conversations", chats, READ, "The visitor's conversations, those that the caller sees.")
         .post("/v1/visitors/{id}/block", block, WRITE, "Blocks a visitor, who reads on and writes no more.")
         .post("/v1/visitors/{id}/unblock", unblock, WRITE, "Lets a blocked visitor write again.")
-        .post("/v1/conversations/{id}/block", block_conversation, WRITE, "Blocks the visitor of a conversation.")
+        .post("/v1/conversations/{id}/block", block_conversation, BLOCK, "Blocks the visitor of a conversation.")
 }
 
-fn visitor(app: &App, tenant: TenantId, id: VisitorId) -> Outcome<Visitor> {
-    app.pool.read(|connection| read::visitor(connection, tenant, id))?.ok_or_else(|| Problem::not_found("visitor"))
+/// A visitor whom the caller sees; others aren't there.
+fn visitor(app: &App, caller: &AgentCaller, id: VisitorId) -> Outcome<Visitor> {
+    require(caller, Permission::VisitorsRead, "read visitors")?;
+    let seen = app.pool.read(|connection| match read::visitor(connection, caller.tenant, id)? {
+        Some(found) if visitor_access::sees(connection, &caller.visible, &found)? => Ok(Some(found)),
+        _ => Ok(None),
+    });
+    seen?.ok_or_else(|| Problem::not_found("visitor"))
 }
 
 fn view(app: &App, visitor: &Visitor) -> Outcome<VisitorView> {
@@ -48,12 +59,8 @@ fn view(app: &App, visitor: &Visitor) -> Outcome<VisitorView> {
     Ok(app.views.visitor(visitor, online, app.presence.last_seen(visitor.tenant, person))?)
 }
 
-fn shown(app: &App, tenant: TenantId, id: VisitorId) -> Outcome<Json<VisitorView>> {
-    Ok(Json(view(app, &visitor(app, tenant, id)?)?))
-}
-
-fn may_read(caller: &AgentCaller) -> Outcome<()> {
-    require(caller, Permission::VisitorsRead, "read visitors")
+fn shown(app: &App, caller: &AgentCaller, id: VisitorId) -> Outcome<Json<VisitorView>> {
+    Ok(Json(view(app, &visitor(app, caller, id)?)?))
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -70,18 +77,23 @@ async fn list(
     caller: AgentCaller,
     Params(params): Params<ListParams>,
 ) -> Outcome<Json<Page<VisitorView>>> {
-    may_read(&caller)?;
+    require(&caller, Permission::VisitorsRead, "read visitors")?;
     let limit = page_size(params.limit)?;
     let before = before_time(params.cursor.as_deref())?;
     let query = params.q.as_deref().map(str::trim).filter(|query| !query.is_empty());
     let mut found = match query {
         Some(query) => {
+            let readable_id = query.to_lowercase();
             let hmac = email_hmac(&app.key_file, query);
-            let named = app.pool.read(|c| read::visitors_named(c, caller.tenant, &query.to_lowercase(), &hmac))?;
-            let later = |found: &Visitor| before.is_none_or(|before| (found.created_at.0, found.id.0) < before);
-            named.into_iter().filter(later).take(limit + 1).collect()
+            let of = (caller.tenant, &caller.visible);
+            let words = (&*readable_id, &*hmac);
+            app.pool.read(|connection| visitor_access::named(connection, of, words, before, limit + 1))?
         }
-        None => app.pool.read(|connection| read::visitors(connection, caller.tenant, before, limit + 1))?,
+        None => {
+            let page =
+                |c: &rusqlite::Connection| visitor_access::page(c, caller.tenant, &caller.visible, before, limit + 1);
+            app.pool.read(page)?
+        }
     };
     let more = found.len() > limit;
     found.truncate(limit);
@@ -90,8 +102,7 @@ async fn list(
 }
 
 async fn show(State(app): State<Arc<App>>, caller: AgentCaller, Id(id): Id<VisitorId>) -> Outcome<Json<VisitorView>> {
-    may_read(&caller)?;
-    shown(&app, caller.tenant, id)
+    shown(&app, &caller, id)
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -101,24 +112,20 @@ struct PageParams {
     cursor: Option<String>,
 }
 
-/// Those of the visitor's conversations that the caller may see.
 async fn chats(
     State(app): State<Arc<App>>,
     caller: AgentCaller,
     Id(id): Id<VisitorId>,
     Params(params): Params<PageParams>,
 ) -> Outcome<Json<Page<ConversationView>>> {
-    may_read(&caller)?;
+    let found = visitor(&app, &caller, id)?;
     let limit = page_size(params.limit)?;
     let before = before_time(params.cursor.as_deref())?.map(|(at, id)| (at, ConversationId(id)));
-    let found = visitor(&app, caller.tenant, id)?;
-    let read = |c: &rusqlite::Connection| read::conversations_with(c, caller.tenant, found.id, before, limit + 1);
-    let mut chats = app.pool.read(read)?;
-    let more = chats.len() > limit;
-    chats.truncate(limit);
-    let next_cursor = chats.last().filter(|_| more).map(|last| time_cursor(last.updated_at.0, last.id.0));
-    chats.retain(|chat| caller.may_see(chat));
-    Ok(Json(Page { items: chats, next_cursor }.try_map(|chat| app.views.conversation(&chat, false))?))
+    let of = (caller.tenant, &caller.visible);
+    let (items, next) = app.pool.read(|c| read::conversations_with(c, of, found.id, before, limit))?;
+    let next_cursor = next.map(|(at, id)| time_cursor(at, id.0));
+    let view = |chat: Conversation| app.views.conversation(&chat, false);
+    Ok(Json(Page { items, next_cursor }.try_map(view)?))
 }
 
 /// What an agent can say of a visitor. `readableId` follows from the id, `userId` is the tenant's server's to say.
@@ -141,8 +148,10 @@ async fn change(
     Id(visitor_id): Id<VisitorId>,
     write: Write<Change>,
 ) -> Outcome<Json<VisitorView>> {
+    let found = visitor(&app, &caller, visitor_id)?;
+    // Before the texts are sealed: the writer asks the same.
     require(&caller, Permission::VisitorsWrite, "change visitors")?;
-    let found = visitor(&app, caller.tenant, visitor_id)?;
+    require(&caller, Permission::ConversationsReply, "change visitors")?;
     let body = &write.body;
     let name = body.name.as_deref().map(|text| check::name("name", text)).transpose()?;
     let email = body.email.as_deref().map(|text| check::email("email", text)).transpose()?;
@@ -159,7 +168,7 @@ async fn change(
     };
     let request = write.request(&app, caller.sender());
     write::submit(&app, command(caller.tenant, caller.actor(), request, kind)).await?;
-    shown(&app, caller.tenant, visitor_id)
+    shown(&app, &caller, visitor_id)
 }
 
 /// What is known of the browser with the change in it, as JSON; `None` when nothing of it changes.
@@ -194,8 +203,9 @@ async fn block(
     Id(visitor_id): Id<VisitorId>,
     write: Write<Nothing>,
 ) -> Outcome<Json<VisitorView>> {
+    visitor(&app, &caller, visitor_id)?;
     set_blocked(&app, &caller, &write, CommandKind::BlockVisitor { visitor_id }).await?;
-    shown(&app, caller.tenant, visitor_id)
+    shown(&app, &caller, visitor_id)
 }
 
 async fn unblock(
@@ -204,8 +214,9 @@ async fn unblock(
     Id(visitor_id): Id<VisitorId>,
     write: Write<Nothing>,
 ) -> Outcome<Json<VisitorView>> {
+    visitor(&app, &caller, visitor_id)?;
     set_blocked(&app, &caller, &write, CommandKind::UnblockVisitor { visitor_id }).await?;
-    shown(&app, caller.tenant, visitor_id)
+    shown(&app, &caller, visitor_id)
 }
 
 /// Blocks the visitor of a conversation.
@@ -217,7 +228,8 @@ async fn block_conversation(
 ) -> Outcome<Json<ConversationView>> {
     let visitor_id = write::visible(&app, &caller, id)?.visitor;
     set_blocked(&app, &caller, &write, CommandKind::BlockVisitor { visitor_id }).await?;
-    Ok(Json(app.views.conversation(&write::conversation(&app, caller.tenant, id)?, false)?))
+    let chat = write::visible(&app, &caller, id)?;
+    Ok(Json(app.views.conversation(&chat, false)?))
 }
 
 async fn set_blocked(app: &App, caller: &AgentCaller, write: &Write<Nothing>, kind: CommandKind) -> Outcome<()> {
@@ -232,9 +244,10 @@ async fn erase(
     Id(visitor_id): Id<VisitorId>,
     write: Write<Nothing>,
 ) -> Outcome<Json<VisitorView>> {
+    visitor(&app, &caller, visitor_id)?;
     let request = write.request(&app, caller.sender());
     let command = command(caller.tenant, caller.actor(), request, CommandKind::EraseVisitor { visitor_id });
     write::submit(&app, command).await?;
     erasure::sweep(&app, caller.tenant, visitor_id).await.map_err(|error| Problem::internal(&error))?;
-    shown(&app, caller.tenant, visitor_id)
+    shown(&app, &caller, visitor_id)
 }

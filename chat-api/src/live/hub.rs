@@ -208,6 +208,9 @@ impl LiveHub {
             Payload::GroupMembersChanged(_) | Payload::ResourceDeleted(_) | Payload::ResourceRestored(_) => {
                 self.seats.review(event.tenant, true);
             }
+            // To whom the conversations of deleted groups come.
+            Payload::GroupUpdated(change) if change.is_default.is_some() => self.seats.review(event.tenant, true),
+            Payload::GroupCreated(made) if made.is_default => self.seats.review(event.tenant, true),
             Payload::VisitorBlocked(change) => {
                 self.seats.end_person(event.tenant, Person::Visitor(change.visitor_id));
             }

@@ -8,30 +8,17 @@
 use super::load::body;
 use super::search::{self, Search};
 use crate::core::state::{Conversation, Status};
+use crate::core::visibility::Visible;
 use ingest::id::{AgentId, ConversationId, GroupId, TenantId};
 use rusqlite::{Connection, ToSql};
 use std::cmp::Reverse;
-
-/// Which conversations the one who asks may see.
-#[derive(Debug, Clone)]
-pub enum Visible {
-    /// All of the tenant.
-    All,
-    /// Those of these groups, of no group, and own ones.
-    Own {
-        /// Whose.
-        agent: AgentId,
-        /// The agent's groups.
-        groups: Vec<GroupId>,
-    },
-}
 
 /// What is asked for; all of it has to fit.
 #[derive(Debug, Clone)]
 pub struct Filter {
     /// The tenant of the one who asks.
     pub tenant: TenantId,
-    /// See [`Visible`].
+    /// What the one who asks sees.
     pub visible: Visible,
     /// Where it stands.
     pub status: Option<Status>,
@@ -191,6 +178,9 @@ pub fn page(
     after: Option<(i64, ConversationId)>,
     limit: usize,
 ) -> rusqlite::Result<Vec<Conversation>> {
+    if filter.visible == Visible::Nothing {
+        return Ok(Vec::new());
+    }
     let end = if sort.down() { (i64::MAX, [0xff; 16]) } else { (i64::MIN, [0; 16]) };
     let after = after.map_or(end, |(at, id)| (at, *id.bytes()));
     let mut places = match &filter.search {
@@ -250,6 +240,7 @@ fn streams(filter: &Filter) -> Vec<Along<'_>> {
             let own = groups.iter().map(|group| Along::Group(Some(*group)));
             own.chain([Along::Group(None), Along::Assignee(Some(*agent))]).collect()
         }
+        (Visible::Nothing, None) => Vec::new(),
     }
 }
 
@@ -286,14 +277,15 @@ struct Checked<'a> {
 
 impl<'a> Checked<'a> {
     fn new(filter: &'a Filter, along: Along<'_>) -> Self {
-        let (own, groups) = match &filter.visible {
-            Visible::All => (None, Vec::new()),
-            Visible::Own { agent, groups } => (Some(*agent.bytes()), groups.clone()),
+        let (own, groups): (_, Vec<String>) = match &filter.visible {
+            Visible::All | Visible::Nothing => (None, Vec::new()),
+            Visible::Own { agent, groups } => {
+                (Some(*agent.bytes()), groups.iter().map(|group| hex::encode_upper(group.bytes())).collect())
+            }
         };
-        let groups: Vec<String> = groups.iter().map(|group| hex::encode_upper(group.bytes())).collect();
         Self {
             group: filter.group.map(|group| *group.bytes()),
-            all: own.is_none(),
+            all: filter.visible == Visible::All,
             own,
             groups: serde_json::Value::from(groups).to_string(),
             by_assignee: filter.assignee.is_some(),

@@ -2,8 +2,10 @@
 //!
 //! What is in memory already wins over its row: it may hold changes that aren't written yet.
 
+use super::visitor_access;
 use crate::core::reads::{Reads, email_word, role_word};
 use crate::core::state::{Key, Owned, Roster, State, Status, name_key};
+use crate::core::visibility::Visible;
 use ingest::event::{Event, RequestKey};
 use ingest::id::{
     AgentId, CannedResponseId, ChallengeId, ConversationId, DataSourceId, GroupId, InvitationId, PipeId, TagId,
@@ -12,6 +14,7 @@ use ingest::id::{
 use ingest::payload::{Payload, Resource};
 use rusqlite::{Connection, OptionalExtension as _, Params};
 use serde::de::DeserializeOwned;
+use std::collections::BTreeSet;
 use std::collections::hash_map::Entry;
 use uuid::Uuid;
 
@@ -112,6 +115,10 @@ pub fn load(
         }
     }
     reads.histories.iter().try_for_each(|id| load_history(connection, state, *id))?;
+    reads.open_of.iter().try_for_each(|id| load_open(connection, state, tenant, *id))?;
+    if let Some((agent, visitor)) = reads.seen {
+        load_seen(connection, state, tenant, agent, visitor)?;
+    }
     reads.words.iter().try_for_each(|word| load_word(connection, state, word))?;
     if let Some(agent) = reads.challenges_of {
         let sql = "SELECT id FROM challenges WHERE agent = ?1 ORDER BY id DESC LIMIT ?2";
@@ -289,6 +296,48 @@ fn load_history(connection: &Connection, state: &mut State, visitor: VisitorId) 
     merged.into_iter().try_for_each(|id| load_visitor(connection, state, VisitorId(id)))?;
     let chats = ids(connection, "SELECT id FROM conversations WHERE visitor = ?1", [visitor.bytes()])?;
     chats.into_iter().try_for_each(|id| load_conversation(connection, state, ConversationId(id)))
+}
+
+/// A visitor's conversations that wait or are talked in.
+fn load_open(connection: &Connection, state: &mut State, tenant: TenantId, visitor: VisitorId) -> rusqlite::Result<()> {
+    let sql = "SELECT id FROM conversations
+         WHERE tenant = ?1 AND visitor = ?2 AND (status = 'active' OR queue_rank IS NOT NULL)";
+    let chats = ids(connection, sql, (tenant.bytes(), visitor.bytes()))?;
+    chats.into_iter().try_for_each(|id| load_conversation(connection, state, ConversationId(id)))
+}
+
+/// A conversation by which an agent sees a visitor, if there is one; of one who sees none, by which others do. Who sees all
+/// needs none.
+fn load_seen(
+    connection: &Connection,
+    state: &mut State,
+    tenant: TenantId,
+    agent: AgentId,
+    visitor: VisitorId,
+) -> rusqlite::Result<()> {
+    let Some(owner) = state.visitor(tenant, visitor).map(|found| found.merged_into.unwrap_or(found.id)) else {
+        return Ok(());
+    };
+    let visible = match state.agent(tenant, agent).map(|agent| state.visible_to(agent)) {
+        None | Some(Visible::All) => return Ok(()),
+        Some(Visible::Nothing) => Visible::Own { agent, groups: BTreeSet::new() },
+        Some(own @ Visible::Own { .. }) => own,
+    };
+    let is_seen =
+        |state: &State| state.conversations_of(tenant, owner).into_iter().any(|chat| visible.covers_chat(chat));
+    if is_seen(state) {
+        return Ok(());
+    }
+    for grantee in visitor_access::grantees_among(connection, &visible, owner, usize::MAX)? {
+        // The first, unless this batch has moved it.
+        for id in grantee.conversations(connection, owner)? {
+            load_conversation(connection, state, id)?;
+            if is_seen(state) {
+                return Ok(());
+            }
+        }
+    }
+    Ok(())
 }
 
 fn load_word(connection: &Connection, state: &mut State, word: &str) -> rusqlite::Result<()> {

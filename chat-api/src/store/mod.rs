@@ -2,8 +2,9 @@
 //!
 //! Each entity is a row: its key, the columns that queries go by, and the entity itself as JSON in `body`, with every
 //! personal text sealed. [`load`] brings rows into a [`State`](crate::core::State) for the writer, [`save`] writes what
-//! changed, [`read`], [`inbox`] and [`search`] answer the API from the read-only pool, [`outbox`] says which mails are due,
-//! [`hash`] sums all of it up. What is kept of persons beside the log, so that erasing can take it away, is in [`persons`], what was used of quotas in [`usage`].
+//! changed, [`read`], [`inbox`], [`search`] and [`visitor_access`] answer the API from the read-only pool, [`outbox`] says
+//! which mails are due, [`hash`] sums all of it up. What is kept of persons beside the log, so that erasing can take it
+//! away, is in [`persons`], what was used of quotas in [`usage`].
 
 pub mod hash;
 pub mod inbox;
@@ -14,13 +15,14 @@ pub mod read;
 pub mod save;
 pub mod search;
 pub mod usage;
+pub mod visitor_access;
 
 use rusqlite::Connection;
 
 /// Every table of the state; `rebuild` empties and refills them. `requests` is pruned by age and so not hashed.
-/// `threads`, `timers` and `conversation_tags` are indexes over conversations, and hashed as part of them, `mails_due` one
-/// over mails; `audit` is one over the log, whose hash chain covers it.
-pub const TABLES: [&str; 23] = [
+/// `threads`, `timers`, `conversation_tags` and `visitor_access` are indexes over conversations, and hashed as part of them,
+/// `mails_due` one over mails; `audit` is one over the log, whose hash chain covers it.
+pub const TABLES: [&str; 24] = [
     "tenants",
     "agents",
     "roles",
@@ -39,6 +41,7 @@ pub const TABLES: [&str; 23] = [
     "threads",
     "timers",
     "conversation_tags",
+    "visitor_access",
     "files",
     "mails",
     "mails_due",
@@ -113,6 +116,8 @@ pub fn create_tables(connection: &Connection) -> rusqlite::Result<()> {
          CREATE TABLE IF NOT EXISTS files (id BLOB PRIMARY KEY, tenant BLOB NOT NULL, visitor BLOB NOT NULL, body TEXT NOT NULL) WITHOUT ROWID, STRICT;
          CREATE INDEX IF NOT EXISTS files_visitor ON files (visitor);
          CREATE INDEX IF NOT EXISTS conversations_visitor ON conversations (visitor, updated_at, id, tenant, status, agent, group_id, created_at);
+         CREATE INDEX IF NOT EXISTS conversations_visitor_group ON conversations (visitor, group_id, id);
+         CREATE INDEX IF NOT EXISTS conversations_visitor_agent ON conversations (visitor, agent, id);
          CREATE INDEX IF NOT EXISTS conversations_queue ON conversations (tenant, group_id, queue_rank) WHERE queue_rank IS NOT NULL;
          CREATE INDEX IF NOT EXISTS conversations_open ON conversations (tenant, visitor) WHERE status = 'active' OR queue_rank IS NOT NULL;
          CREATE INDEX IF NOT EXISTS conversations_agent ON conversations (agent) WHERE status = 'active';
@@ -127,6 +132,7 @@ pub fn create_tables(connection: &Connection) -> rusqlite::Result<()> {
     )?;
     outbox::create_table(connection)?;
     usage::create_table(connection)?;
+    visitor_access::create_tables(connection)?;
     persons::create_tables(connection)
 }
 

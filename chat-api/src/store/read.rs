@@ -13,6 +13,7 @@ use crate::core::state::{
     Agent, AuditEntry, CannedResponse, Challenge, Chatbot, CustomRole, Group, Invitation, Mail, RequestRecord, Session,
     StoredFile, Tag, Tenant, TimerKind, Token, Visitor,
 };
+use crate::core::visibility;
 use ingest::event::RequestKey;
 use ingest::id::{
     AgentId, CannedResponseId, ChallengeId, ChatbotId, ConversationId, FileId, GroupId, InvitationId, MailId, PersonId,
@@ -197,20 +198,13 @@ pub fn groups(connection: &Connection, tenant: TenantId) -> rusqlite::Result<Vec
     list(connection, "SELECT body FROM groups WHERE tenant = ?1 ORDER BY id", [tenant.bytes()])
 }
 
-/// The groups whose conversations an agent works on: the living ones they are in, and deleted ones whose conversations
-/// have come to the default group that they are in, or, without a default, to everyone.
+/// The groups whose conversations an agent works on; see [`visibility::groups_of`].
 ///
 /// # Errors
 /// SQLite's.
 pub fn groups_of(connection: &Connection, tenant: TenantId, agent: AgentId) -> rusqlite::Result<BTreeSet<GroupId>> {
     let groups = groups(connection, tenant)?;
-    let default = groups.iter().find(|group| group.is_default && group.deleted_at.is_none());
-    let inherits = default.is_none_or(|group| group.members.contains(&agent));
-    let own = |group: &&Group| match group.deleted_at {
-        None => group.members.contains(&agent),
-        Some(_) => inherits,
-    };
-    Ok(groups.iter().filter(own).map(|group| group.id).collect())
+    Ok(visibility::groups_of(&groups.iter().collect::<Vec<_>>(), agent))
 }
 
 /// A tag of the tenant.
@@ -312,46 +306,12 @@ pub fn visitor(connection: &Connection, tenant: TenantId, id: VisitorId) -> Foun
     body(connection, "SELECT body FROM visitors WHERE id = ?1 AND tenant = ?2", (id.bytes(), tenant.bytes()))
 }
 
-/// The tenant's visitors who are neither merged nor erased, newest first, from `before` (exclusive: time and id) on.
-///
-/// # Errors
-/// SQLite's.
-pub fn visitors(
-    connection: &Connection,
-    tenant: TenantId,
-    before: Option<(i64, Uuid)>,
-    limit: usize,
-) -> rusqlite::Result<Vec<Visitor>> {
-    let (at, id) = before.map_or((i64::MAX, [0xff; 16]), |(at, id)| (at, *id.as_bytes()));
-    let sql = "SELECT body FROM visitors
-         WHERE tenant = ?1 AND merged_into IS NULL AND NOT erased AND (created_at, id) < (?2, ?3)
-         ORDER BY created_at DESC, id DESC LIMIT ?4";
-    list(connection, sql, (tenant.bytes(), at, id, limit.cast_signed()))
-}
-
 /// Every visitor of the tenant, merged and erased ones too.
 ///
 /// # Errors
 /// SQLite's.
 pub fn all_visitors(connection: &Connection, tenant: TenantId) -> rusqlite::Result<Vec<Visitor>> {
     list(connection, "SELECT body FROM visitors WHERE tenant = ?1 ORDER BY created_at, id", [tenant.bytes()])
-}
-
-/// The tenant's visitors with this readable id, or with an address that has this HMAC, newest first; 200 at most.
-///
-/// # Errors
-/// SQLite's.
-pub fn visitors_named(
-    connection: &Connection,
-    tenant: TenantId,
-    readable_id: &str,
-    email_hmac: &str,
-) -> rusqlite::Result<Vec<Visitor>> {
-    let sql = "SELECT body FROM visitors
-         WHERE tenant = ?1 AND merged_into IS NULL AND NOT erased AND (readable_id = ?2
-             OR id IN (SELECT visitor FROM visitor_emails WHERE tenant = ?1 AND email_hmac = ?3))
-         ORDER BY created_at DESC, id DESC LIMIT 200";
-    list(connection, sql, (tenant.bytes(), readable_id, email_hmac))
 }
 
 /// Who was merged into a visitor, by id.

@@ -1,6 +1,6 @@
 //! Writes what changed in memory, once a batch.
 
-use super::outbox;
+use super::{outbox, visitor_access};
 use crate::core::state::{Conversation, Key, MailStatus, State, TimerKind, name_key};
 use rusqlite::{Connection, ToSql};
 use serde::Serialize;
@@ -95,7 +95,8 @@ fn save_one(connection: &Connection, state: &State, key: &Key) -> rusqlite::Resu
             let merged_into = row.merged_into.as_ref().map(ingest::id::VisitorId::bytes);
             let (tenant, erased) = (row.tenant.bytes(), row.erased_at.is_some());
             let (readable, created) = (&row.readable_id, row.created_at.0);
-            upsert(connection, sql, &[id.bytes(), tenant, readable, &merged_into, &erased, &created, &json(row)])
+            upsert(connection, sql, &[id.bytes(), tenant, readable, &merged_into, &erased, &created, &json(row)])?;
+            visitor_access::visitor_saved(connection, row)
         }),
         Key::Conversation(id) => state.conversations.get(id).map_or(Ok(()), |row| {
             save_conversation(connection, row)?;
@@ -138,11 +139,13 @@ fn save_conversation(connection: &Connection, row: &Conversation) -> rusqlite::R
     if connection.prepare_cached(sql)?.execute(same)? == 1 {
         return Ok(());
     }
+    let before = visitor_access::stored(connection, row.id)?;
     let sql = "INSERT INTO conversations VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
          ON CONFLICT (id) DO UPDATE SET visitor = ?3, status = ?4, agent = ?5, queue_rank = ?6, group_id = ?7,
              updated_at = ?8, body = ?10";
     let all: [&dyn ToSql; 10] = [id, tenant, visitor, &status, &agent, &rank, &group, &updated, &created, &body];
-    upsert(connection, sql, &all)
+    upsert(connection, sql, &all)?;
+    visitor_access::conversation_saved(connection, row, before)
 }
 
 /// Indexes the threads that are new: the newest come first, and before a known one all are known.

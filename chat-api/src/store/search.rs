@@ -4,12 +4,13 @@
 //! A tag finds along the tag's own index, in the list's order and without an end. Who is found by a name or an address are
 //! the newest [`VISITORS_MAX`] at most; then it takes another word to find the others.
 
-use super::inbox::{Along, Filter, Place, Sort, Visible, merged};
+use super::inbox::{Along, Filter, Place, Sort, merged};
 use crate::core::state::Status;
-use ingest::id::{ConversationId, TenantId};
+use ingest::id::{AgentId, ConversationId, GroupId, TenantId};
 use ingest::seal::KeyFile;
 use rusqlite::{Connection, OptionalExtension as _};
 use std::collections::BTreeSet;
+use uuid::Uuid;
 
 /// Visitors that one query looks at.
 const VISITORS_MAX: i64 = 200;
@@ -132,14 +133,9 @@ impl Row {
     }
 
     fn fits(&self, filter: &Filter) -> bool {
-        let visible = match &filter.visible {
-            Visible::All => true,
-            Visible::Own { agent, groups } => {
-                let own_group = |group: [u8; 16]| groups.iter().any(|own| *own.bytes() == group);
-                self.agent == Some(*agent.bytes()) || self.group.is_none_or(own_group)
-            }
-        };
-        visible
+        let agent = self.agent.map(|id| AgentId(Uuid::from_bytes(id)));
+        let group = self.group.map(|id| GroupId(Uuid::from_bytes(id)));
+        filter.visible.covers(agent, group)
             && filter.status.map(Status::as_str).is_none_or(|status| self.status == status)
             && filter.assignee.is_none_or(|agent| self.agent == agent.map(|agent| *agent.bytes()))
             && filter.group.is_none_or(|group| self.group == Some(*group.bytes()))

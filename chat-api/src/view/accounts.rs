@@ -217,11 +217,15 @@ impl Views {
         })
     }
 
-    /// A line of the audit log, with the names of those who are still known.
+    /// A line of the audit log, with the names of those who are still known; of visitors, of those whom its reader sees.
     ///
     /// # Errors
     /// See [`ViewError`].
-    pub fn audit(&self, entry: &AuditEntry) -> Result<AuditView, ViewError> {
+    pub fn audit(
+        &self,
+        entry: &AuditEntry,
+        sees: impl Fn(VisitorId) -> rusqlite::Result<bool>,
+    ) -> Result<AuditView, ViewError> {
         let (kind, id) = match entry.actor {
             Actor::Agent(id) => ("agent", Some(id.0)),
             Actor::Visitor(id) => ("visitor", Some(id.0)),
@@ -229,13 +233,13 @@ impl Views {
             Actor::Operator => ("operator", None),
         };
         let about = match (&entry.about_kind, entry.about) {
-            (Some(kind), Some(id)) => Some(self.party(entry, kind, Some(id))?),
+            (Some(kind), Some(id)) => Some(self.party(entry, kind, Some(id), &sees)?),
             _ => None,
         };
         Ok(AuditView {
             id: entry.id,
             r#type: entry.kind.clone(),
-            actor: self.party(entry, kind, id)?,
+            actor: self.party(entry, kind, id, &sees)?,
             about,
             fields: entry.fields.clone(),
             details: entry.details.clone(),
@@ -243,10 +247,16 @@ impl Views {
         })
     }
 
-    fn party(&self, entry: &AuditEntry, kind: &str, id: Option<Uuid>) -> Result<PartyView, ViewError> {
+    fn party(
+        &self,
+        entry: &AuditEntry,
+        kind: &str,
+        id: Option<Uuid>,
+        sees: &impl Fn(VisitorId) -> rusqlite::Result<bool>,
+    ) -> Result<PartyView, ViewError> {
         let name: Option<Arc<str>> = match (kind, id) {
             ("agent", Some(id)) => self.agent_name(entry.tenant, AgentId(id))?,
-            ("visitor", Some(id)) => self.visitor_name(entry.tenant, VisitorId(id))?,
+            ("visitor", Some(id)) if sees(VisitorId(id))? => self.visitor_name(entry.tenant, VisitorId(id))?,
             _ => None,
         };
         let id = id.map(|id| id.to_string());

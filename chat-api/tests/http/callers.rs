@@ -150,7 +150,7 @@ pub(crate) const THINGS: [&str; 11] =
     ["agent", "chatbot", "chat", "thread", "visitor", "group", "tag", "role", "canned", "file", "token"];
 
 /// Which id a path's name means.
-fn id_of(path: &str, name: &str) -> &'static str {
+pub(super) fn id_of(path: &str, name: &str) -> &'static str {
     match (name, path.split('/').nth(2).unwrap_or_default()) {
         ("id", "agents") | ("agent_id" | "agentId", _) => "agent",
         ("id", "chatbots") => "chatbot",
@@ -171,7 +171,7 @@ fn id_of(path: &str, name: &str) -> &'static str {
 }
 
 /// The names in a path's braces.
-fn names(path: &'static str) -> Vec<&'static str> {
+pub(super) fn names(path: &'static str) -> Vec<&'static str> {
     path.split('{').skip(1).filter_map(|rest| rest.split('}').next()).collect()
 }
 
@@ -212,7 +212,7 @@ pub(super) fn wants(route: &Route) -> String {
 #[derive(Debug, Clone)]
 pub(super) struct Caller {
     name: String,
-    credential: Option<(&'static str, String)>,
+    pub(super) credential: Option<(&'static str, String)>,
     permissions: Option<PermissionSet>,
 }
 
@@ -241,6 +241,7 @@ impl Caller {
             Way::Visitor => self.name.ends_with("visitor"),
             Way::Agent => self.permissions.is_some(),
             Way::May(permission) => has(*permission),
+            Way::Holding(all) => all.iter().all(|permission| has(*permission)),
             Way::Oneself => self.name == "oneself",
             Way::Reports => has(Permission::ReportsRead),
             Way::Scoped => false,
@@ -298,7 +299,7 @@ impl World {
     }
 
     /// An agent of a custom role with everything but this.
-    async fn lacking(&mut self, permission: Permission) -> Caller {
+    pub(super) async fn lacking(&mut self, permission: Permission) -> Caller {
         if let Some(caller) = self.lacking.get(permission.as_str()) {
             return caller.clone();
         }
@@ -388,7 +389,7 @@ impl World {
     }
 
     /// The log's end and the hash of all state: what a refused call leaves as it is.
-    fn mark(&self) -> (u64, String) {
+    pub(super) fn mark(&self) -> (u64, String) {
         let app = &self.server.app;
         let state = app.pool.read(hash::state_hash).expect("a hash");
         (app.writer.reader().end(), state)
@@ -399,7 +400,13 @@ impl World {
         let (acme, wants) = (self.acme.clone(), wants(route));
         let mut callers = self.signed_in.clone();
         for way in route.who {
-            if let Way::May(permission) = way {
+            let takes = match way {
+                Way::May(permission) => std::slice::from_ref(permission),
+                Way::Holding(all) => *all,
+                Way::Reports => &[Permission::ReportsRead],
+                _ => &[],
+            };
+            for permission in takes {
                 callers.push(self.lacking(*permission).await);
             }
         }
@@ -480,9 +487,14 @@ async fn check(world: &World, route: &Route, caller: &Caller, ids: &Ids) -> Resu
     }
 }
 
+/// Whether an agent's access token is one of the ways in.
+pub(super) fn is_for_agents(route: &Route) -> bool {
+    route.who.iter().any(|way| matches!(way, Way::Agent | Way::May(_) | Way::Holding(_) | Way::Oneself))
+}
+
 /// The status and the code with which a caller isn't let in.
 fn refusal(route: &Route, caller: &Caller) -> (u16, Option<&'static str>) {
-    let agents = route.who.iter().any(|way| matches!(way, Way::Agent | Way::May(_) | Way::Oneself));
+    let agents = is_for_agents(route);
     match route.path {
         path if path.starts_with("/v0/") || path == "/v1/workspace" => (403, None),
         // Not a socket at all.
@@ -506,7 +518,7 @@ async fn every_foreign_id_is_unknown() {
     let mut wrong = Vec::new();
     for route in &list {
         let wants = wants(route);
-        let agents = route.who.iter().any(|way| matches!(way, Way::Agent | Way::May(_) | Way::Oneself));
+        let agents = is_for_agents(route);
         if !THINGS.iter().any(|thing| wants.contains(&format!("{{{thing}}}"))) {
             continue;
         }
@@ -557,7 +569,7 @@ fn things(ids: &Ids) -> Ids {
 }
 
 /// Both calls answer the same 404, down to the words.
-async fn same_404(
+pub(super) async fn same_404(
     world: &World,
     route: &Route,
     caller: &Caller,

@@ -27,6 +27,7 @@ mod settings;
 mod sources;
 mod surface;
 mod unreadable;
+mod visibility;
 mod visitors;
 mod work;
 

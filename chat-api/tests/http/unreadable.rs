@@ -155,7 +155,9 @@ async fn talk(world: &World, ids: &Ids, visitor: &str) {
 /// The call of a `GET` route by whoever may.
 fn get(world: &World, route: &Route, ids: &Ids, visitor: &str) -> Call {
     let call = Call::get(own_path(route, ids));
-    let agents = |way: &Way| matches!(way, Way::Agent | Way::May(_) | Way::Oneself | Way::Reports | Way::Scoped);
+    let agents = |way: &Way| {
+        matches!(way, Way::Agent | Way::May(_) | Way::Holding(_) | Way::Oneself | Way::Reports | Way::Scoped)
+    };
     match route.who {
         who if who.iter().any(agents) => call.token(&world.acme.token),
         who if who.contains(&Way::Visitor) => call.token(visitor),

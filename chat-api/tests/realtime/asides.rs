@@ -7,7 +7,7 @@ use chat_api::core::command::{CommandKind, TransferTo};
 use chat_api::live::{Limits, Person};
 use chat_api::store::read;
 use ingest::id::{ConversationId, GroupId};
-use ingest::payload::{AgentStatus, GroupCreated, Role, RoutingStrategy};
+use ingest::payload::{AgentStatus, GroupCreated, Resource, Role, RoutingStrategy};
 use serde_json::json;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -238,4 +238,39 @@ async fn an_address_takes_so_many_sockets() {
     let stream = TcpStream::connect(server.address).await.unwrap();
     let refused = tokio_tungstenite::client_async(url, stream).await.expect_err("refused");
     assert!(refused.to_string().contains("503"), "{refused}");
+}
+
+/// A deleted group's conversations come to the default group, and without one to everyone: when that changes, open sockets
+/// end what isn't theirs any more.
+#[tokio::test]
+async fn a_socket_ends_what_another_default_group_takes_away() {
+    let server = Server::start(Limits::default()).await;
+    let tenant = server.tenant("acme").await;
+    let ada = server.agent(&tenant, "Ada", Role::Agent).await;
+    let guest = server.visitor(&tenant, "Gus").await;
+    let owner = tenant.owner.actor();
+    let group = |name: &str, is_default: bool| GroupCreated {
+        group_id: GroupId::fresh(),
+        name: name.to_owned(),
+        description: String::new(),
+        routing_strategy: RoutingStrategy::LeastLoaded,
+        is_default,
+    };
+    let old = group("Old", false);
+    let old_id = old.group_id;
+    let moved = CommandKind::UpdateConversation {
+        conversation_id: guest.conversation,
+        notes: None,
+        group_id: Some(Some(old_id)),
+    };
+    let deleted = CommandKind::Delete(Resource::Group(old_id));
+    for kind in [CommandKind::CreateGroup(old), moved, deleted] {
+        server.submit(tenant.id, owner, kind, Vec::new()).await;
+    }
+    let (mut socket, _) = Client::subscribed(&server, &ada.token, guest.conversation, None).await;
+    let default = CommandKind::CreateGroup(group("Default", true));
+    server.submit(tenant.id, owner, default, Vec::new()).await;
+    let told = tokio::time::timeout(Duration::from_secs(10), socket.next()).await.expect("told in time");
+    assert_eq!(told, not_found(&guest.conversation.to_string()));
+    server.stop().await;
 }

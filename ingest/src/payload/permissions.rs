@@ -41,11 +41,11 @@ permissions! {
     ConversationsReply = "conversations:reply";
     /// Assigns, transfers and takes away other agents' conversations; sets their status.
     ConversationsSteer = "conversations:steer";
-    /// Reads visitors.
+    /// Reads the visitors of those conversations that can be read.
     VisitorsRead = "visitors:read";
-    /// Changes, blocks and unblocks visitors.
+    /// Changes, blocks and unblocks visitors of whom conversations can be read and replied to.
     VisitorsWrite = "visitors:write";
-    /// Erases a person for good.
+    /// Erases a person for good whose conversations can all be read.
     VisitorsErase = "visitors:erase";
     /// Reads the tenant's reports.
     ReportsRead = "reports:read";
@@ -69,7 +69,7 @@ permissions! {
     AuditRead = "audit:read";
     /// Imports conversations.
     Import = "conversations:import";
-    /// Exports conversations.
+    /// Exports all conversations, for who reads all.
     Export = "conversations:export";
     /// Pays.
     Billing = "billing:write";

@@ -30,6 +30,8 @@ pub enum Way {
     Agent,
     /// A signed-in agent with this permission.
     May(Permission),
+    /// A signed-in agent with all of these permissions.
+    Holding(&'static [Permission]),
     /// The agent whom the path names.
     Oneself,
     /// A `/v0` token, or an agent who may read reports.
@@ -65,7 +67,7 @@ pub const OPERATOR: &[Way] = &[Way::Operator];
 /// A credential in the body.
 pub const BODY: &[Way] = &[Way::Body];
 /// A `/v0` token that may write, or an agent who may make such tokens.
-pub const WRITERS: &[Way] = &[Way::Scoped, Way::May(Permission::TokensWrite)];
+pub const WRITERS: &[Way] = &[Way::Scoped, Way::Holding(&[Permission::ReportsRead, Permission::TokensWrite])];
 /// A `/v0` token.
 pub const REPORTS: &[Way] = &[Way::Reports];
 

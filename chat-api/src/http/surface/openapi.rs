@@ -168,7 +168,7 @@ fn security(who: &[Way]) -> Vec<Value> {
             Way::Anyone | Way::Body => json!({}),
             Way::ChatbotKey => json!({ "chatbot": [] }),
             Way::Visitor => json!({ "visitor": [] }),
-            Way::Agent | Way::May(_) | Way::Oneself => json!({ "agent": [] }),
+            Way::Agent | Way::May(_) | Way::Holding(_) | Way::Oneself => json!({ "agent": [] }),
             Way::Reports | Way::Scoped => json!({ "reports": [] }),
             Way::Operator => json!({ "operator": [] }),
         };
@@ -179,11 +179,20 @@ fn security(who: &[Way]) -> Vec<Value> {
     security
 }
 
-fn permissions(who: &[Way]) -> Vec<&'static str> {
+/// Any of these; where several are needed together, they are joined by `+`.
+fn permissions(who: &[Way]) -> Vec<String> {
     let permission = |way: &Way| match way {
-        Way::May(permission) => Some(permission.as_str()),
-        Way::Oneself => Some("oneself"),
-        _ => None,
+        Way::May(permission) => Some(permission.as_str().to_owned()),
+        Way::Holding(all) => Some(all.iter().map(|one| one.as_str()).collect::<Vec<_>>().join("+")),
+        Way::Oneself => Some("oneself".to_owned()),
+        Way::Anyone
+        | Way::ChatbotKey
+        | Way::Visitor
+        | Way::Agent
+        | Way::Reports
+        | Way::Scoped
+        | Way::Operator
+        | Way::Body => None,
     };
     who.iter().filter_map(permission).collect()
 }

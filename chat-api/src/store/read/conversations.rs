@@ -2,8 +2,9 @@
 
 use super::{Found, list};
 use crate::core::state::{Conversation, Status};
+use crate::core::visibility::Visible;
 use crate::store::load::{body, parse};
-use ingest::id::{AgentId, ConversationId, TenantId, ThreadId, VisitorId};
+use ingest::id::{AgentId, ConversationId, GroupId, TenantId, ThreadId, VisitorId};
 use rusqlite::{Connection, OptionalExtension as _, Row};
 use uuid::Uuid;
 
@@ -102,22 +103,55 @@ pub fn open_conversations(connection: &Connection) -> rusqlite::Result<Vec<OpenC
     rows.collect()
 }
 
-/// A page of a visitor's conversations, newest change first, from `before` (exclusive: time and id) on.
+/// Conversations, and where the next page goes on (after its time and id), if there is one.
+pub type ConversationPage = (Vec<Conversation>, Option<(i64, ConversationId)>);
+
+/// Conversations of a visitor that one page looks at for those that its reader sees. When it has found too few by then, it
+/// is short, and the next one goes on from there.
+const LOOKED_AT_MAX: usize = 5_000;
+
+/// A page of those of a visitor's conversations that somebody sees, newest change first, from `before` (exclusive: time and
+/// id) on. What isn't theirs is read past in the index.
 ///
 /// # Errors
 /// SQLite's.
 pub fn conversations_with(
     connection: &Connection,
-    tenant: TenantId,
+    (tenant, visible): (TenantId, &Visible),
     visitor: VisitorId,
     before: Option<(i64, ConversationId)>,
     limit: usize,
-) -> rusqlite::Result<Vec<Conversation>> {
+) -> rusqlite::Result<ConversationPage> {
     let (at, id) = before.map_or((i64::MAX, [0xff; 16]), |(at, id)| (at, *id.bytes()));
-    let sql = "SELECT body FROM conversations WHERE visitor = ?1 AND tenant = ?2 AND (updated_at, id) < (?3, ?4)
-         ORDER BY updated_at DESC, id DESC LIMIT ?5";
-    list(connection, sql, (visitor.bytes(), tenant.bytes(), at, id, limit.cast_signed()))
+    let mut statement = connection.prepare_cached(CONVERSATIONS_WITH)?;
+    let mut rows = statement.query((visitor.bytes(), tenant.bytes(), at, id, LOOKED_AT_MAX.cast_signed() + 1))?;
+    let mut chats: Vec<Conversation> = Vec::new();
+    let mut looked_at = None;
+    let mut count = 0;
+    while let Some(row) = rows.next()? {
+        if count == LOOKED_AT_MAX {
+            return Ok((chats, looked_at));
+        }
+        count += 1;
+        let uuid = |at: usize| row.get::<_, Option<[u8; 16]>>(at).map(|id| id.map(Uuid::from_bytes));
+        let id = ConversationId(Uuid::from_bytes(row.get(1)?));
+        looked_at = Some((row.get(0)?, id));
+        if !visible.covers(uuid(2)?.map(AgentId), uuid(3)?.map(GroupId)) {
+            continue;
+        }
+        if chats.len() == limit {
+            let next = chats.last().map(|last| (last.updated_at.0, last.id));
+            return Ok((chats, next));
+        }
+        chats.extend(conversation(connection, tenant, id)?);
+    }
+    Ok((chats, None))
 }
+
+const CONVERSATIONS_WITH: &str = "SELECT updated_at, id, agent, group_id
+     FROM conversations INDEXED BY conversations_visitor
+     WHERE visitor = ?1 AND tenant = ?2 AND (updated_at, id) < (?3, ?4)
+     ORDER BY updated_at DESC, id DESC LIMIT ?5";
 
 /// The conversation of a thread, whoever's it is: read it with the tenant next.
 ///
