@@ -4,9 +4,9 @@ use crate::cli::{ExportArgs, ImportArgs, SqlArgs, TenantCreateArgs, TokenCreateA
 use crate::engine::Engine;
 use crate::output::{ExportFile, Progress, open};
 use anyhow::{Context as _, bail};
-use chat_api::auth::scopes::TYPES;
 use chat_api::auth::{passwords, tokens};
 use chat_api::core::command::{AgentDetails, Command, CommandKind, NewAgent};
+use chat_api::core::grants::ScopeKind;
 use chat_api::core::state::Tenant;
 use chat_api::domain::Submission;
 use chat_api::import::{self, Exporter, ImportReport, Owner, Unpacking};
@@ -150,7 +150,7 @@ pub fn duration_ms(text: &str) -> anyhow::Result<i64> {
 /// # Errors
 /// Says what is expected.
 pub fn scope(text: &str) -> anyhow::Result<Scope> {
-    let types = TYPES;
+    let types = ScopeKind::TEXTS;
     let found = types.iter().find_map(|kind| Some((*kind, text.strip_prefix(kind)?.strip_prefix(':')?)));
     match found {
         Some((kind, resource)) if !resource.is_empty() => Ok(Scope {
@@ -231,7 +231,7 @@ pub async fn export(args: &ExportArgs) -> anyhow::Result<()> {
     with_engine(&args.place, false, async |engine| {
         let tenant = tenant(engine, &args.tenant)?;
         let mut out = ExportFile::open(args.file.as_deref())?;
-        let (mut exporter, mut progress) = (Exporter::new(tenant.id), Progress::new("conversations"));
+        let (mut exporter, mut progress) = (Exporter::new(tenant.id, true), Progress::new("conversations"));
         let mut bytes = Vec::new();
         while exporter.step(&engine.pool, &engine.views, &mut bytes)? {
             out.write_all(&bytes)?;

@@ -61,7 +61,19 @@ fn rfc3339_option_option<S: Serializer>(at: &Option<Option<Timestamp>>, serializ
     rfc3339_option(&at.flatten(), serializer)
 }
 
-/// A conversation. Visitors get it without the agents' own fields (`for_visitor`).
+/// For whom a conversation is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reader {
+    /// Its visitor: without what is for agents, which is an agent's address, tags, notes and flags.
+    Visitor,
+    /// An agent.
+    Agent {
+        /// With the address of the agent who has it; else `null` stands there.
+        contacts: bool,
+    },
+}
+
+/// A conversation. Visitors get it without the agents' own fields; `agentEmail` is for who manages agents.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[expect(missing_docs, reason = "the fields of the contract")]
@@ -315,7 +327,7 @@ impl Views {
         self.name(id.into(), || Ok(self.pool.read(|c| read::visitor(c, tenant, id))?.and_then(|found| found.name)))
     }
 
-    /// An agent as colleagues see it.
+    /// An agent as they see themselves, and as who manages agents sees them.
     ///
     /// # Errors
     /// See [`ViewError`].
@@ -326,7 +338,7 @@ impl Views {
             email: self.shown(agent.email.as_ref())?,
             phone: self.shown(agent.phone.as_ref())?,
             role: agent.custom_role.map_or_else(|| agent.role.as_str().to_owned(), |id| id.to_string()),
-            permissions: PermissionsView { allow: agent.allow, deny: agent.deny },
+            permissions: Some(PermissionsView { allow: agent.allow, deny: agent.deny }),
             status: agent.status,
             accepting_chats: agent.accepting_chats,
             max_concurrent_chats: agent.max_concurrent_chats,
@@ -339,11 +351,12 @@ impl Views {
         })
     }
 
-    /// A conversation; with `for_visitor`, without what is for agents: their address, tags, notes and flags.
+    /// A conversation, as its reader gets it.
     ///
     /// # Errors
     /// See [`ViewError`].
-    pub fn conversation(&self, chat: &Conversation, for_visitor: bool) -> Result<ConversationView, ViewError> {
+    pub fn conversation(&self, chat: &Conversation, reader: Reader) -> Result<ConversationView, ViewError> {
+        let for_visitor = reader == Reader::Visitor;
         let (tenant, agent_id) = (chat.tenant, chat.agent);
         let (visitor, agent, position): (Option<Visitor>, Option<Agent>, Option<u64>) =
             self.pool.read(|connection| {
@@ -363,7 +376,8 @@ impl Views {
         let unread = if for_visitor { &chat.unread_by_visitor } else { &chat.unread_by_agents };
         let about = visitor.as_ref().and_then(|visitor| visitor.metadata.as_ref()).filter(|_| !for_visitor);
         let metadata = page_metadata(self.shown(about)?);
-        let agent_email = self.shown(agent.as_ref().and_then(|agent| agent.email.as_ref()))?;
+        let contacts = agent.as_ref().filter(|_| reader == Reader::Agent { contacts: true });
+        let agent_email = self.shown(contacts.and_then(|agent| agent.email.as_ref()))?;
         Ok(ConversationView {
             id: chat.id,
             visitor_id: chat.visitor,

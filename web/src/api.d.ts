@@ -719,7 +719,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** The tenant's canned responses; with `deleted` the deleted ones. */
+        /** The canned responses of all and of own groups; with `deleted` the deleted ones. */
         get: operations["getCannedResponses"];
         put?: never;
         /** Makes a canned response. */
@@ -1777,7 +1777,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** The visitor's conversations, those that the caller sees. */
+        /** The visitor's conversations. */
         get: operations["getWidgetConversations"];
         put?: never;
         post?: never;
@@ -1997,7 +1997,7 @@ export interface components {
     schemas: {
         /** @description An agent's own word about being there. */
         AgentStatus: "online" | "offline" | "away";
-        /** @description An agent as colleagues see it. */
+        /** @description An agent. For colleagues who don't manage agents, `email`, `phone` and `permissions` are `null`, and `recentIps` is empty. */
         AgentView: {
             acceptingChats: boolean;
             /** Format: uint32 */
@@ -2013,7 +2013,7 @@ export interface components {
             /** Format: uint32 */
             maxConcurrentChats: number;
             name: string | null;
-            permissions: components["schemas"]["PermissionsView"];
+            permissions: components["schemas"]["PermissionsView"] | null;
             phone: string | null;
             /** @description Where they signed in from last, the newest first; empty for colleagues who don't manage agents. */
             recentIps: string[];
@@ -2163,7 +2163,8 @@ export interface components {
         /** @description A chatbot as the tenant sees it. */
         ChatbotView: {
             allowedOrigins: string[];
-            apiKey: string;
+            /** @description For who manages chatbots. */
+            apiKey: string | null;
             /** Format: date-time */
             createdAt: string;
             /** Format: uuid */
@@ -2191,7 +2192,8 @@ export interface components {
         /** @description A chatbot with the secret that was just made. */
         ChatbotWithSecret: {
             allowedOrigins: string[];
-            apiKey: string;
+            /** @description For who manages chatbots. */
+            apiKey: string | null;
             /** Format: date-time */
             createdAt: string;
             /** Format: uuid */
@@ -2201,7 +2203,7 @@ export interface components {
             greeting: string;
             /** Format: uuid */
             id: string;
-            /** @description Not in the answer to a repeat: it's shown once. */
+            /** @description Not in the answer to a repeat: it's shown once. Nor for who may not see all conversations and visitors: it opens them. */
             identitySecret?: string;
             name: string;
             theme: {
@@ -2222,7 +2224,7 @@ export interface components {
             /** @description `ok` or `degraded`. */
             state: string;
         };
-        /** @description A conversation. Visitors get it without the agents' own fields (`for_visitor`). */
+        /** @description A conversation. Visitors get it without the agents' own fields; `agentEmail` is for who manages agents. */
         ConversationView: {
             /** Format: uuid */
             activeThreadId: string | null;
@@ -2451,7 +2453,7 @@ export interface components {
             agent: components["schemas"]["AgentView"];
             tenant: components["schemas"]["TenantView"];
         };
-        /** @description An agent as colleagues see it. */
+        /** @description An agent. For colleagues who don't manage agents, `email`, `phone` and `permissions` are `null`, and `recentIps` is empty. */
         Me: {
             acceptingChats: boolean;
             /** Format: uint32 */
@@ -2469,7 +2471,7 @@ export interface components {
             /** Format: uint32 */
             maxConcurrentChats: number;
             name: string | null;
-            permissions: components["schemas"]["PermissionsView"];
+            permissions: components["schemas"]["PermissionsView"] | null;
             phone: string | null;
             /** @description Where they signed in from last, the newest first; empty for colleagues who don't manage agents. */
             recentIps: string[];
@@ -4262,10 +4264,12 @@ export interface operations {
                     "application/json": components["schemas"]["SigningKey"];
                 };
             };
-            401: components["responses"]["Problem401"];
-            403: components["responses"]["Problem403"];
-            429: components["responses"]["Problem429"];
-            503: components["responses"]["Problem503"];
+            400: components["responses"]["V0Error400"];
+            403: components["responses"]["V0Error403"];
+            404: components["responses"]["V0Error404"];
+            413: components["responses"]["V0Error413"];
+            429: components["responses"]["V0Error429"];
+            503: components["responses"]["V0Error503"];
         };
     };
     getV0Workspace: {

@@ -8,10 +8,12 @@ use super::scopes::{self, Right, Scopes};
 use super::tokens;
 use super::tokens::VisitorSession;
 use crate::app::App;
+use crate::core::grants::Holder;
 use crate::core::state::{Chatbot, Conversation};
 use crate::core::visibility::Visible;
 use crate::limits::{BucketKey, Quota};
 use crate::store::read;
+use crate::view::Reader;
 use axum::http::HeaderMap;
 use ingest::event::Actor;
 use ingest::id::{AgentId, ChatbotId, ConversationId, RoleId, SessionId, TenantId, VisitorId};
@@ -57,6 +59,24 @@ impl AgentCaller {
     #[must_use]
     pub fn may_see(&self, chat: &Conversation) -> bool {
         chat.tenant == self.tenant && self.visible.covers_chat(chat)
+    }
+
+    /// Whether an agent's address, telephone number and exceptions are for them: one's own, and for who manages agents.
+    #[must_use]
+    pub fn sees_contacts_of(&self, agent: AgentId) -> bool {
+        self.agent == agent || self.may(Permission::AgentsWrite)
+    }
+
+    /// How a conversation is shown to them.
+    #[must_use]
+    pub fn reader_of(&self, chat: &Conversation) -> Reader {
+        Reader::Agent { contacts: chat.agent.is_some_and(|agent| self.sees_contacts_of(agent)) }
+    }
+
+    /// What they hold who give something away.
+    #[must_use]
+    pub fn holder(&self) -> Holder<'_> {
+        Holder { permissions: self.permissions, visible: &self.visible }
     }
 
     /// Whose idempotency keys these are.
@@ -148,33 +168,33 @@ pub struct TokenCaller {
     pub quota: Option<Quota>,
     /// The token, for idempotency keys.
     pub key: BucketKey,
-    /// An agent who may make tokens, and so do what any token may.
-    pub admin: Option<AgentId>,
+    /// Whose access token it is, if it's an agent's.
+    pub agent: Option<AgentId>,
 }
 
 impl TokenCaller {
     /// Whether it may do something.
     #[must_use]
     pub fn may(&self, right: Right<'_>) -> bool {
-        self.admin.is_some() || self.scopes.may(right)
+        self.scopes.may(right)
     }
 
     /// The tables that it reads.
     #[must_use]
     pub fn readable(&self) -> Readable {
-        if self.admin.is_some() { Readable::All } else { self.scopes.readable() }
+        self.scopes.readable()
     }
 
     /// For commands. What a token does, the tenant's own programs do.
     #[must_use]
     pub fn actor(&self) -> Actor {
-        self.admin.map_or(Actor::System, Actor::Agent)
+        self.agent.map_or(Actor::System, Actor::Agent)
     }
 
     /// Whose idempotency keys these are.
     #[must_use]
     pub fn sender(&self) -> String {
-        self.admin.map_or_else(|| format!("token:{}", self.key), |agent| format!("agent:{agent}"))
+        self.agent.map_or_else(|| format!("token:{}", self.key), |agent| format!("agent:{agent}"))
     }
 }
 
@@ -324,7 +344,7 @@ pub fn reports(app: &App, token: &str) -> Result<TokenCaller, AuthError> {
             let key = BucketKey::text(&sha256);
             let rate = found.limits.map(|limits| (key, limits.rps));
             let scopes = Scopes::of(&found.scopes);
-            Ok(TokenCaller { tenant: found.tenant, scopes, rate, quota: None, key, admin: None })
+            Ok(TokenCaller { tenant: found.tenant, scopes, rate, quota: None, key, agent: None })
         };
     }
     if let Some(claims) = tokens::open_report(&app.key_file, token) {
@@ -334,9 +354,9 @@ pub fn reports(app: &App, token: &str) -> Result<TokenCaller, AuthError> {
     if !caller.may(Permission::ReportsRead) {
         return Err(AuthError::Invalid);
     }
-    let admin = caller.may(Permission::TokensWrite).then_some(caller.agent);
+    let scopes = Scopes::of_agent(caller.permissions);
     let key = BucketKey::text(&sha256);
-    Ok(TokenCaller { tenant: caller.tenant, scopes: Scopes::readers(), rate: None, quota: None, key, admin })
+    Ok(TokenCaller { tenant: caller.tenant, scopes, rate: None, quota: None, key, agent: Some(caller.agent) })
 }
 
 /// A JWT says itself what it may do; one that doesn't, or not in a way that can be understood, may nothing.
@@ -348,7 +368,7 @@ fn signed_by_tenant(app: &App, claims: tokens::ReportClaims, sha256: &str) -> Re
     }
     let key = BucketKey::text(sha256);
     let rate = claims.limits.map(|limits| (key, limits.rps));
-    Ok(TokenCaller { tenant, scopes: Scopes::of(&claims.scopes), rate, quota: None, key, admin: None })
+    Ok(TokenCaller { tenant, scopes: Scopes::of(&claims.scopes), rate, quota: None, key, agent: None })
 }
 
 /// Why someone isn't the operator.

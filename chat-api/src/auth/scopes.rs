@@ -5,7 +5,8 @@
 //! its `fixed_params` replace whatever a caller sends. What is stored or signed is a text; what is asked here is a
 //! [`Right`] over a name, and no text of a request is compared with a scope's.
 
-use ingest::payload::Scope;
+use crate::core::grants::ScopeKind;
+use ingest::payload::{PermissionSet, Scope};
 use serde_json::Value;
 use sql::{EndpointName, Params, Readable, RowFilters, TableName};
 use std::collections::BTreeSet;
@@ -31,15 +32,15 @@ pub enum Right<'a> {
 }
 
 impl<'a> Right<'a> {
-    fn kind(self) -> Kind {
+    fn kind(self) -> ScopeKind {
         match self {
-            Self::ReadPipe(_) => Kind::PipesRead,
-            Self::CreatePipe(_) => Kind::PipesCreate,
-            Self::DropPipe(_) => Kind::PipesDrop,
-            Self::ReadTable(_) => Kind::DatasourcesRead,
-            Self::AppendTable(_) => Kind::DatasourcesAppend,
-            Self::CreateTable(_) => Kind::DatasourcesCreate,
-            Self::DropTable(_) => Kind::DatasourcesDrop,
+            Self::ReadPipe(_) => ScopeKind::PipesRead,
+            Self::CreatePipe(_) => ScopeKind::PipesCreate,
+            Self::DropPipe(_) => ScopeKind::PipesDrop,
+            Self::ReadTable(_) => ScopeKind::DatasourcesRead,
+            Self::AppendTable(_) => ScopeKind::DatasourcesAppend,
+            Self::CreateTable(_) => ScopeKind::DatasourcesCreate,
+            Self::DropTable(_) => ScopeKind::DatasourcesDrop,
         }
     }
 
@@ -62,42 +63,6 @@ impl fmt::Display for Right<'_> {
     }
 }
 
-macro_rules! kinds {
-    ($($kind:ident = $text:literal;)*) => {
-        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        enum Kind {
-            $($kind,)*
-        }
-
-        /// Every type of a scope.
-        pub const TYPES: &[&str] = &[$($text),*];
-
-        impl Kind {
-            /// Types are written as they are written here.
-            fn of(text: &str) -> Option<Self> {
-                match text {
-                    $($text => Some(Self::$kind),)*
-                    _ => None,
-                }
-            }
-
-            fn text(self) -> &'static str {
-                match self { $(Self::$kind => $text,)* }
-            }
-        }
-    };
-}
-
-kinds! {
-    PipesRead = "PIPES:READ";
-    DatasourcesRead = "DATASOURCES:READ";
-    DatasourcesAppend = "DATASOURCES:APPEND";
-    DatasourcesCreate = "DATASOURCES:CREATE";
-    DatasourcesDrop = "DATASOURCES:DROP";
-    PipesCreate = "PIPES:CREATE";
-    PipesDrop = "PIPES:DROP";
-}
-
 /// What a scope is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Resource {
@@ -108,13 +73,14 @@ enum Resource {
 
 impl Resource {
     /// As a scope of this kind says it, whatever its case.
-    fn of(kind: Kind, text: &str) -> Self {
+    fn of(kind: ScopeKind, text: &str) -> Self {
         match kind {
             _ if text == "*" => Self::All,
-            Kind::PipesRead | Kind::PipesCreate | Kind::PipesDrop => Self::Pipe(EndpointName::of(text)),
-            Kind::DatasourcesRead | Kind::DatasourcesAppend | Kind::DatasourcesCreate | Kind::DatasourcesDrop => {
-                Self::Table(TableName::of(text))
-            }
+            ScopeKind::PipesRead | ScopeKind::PipesCreate | ScopeKind::PipesDrop => Self::Pipe(EndpointName::of(text)),
+            ScopeKind::DatasourcesRead
+            | ScopeKind::DatasourcesAppend
+            | ScopeKind::DatasourcesCreate
+            | ScopeKind::DatasourcesDrop => Self::Table(TableName::of(text)),
         }
     }
 
@@ -134,7 +100,7 @@ impl Resource {
 /// One scope as it was understood.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Grant {
-    kind: Kind,
+    kind: ScopeKind,
     resource: Resource,
     fixed: Vec<(String, Vec<String>)>,
     filter: Option<String>,
@@ -154,6 +120,14 @@ impl Scopes {
         Self { grants: None }
     }
 
+    /// Of an agent's own access token: what they could give to a token.
+    #[must_use]
+    pub fn of_agent(permissions: PermissionSet) -> Self {
+        let held = ScopeKind::ALL.iter().filter(|kind| permissions.includes(kind.takes()));
+        let grants = held.map(|kind| Grant { kind: *kind, resource: Resource::All, fixed: Vec::new(), filter: None });
+        Self { grants: Some(grants.collect()) }
+    }
+
     /// Reads what was stored or signed. A scope of a type that isn't known, from a later version, gives nothing.
     #[must_use]
     pub fn of(scopes: &[Scope]) -> Self {
@@ -161,7 +135,7 @@ impl Scopes {
             return Self::readers();
         }
         let grants = scopes.iter().filter_map(|scope| {
-            let kind = Kind::of(&scope.r#type)?;
+            let kind = ScopeKind::of(&scope.r#type)?;
             let fixed = scope.fixed_params.iter();
             Some(Grant {
                 kind,
@@ -178,7 +152,7 @@ impl Scopes {
     pub fn may(&self, right: Right<'_>) -> bool {
         let kind = right.kind();
         match &self.grants {
-            None => matches!(kind, Kind::PipesRead | Kind::DatasourcesRead),
+            None => matches!(kind, ScopeKind::PipesRead | ScopeKind::DatasourcesRead),
             Some(grants) => grants.iter().any(|grant| grant.kind == kind && grant.resource.covers(right)),
         }
     }
@@ -188,7 +162,7 @@ impl Scopes {
     pub fn readable(&self) -> Readable {
         let Some(grants) = &self.grants else { return Readable::All };
         let mut tables = Vec::new();
-        for grant in grants.iter().filter(|grant| grant.kind == Kind::DatasourcesRead) {
+        for grant in grants.iter().filter(|grant| grant.kind == ScopeKind::DatasourcesRead) {
             match &grant.resource {
                 Resource::All => return Readable::All,
                 Resource::Table(name) => tables.push(name.clone()),
@@ -213,7 +187,7 @@ impl Scopes {
     /// Puts the fixed parameters of an endpoint in the place of the caller's. What is fixed for one endpoint goes before
     /// what is fixed for all.
     pub fn fix(&self, endpoint: &EndpointName, params: &mut Params) {
-        let reads = || self.grants.iter().flatten().filter(|grant| grant.kind == Kind::PipesRead);
+        let reads = || self.grants.iter().flatten().filter(|grant| grant.kind == ScopeKind::PipesRead);
         let for_all = reads().filter(|grant| grant.resource == Resource::All);
         let for_this = reads().filter(|grant| matches!(&grant.resource, Resource::Pipe(name) if name == endpoint));
         for (name, texts) in for_all.chain(for_this).flat_map(|grant| &grant.fixed) {
@@ -243,8 +217,8 @@ pub fn check(scopes: &[Scope]) -> Result<(), String> {
     }
     let mut seen = BTreeSet::new();
     for scope in scopes {
-        let Some(kind) = Kind::of(&scope.r#type) else {
-            return Err(format!("a scope's type is one of {}", TYPES.join(", ")));
+        let Some(kind) = ScopeKind::of(&scope.r#type) else {
+            return Err(format!("a scope's type is one of {}", ScopeKind::TEXTS.join(", ")));
         };
         if !(1..=NAME_CHARS_MAX).contains(&scope.resource.chars().count()) {
             return Err(format!("a scope's resource is a name of 1 to {NAME_CHARS_MAX} characters, or *"));
@@ -259,12 +233,12 @@ pub fn check(scopes: &[Scope]) -> Result<(), String> {
     Ok(())
 }
 
-fn check_fixed(kind: Kind, scope: &Scope) -> Result<(), String> {
+fn check_fixed(kind: ScopeKind, scope: &Scope) -> Result<(), String> {
     if scope.fixed_params.is_empty() {
         return Ok(());
     }
-    if kind != Kind::PipesRead {
-        return Err(format!("'fixed_params' is for scopes of type {}", Kind::PipesRead.text()));
+    if kind != ScopeKind::PipesRead {
+        return Err(format!("'fixed_params' is for scopes of type {}", ScopeKind::PipesRead.text()));
     }
     if scope.fixed_params.len() > FIXED_MAX {
         return Err(format!("'fixed_params' has at most {FIXED_MAX} entries"));
@@ -283,10 +257,10 @@ fn check_fixed(kind: Kind, scope: &Scope) -> Result<(), String> {
     Ok(())
 }
 
-fn check_filter(kind: Kind, scope: &Scope) -> Result<(), String> {
+fn check_filter(kind: ScopeKind, scope: &Scope) -> Result<(), String> {
     let Some(filter) = &scope.filter else { return Ok(()) };
-    if kind != Kind::DatasourcesRead || scope.resource == "*" {
-        let wanted = Kind::DatasourcesRead.text();
+    if kind != ScopeKind::DatasourcesRead || scope.resource == "*" {
+        let wanted = ScopeKind::DatasourcesRead.text();
         return Err(format!("'filter' is for scopes of type {wanted} with the name of one table"));
     }
     if filter.trim().is_empty() || filter.len() > TEXT_BYTES_MAX {

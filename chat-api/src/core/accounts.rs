@@ -3,6 +3,7 @@
 use super::assignment;
 use super::command::{Command, CommandKind as K};
 use super::decide::{Emit, Rejection, require};
+use super::grants::{self, Grant};
 use super::reads::slug_word;
 use super::state::{Conversation, State, Status};
 use ingest::event::Actor;
@@ -33,6 +34,7 @@ pub(super) fn decide(state: &State, command: &Command, emit: &mut Emit<'_>) -> R
         }
         K::CreateToken { token_id, name, sha256, scopes, expires_at, limits } => {
             require(state, command, Permission::TokensWrite, "create tokens")?;
+            grants::require(state, command, Grant::Token(scopes))?;
             emit.tenant(TokenCreated {
                 token_id: *token_id,
                 name: name.clone(),

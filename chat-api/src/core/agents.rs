@@ -5,7 +5,8 @@
 
 use super::accounts::{give_back_all, set_agent_status};
 use super::command::{Command, CommandKind as K, NewAgent};
-use super::decide::{Emit, Rejection, permissions_of, require};
+use super::decide::{Emit, Rejection, require};
+use super::grants::{self, Grant};
 use super::reads::email_word;
 use super::state::{Agent, State};
 use ingest::event::Actor;
@@ -49,13 +50,15 @@ fn by_owner(state: &State, command: &Command) -> bool {
 
 /// Refuses to give, or to touch someone who has, permissions that the one who asks doesn't hold.
 pub(super) fn require_all(state: &State, command: &Command, permissions: PermissionSet) -> Result<(), Rejection> {
-    let missing = permissions.without(permissions_of(state, command));
-    if missing.is_empty() {
-        return Ok(());
-    }
-    let words: Vec<&str> = missing.iter().map(Permission::as_str).collect();
-    let detail = format!("this takes permissions that you don't hold yourself: {}", words.join(", "));
-    Err(Rejection::new(403, "more_than_own", detail))
+    grants::require(state, command, Grant::Permissions(permissions))
+}
+
+/// Refuses to let somebody into an agent's account who doesn't see the conversations of that agent's groups. The tenant's
+/// roster has to be loaded.
+fn require_groups(state: &State, command: &Command, agent: &Agent) -> Result<(), Rejection> {
+    let groups = state.groups_of_tenant(agent.tenant).into_iter();
+    let mut own = groups.filter(|group| group.deleted_at.is_none() && group.members.contains(&agent.id));
+    own.try_for_each(|group| grants::require(state, command, Grant::Membership(group.id)))
 }
 
 /// What a role holds, after checking that it may be given: custom roles take a permission of their own.
@@ -151,6 +154,10 @@ fn update(state: &State, command: &Command, change: &AgentUpdated, emit: &mut Em
     }
     if !own {
         require_reach(state, command, agent)?;
+        // Whoever has the address gets in by it.
+        if change.email.is_some() {
+            require_groups(state, command, agent)?;
+        }
     }
     if change.role.is_some() || change.allow.is_some() || change.deny.is_some() {
         change_rights(state, command, agent, &change)?;
@@ -215,6 +222,7 @@ fn restore(state: &State, command: &Command, id: AgentId, emit: &mut Emit<'_>) -
         return Ok(());
     }
     require_reach(state, command, agent)?;
+    require_groups(state, command, agent)?;
     if let Some(hmac) = &agent.email_hmac {
         require_free(state, command, hmac)?;
     }

@@ -4,6 +4,7 @@
 
 use super::command::{Command, CommandKind as K};
 use super::decide::{Emit, Rejection, require};
+use super::grants::{self, Grant};
 use super::state::{CannedResponse, Chatbot, Group, State, Tag, name_key};
 use ingest::id::{AgentId, CannedResponseId, ChatbotId, GroupId, TagId, TenantId};
 use ingest::payload::{
@@ -35,6 +36,9 @@ pub(super) fn decide(state: &State, command: &Command, emit: &mut Emit<'_>) -> R
         }
         K::Delete(resource) => {
             if !deleted(state, command, *resource)? {
+                if let Resource::Group(id) = resource {
+                    require_opened_by_deletion(state, command, *id)?;
+                }
                 emit.tenant(ResourceDeleted(*resource));
             }
         }
@@ -152,7 +156,10 @@ fn groups(state: &State, command: &Command, emit: &mut Emit<'_>) -> Result<(), R
             }
         }
         K::UpdateGroup(change) => {
-            found(change.group_id)?;
+            let group = found(change.group_id)?;
+            if change.is_default.is_some_and(|is_default| is_default != group.is_default) {
+                require_orphaned(state, command)?;
+            }
             if let Some(name) = &change.name {
                 check_group_name(state, tenant, name, change.group_id)?;
             }
@@ -165,6 +172,9 @@ fn groups(state: &State, command: &Command, emit: &mut Emit<'_>) -> Result<(), R
         }
         K::ChangeMembers(change) => {
             let group = found(change.group_id)?;
+            if !change.add.is_empty() {
+                grants::require(state, command, Grant::Membership(group.id))?;
+            }
             for id in &change.add {
                 let agent = state.agent(tenant, *id).filter(|agent| agent.deleted_at.is_none());
                 agent.ok_or_else(|| Rejection::not_found("agent").at("agentIds"))?;
@@ -187,6 +197,23 @@ fn groups(state: &State, command: &Command, emit: &mut Emit<'_>) -> Result<(), R
         _ => {}
     }
     Ok(())
+}
+
+/// What was a deleted group's comes to the default group, and without one to everyone: whoever changes which that is opens it
+/// to others.
+fn require_orphaned(state: &State, command: &Command) -> Result<(), Rejection> {
+    let groups = state.groups_of_tenant(command.tenant).into_iter();
+    let mut deleted = groups.filter(|group| group.deleted_at.is_some());
+    deleted.try_for_each(|group| grants::require(state, command, Grant::Membership(group.id)))
+}
+
+/// A deleted group's conversations come to others; when it was the default, so do those that had come to it.
+fn require_opened_by_deletion(state: &State, command: &Command, id: GroupId) -> Result<(), Rejection> {
+    grants::require(state, command, Grant::Membership(id))?;
+    match state.group(command.tenant, id) {
+        Some(group) if group.is_default => require_orphaned(state, command),
+        _ => Ok(()),
+    }
 }
 
 /// One default a tenant, the last one set; a deleted one loses the mark too, so that its restoring takes nothing back.
@@ -257,6 +284,9 @@ fn chatbots(state: &State, command: &Command, emit: &mut Emit<'_>) -> Result<(),
         }
         K::RotateChatbot { chatbot_id, api_key } => {
             let chatbot = found(*chatbot_id)?;
+            if api_key.is_none() {
+                grants::require(state, command, Grant::IdentitySecret)?;
+            }
             let secret_version = api_key.is_none().then_some(chatbot.secret_version + 1);
             emit.tenant(ChatbotRotated { chatbot_id: *chatbot_id, api_key: api_key.clone(), secret_version });
         }

@@ -3,7 +3,7 @@
 //! This file has the entry, the idempotency check and the roles. The rules are a file a topic: [`accounts`],
 //! [`agents`], [`roles`], [`credentials`], [`configuration`], who gets a conversation in [`assignment`], what is said in
 //! one in [`lifecycle`], what else is done with it in [`actions`], its people in [`visitors`], [`mail`], [`import`], a tenant's own tables in [`sources`].
-//! What an agent doesn't see they can't change ([`visibility`]).
+//! What an agent doesn't see they can't change ([`visibility`]), and nobody gives more than they hold ([`grants`](super::grants)).
 
 use super::command::{Command, CommandKind as K, NewAgent, NewVisitor};
 use super::state::{Conversation, RequestRecord, State};

@@ -1,13 +1,15 @@
 //! Transcripts of another system as events at their own times.
 
 use super::command::{Command, CommandKind as K, ImportedConversation};
-use super::decide::{Emit, Rejection};
+use super::decide::{Emit, Rejection, may};
+use super::grants::{self, Grant};
 use super::reads::email_word;
 use super::state::State;
 use super::visibility;
 use ingest::event::Actor;
 use ingest::payload::{
     AuthorType, ConversationClosed, ConversationRated, ConversationResolved, ConversationStarted, MessagePosted,
+    Permission,
 };
 
 /// `false` when the command is about something else.
@@ -45,8 +47,11 @@ fn import_conversation(
     {
         let taken = |hmac: &String| state.taken.contains(&email_word(command.tenant, hmac));
         let mut agent = agent.clone();
-        if agent.email_hmac.as_ref().is_some_and(taken) {
-            // An address signs in one agent; the imported one keeps its words, not the sign-in.
+        let may_add = may(state, command, Permission::AgentsWrite)
+            && grants::require(state, command, Grant::Permissions(agent.role.permissions())).is_ok();
+        if !may_add || agent.email_hmac.as_ref().is_some_and(taken) {
+            // Who has the address can set a password, and an address signs in one agent: the imported one keeps its words,
+            // not the sign-in.
             agent.email_hmac = None;
             agent.email = None;
         }

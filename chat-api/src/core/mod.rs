@@ -3,7 +3,7 @@
 //! - [`command`]: what can be asked; [`reads`]: what has to be loaded before it is decided.
 //! - [`decide`](mod@decide): `decide(state, command, now) -> events | rejection`; one file a topic beside it.
 //! - [`apply`](mod@apply): `apply(state, event)`, the only thing that changes state.
-//! - [`visibility`]: what an agent sees.
+//! - [`visibility`]: what an agent sees; [`grants`]: what it takes to give something away.
 //! - [`state`]: plain structs; `store/` keeps them as SQLite rows.
 
 mod accounts;
@@ -15,6 +15,7 @@ pub mod command;
 mod configuration;
 mod credentials;
 pub mod decide;
+pub mod grants;
 mod growth;
 mod import;
 mod lifecycle;

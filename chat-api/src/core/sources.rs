@@ -2,11 +2,12 @@
 //! that it was checked against the columns that count is decided here.
 
 use super::command::{Command, CommandKind as K, RowChunk};
-use super::decide::{Emit, Rejection, require};
+use super::decide::{Emit, Rejection};
+use super::grants::{self, Grant, ScopeKind};
 use super::state::{DataSource, Pipe, State};
 use ingest::id::{DataSourceId, TenantId};
 use ingest::payload::{
-    DataSourceCreated, DataSourceDeleted, DataSourceReplaced, Permission, PipeDeleted, PipePublished, RowsAppended,
+    DataSourceCreated, DataSourceDeleted, DataSourceReplaced, PipeDeleted, PipePublished, RowsAppended,
 };
 
 /// Living data sources of a tenant: every query looks at their names.
@@ -20,7 +21,7 @@ pub const SOURCE_CHANGED: &str = "data_source_changed";
 pub(super) fn decide(state: &State, command: &Command, emit: &mut Emit<'_>) -> Result<bool, Rejection> {
     match &command.kind {
         K::CreateDataSource(made) => {
-            may_write(state, command)?;
+            require(state, command, ScopeKind::DatasourcesCreate)?;
             if state.data_source(command.tenant, &made.name).is_some() {
                 let detail = format!("there is a data source '{}'", made.name);
                 return Err(Rejection::new(409, "name_taken", detail).at("name"));
@@ -28,17 +29,17 @@ pub(super) fn decide(state: &State, command: &Command, emit: &mut Emit<'_>) -> R
             create(state, command.tenant, made, emit)?;
         }
         K::AppendRows { name, source_id, create, replace, chunks } => {
-            may_write(state, command)?;
+            require(state, command, ScopeKind::DatasourcesAppend)?;
             let known = state.data_source(command.tenant, name);
             append(state, command.tenant, known, (*source_id, create.as_deref(), *replace), chunks, emit)?;
         }
         K::DeleteDataSource { name } => {
-            may_write(state, command)?;
+            require(state, command, ScopeKind::DatasourcesDrop)?;
             let found = state.data_source(command.tenant, name).ok_or_else(|| Rejection::not_found("data source"))?;
             emit.tenant(DataSourceDeleted { source_id: found.id });
         }
         K::PublishPipe { pipe_id, name, text, reads } => {
-            may_write(state, command)?;
+            grants::require(state, command, Grant::Endpoint(reads))?;
             let known = state.pipe(command.tenant, name);
             if known.is_none() && owned(state, command.tenant).pipes >= PIPES_MAX {
                 return Err(Rejection::new(403, "too_many", format!("a tenant has at most {PIPES_MAX} endpoints")));
@@ -57,7 +58,7 @@ pub(super) fn decide(state: &State, command: &Command, emit: &mut Emit<'_>) -> R
             });
         }
         K::DeletePipe { name } => {
-            may_write(state, command)?;
+            require(state, command, ScopeKind::PipesDrop)?;
             let found = state.pipe(command.tenant, name).ok_or_else(|| Rejection::not_found("pipe"))?;
             emit.tenant(PipeDeleted { pipe_id: found.id });
         }
@@ -66,9 +67,9 @@ pub(super) fn decide(state: &State, command: &Command, emit: &mut Emit<'_>) -> R
     Ok(true)
 }
 
-/// Tokens were held to their scopes before; an agent needs the permission with which such tokens are made.
-fn may_write(state: &State, command: &Command) -> Result<(), Rejection> {
-    require(state, command, Permission::TokensWrite, "write data sources and endpoints")
+/// Tokens were held to their scopes before; an agent needs what it takes to give such a scope.
+fn require(state: &State, command: &Command, kind: ScopeKind) -> Result<(), Rejection> {
+    grants::require(state, command, Grant::Scope(kind))
 }
 
 fn owned(state: &State, tenant: TenantId) -> super::state::Owned {

@@ -58,13 +58,10 @@ pub(super) fn agent(app: &App, tenant: TenantId, id: AgentId) -> Outcome<Agent> 
     app.pool.read(|connection| read::agent(connection, tenant, id))?.ok_or_else(|| Problem::not_found("agent"))
 }
 
-/// An agent as the caller may see them: where someone signs in from is for themselves and those who manage agents.
+/// An agent as the caller may see them.
 fn shown(app: &App, caller: &AgentCaller, agent: &Agent) -> Outcome<AgentView> {
-    let mut view = app.views.agent(agent)?;
-    if caller.agent != agent.id && !caller.may(Permission::AgentsWrite) {
-        view.recent_ips.clear();
-    }
-    Ok(view)
+    let view = app.views.agent(agent)?;
+    Ok(if caller.sees_contacts_of(agent.id) { view } else { view.for_colleagues() })
 }
 
 fn view(app: &App, caller: &AgentCaller, id: AgentId) -> Outcome<Json<AgentView>> {

@@ -218,7 +218,7 @@ async fn export(State(app): State<Arc<App>>, caller: AgentCaller) -> Outcome<Res
     let (send, receive) = mpsc::channel(1);
     tokio::spawn(async move {
         // What ends without `End` breaks the answer off, so that nobody takes a part for the whole.
-        let exporter = Exporter::new(caller.tenant);
+        let exporter = Exporter::new(caller.tenant, caller.may(Permission::AgentsWrite));
         if let Err(error) = write_export(&app, exporter, caller.tenant, &send).await {
             tracing::warn!(%error, "an export ended early");
         }

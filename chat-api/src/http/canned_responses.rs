@@ -9,12 +9,13 @@ use super::surface::{AGENT, Routes, Way};
 use crate::app::App;
 use crate::auth::AgentCaller;
 use crate::core::CommandKind;
+use crate::core::state::CannedResponse;
 use crate::store::read;
 use crate::view::CannedResponseView;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use ingest::id::{CannedResponseId, GroupId, TenantId};
+use ingest::id::{CannedResponseId, GroupId};
 use ingest::payload::{CannedResponseCreated, CannedResponseUpdated, Permission, Resource, present};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -24,19 +25,28 @@ pub(super) fn routes() -> Routes {
     const WRITE: &[Way] = &[Way::May(Permission::CannedResponsesWrite)];
     Routes::new("Canned responses")
         .post("/v1/canned-responses", create, WRITE, "Makes a canned response.")
-        .get("/v1/canned-responses", list, AGENT, "The tenant's canned responses; with `deleted` the deleted ones.")
+        .get(
+            "/v1/canned-responses",
+            list,
+            AGENT,
+            "The canned responses of all and of own groups; with `deleted` the deleted ones.",
+        )
         .get("/v1/canned-responses/{id}", show, AGENT, "One canned response.")
         .patch("/v1/canned-responses/{id}", change, WRITE, "Changes a canned response.")
         .delete("/v1/canned-responses/{id}", delete, WRITE, "Deletes a canned response.")
         .post("/v1/canned-responses/{id}/restore", restore, WRITE, "Brings a deleted canned response back.")
 }
 
-fn view(app: &App, tenant: TenantId, id: CannedResponseId) -> Outcome<Json<CannedResponseView>> {
-    let found = app.pool.read(|connection| read::canned_response(connection, tenant, id))?;
-    found
-        .as_ref()
-        .map(|found| Json(CannedResponseView::from(found)))
-        .ok_or_else(|| Problem::not_found("canned response"))
+/// One department's own are for those who see its conversations, and for who manages canned responses.
+fn sees(caller: &AgentCaller, response: &CannedResponse) -> bool {
+    caller.may(Permission::CannedResponsesWrite)
+        || response.group.is_none_or(|group| caller.visible.covers_group(group))
+}
+
+fn view(app: &App, caller: &AgentCaller, id: CannedResponseId) -> Outcome<Json<CannedResponseView>> {
+    let found = app.pool.read(|connection| read::canned_response(connection, caller.tenant, id))?;
+    let found = found.filter(|found| sees(caller, found)).ok_or_else(|| Problem::not_found("canned response"))?;
+    Ok(Json(CannedResponseView::from(&found)))
 }
 
 /// What an agent types: a name without blanks.
@@ -79,7 +89,7 @@ async fn create(
     };
     let repeated = resource::submit(&app, &caller, &write, CommandKind::CreateCannedResponse(made)).await?;
     let id = CannedResponseId(made_id(repeated, canned_response_id.0));
-    Ok((StatusCode::CREATED, view(&app, caller.tenant, id)?))
+    Ok((StatusCode::CREATED, view(&app, &caller, id)?))
 }
 
 async fn list(
@@ -87,7 +97,8 @@ async fn list(
     caller: AgentCaller,
     Params(params): Params<ListParams>,
 ) -> Outcome<Json<Page<CannedResponseView>>> {
-    let responses = app.pool.read(|connection| read::canned_responses(connection, caller.tenant))?;
+    let mut responses = app.pool.read(|connection| read::canned_responses(connection, caller.tenant))?;
+    responses.retain(|response| sees(&caller, response));
     Ok(Json(resource::page(
         &params,
         responses,
@@ -101,7 +112,7 @@ async fn show(
     caller: AgentCaller,
     Id(id): Id<CannedResponseId>,
 ) -> Outcome<Json<CannedResponseView>> {
-    view(&app, caller.tenant, id)
+    view(&app, &caller, id)
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -133,7 +144,7 @@ async fn change(
         group_id,
     };
     resource::submit(&app, &caller, &write, CommandKind::UpdateCannedResponse(change)).await?;
-    view(&app, caller.tenant, canned_response_id)
+    view(&app, &caller, canned_response_id)
 }
 
 async fn delete(
@@ -143,7 +154,7 @@ async fn delete(
     write: Write<Nothing>,
 ) -> Outcome<Json<CannedResponseView>> {
     resource::submit(&app, &caller, &write, CommandKind::Delete(Resource::CannedResponse(id))).await?;
-    view(&app, caller.tenant, id)
+    view(&app, &caller, id)
 }
 
 async fn restore(
@@ -153,5 +164,5 @@ async fn restore(
     write: Write<Nothing>,
 ) -> Outcome<Json<CannedResponseView>> {
     resource::submit(&app, &caller, &write, CommandKind::Restore(Resource::CannedResponse(id))).await?;
-    view(&app, caller.tenant, id)
+    view(&app, &caller, id)
 }

@@ -1,7 +1,8 @@
-//! Chatbots: `/v1/chatbots`. The API key is public; the identity secret is shown when it's made, and never again.
+//! Chatbots: `/v1/chatbots`. The API key is public, and shown to who manages chatbots; the identity secret is shown when it's
+//! made, to who may see what it opens, and never again.
 
 use super::check;
-use super::extract::{Id, Nothing, Params, Write};
+use super::extract::{Id, Nothing, Params, Write, require, require_to_give};
 use super::page::Page;
 use super::problem::{Outcome, Problem};
 use super::resource::{self, ListParams, made_id};
@@ -10,6 +11,7 @@ use super::surface::{AGENT, Routes, Way};
 use crate::app::App;
 use crate::auth::{AgentCaller, identity, tokens};
 use crate::core::CommandKind;
+use crate::core::grants::Grant;
 use crate::core::state::Chatbot;
 use crate::store::read;
 use crate::view::{ChatbotStatusView, ChatbotView};
@@ -30,6 +32,7 @@ const WAITING_TEXT: &str = "An agent will join shortly.";
 
 pub(super) fn routes() -> Routes {
     const WRITE: &[Way] = &[Way::May(Permission::ChatbotsWrite)];
+    const STATUS: &[Way] = &[Way::May(Permission::ChatbotsWrite), Way::May(Permission::ReportsRead)];
     Routes::new("Chatbots")
         .post("/v1/chatbots", create, WRITE, "Makes a chatbot; its identity secret is shown once.")
         .get("/v1/chatbots", list, AGENT, "The tenant's chatbots; with `deleted` the deleted ones.")
@@ -38,7 +41,7 @@ pub(super) fn routes() -> Routes {
         .delete("/v1/chatbots/{id}", delete, WRITE, "Deletes a chatbot: its key and its sessions stop working.")
         .post("/v1/chatbots/{id}/restore", restore, WRITE, "Brings a deleted chatbot back.")
         .post("/v1/chatbots/{id}/rotate-key", rotate_key, WRITE, "Replaces the key, or the identity secret.")
-        .get("/v1/chatbots/{id}/status", status, AGENT, "When it was last seen, its sessions and errors.")
+        .get("/v1/chatbots/{id}/status", status, STATUS, "When it was last seen, its sessions and errors.")
 }
 
 fn chatbot(app: &App, tenant: TenantId, id: ChatbotId) -> Outcome<Chatbot> {
@@ -46,8 +49,20 @@ fn chatbot(app: &App, tenant: TenantId, id: ChatbotId) -> Outcome<Chatbot> {
     found.ok_or_else(|| Problem::not_found("chatbot"))
 }
 
-fn view(app: &App, tenant: TenantId, id: ChatbotId) -> Outcome<Json<ChatbotView>> {
-    Ok(Json(ChatbotView::from(&chatbot(app, tenant, id)?)))
+/// A chatbot as the caller may see it.
+fn shown(caller: &AgentCaller, chatbot: &Chatbot) -> ChatbotView {
+    let view = ChatbotView::from(chatbot);
+    if caller.may(Permission::ChatbotsWrite) { view } else { ChatbotView { api_key: None, ..view } }
+}
+
+fn view(app: &App, caller: &AgentCaller, id: ChatbotId) -> Outcome<Json<ChatbotView>> {
+    Ok(Json(shown(caller, &chatbot(app, caller.tenant, id)?)))
+}
+
+/// The chatbot's identity secret, if the caller may have it: it opens the conversations of whomever it's used to name.
+fn secret(app: &App, caller: &AgentCaller, chatbot: &Chatbot) -> Option<String> {
+    require_to_give(caller, Grant::IdentitySecret).ok()?;
+    Some(identity::secret(&app.key_file, chatbot.id, chatbot.secret_version))
 }
 
 fn group(id: &str) -> Outcome<GroupId> {
@@ -78,7 +93,7 @@ struct Create {
 struct WithSecret {
     #[serde(flatten)]
     chatbot: ChatbotView,
-    /// Not in the answer to a repeat: it's shown once.
+    /// Not in the answer to a repeat: it's shown once. Nor for who may not see all conversations and visitors: it opens them.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "may_lack::<String>")]
     identity_secret: Option<String>,
@@ -104,8 +119,8 @@ async fn create(
     let repeated = resource::submit(&app, &caller, &write, CommandKind::CreateChatbot(made)).await?;
     let fresh = repeated.is_none();
     let chatbot = chatbot(&app, caller.tenant, ChatbotId(made_id(repeated, chatbot_id.0)))?;
-    let identity_secret = fresh.then(|| identity::secret(&app.key_file, chatbot.id, chatbot.secret_version));
-    Ok((StatusCode::CREATED, Json(WithSecret { chatbot: ChatbotView::from(&chatbot), identity_secret })))
+    let identity_secret = if fresh { secret(&app, &caller, &chatbot) } else { None };
+    Ok((StatusCode::CREATED, Json(WithSecret { chatbot: shown(&caller, &chatbot), identity_secret })))
 }
 
 async fn list(
@@ -118,12 +133,12 @@ async fn list(
         &params,
         chatbots,
         |chatbot| (chatbot.id.0, chatbot.deleted_at),
-        |chatbot| Ok(ChatbotView::from(chatbot)),
+        |chatbot| Ok(shown(&caller, chatbot)),
     )?))
 }
 
 async fn show(State(app): State<Arc<App>>, caller: AgentCaller, Id(id): Id<ChatbotId>) -> Outcome<Json<ChatbotView>> {
-    view(&app, caller.tenant, id)
+    view(&app, &caller, id)
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -161,7 +176,7 @@ async fn change(
         },
     };
     resource::submit(&app, &caller, &write, CommandKind::UpdateChatbot(change)).await?;
-    view(&app, caller.tenant, chatbot_id)
+    view(&app, &caller, chatbot_id)
 }
 
 /// Its key and its sessions stop working.
@@ -172,7 +187,7 @@ async fn delete(
     write: Write<Nothing>,
 ) -> Outcome<Json<ChatbotView>> {
     resource::submit(&app, &caller, &write, CommandKind::Delete(Resource::Chatbot(id))).await?;
-    view(&app, caller.tenant, id)
+    view(&app, &caller, id)
 }
 
 async fn restore(
@@ -182,7 +197,7 @@ async fn restore(
     write: Write<Nothing>,
 ) -> Outcome<Json<ChatbotView>> {
     resource::submit(&app, &caller, &write, CommandKind::Restore(Resource::Chatbot(id))).await?;
-    view(&app, caller.tenant, id)
+    view(&app, &caller, id)
 }
 
 /// What is replaced.
@@ -207,14 +222,13 @@ async fn rotate_key(
     Id(chatbot_id): Id<ChatbotId>,
     write: Write<Rotate>,
 ) -> Outcome<Json<WithSecret>> {
-    let secret = write.body.what == Rotated::IdentitySecret;
-    let api_key = if secret { None } else { Some(tokens::new_chatbot_key()?) };
+    let is_secret = write.body.what == Rotated::IdentitySecret;
+    let api_key = if is_secret { None } else { Some(tokens::new_chatbot_key()?) };
     let kind = CommandKind::RotateChatbot { chatbot_id, api_key };
     let repeated = resource::submit(&app, &caller, &write, kind).await?;
     let chatbot = chatbot(&app, caller.tenant, chatbot_id)?;
-    let identity_secret =
-        (secret && repeated.is_none()).then(|| identity::secret(&app.key_file, chatbot.id, chatbot.secret_version));
-    Ok(Json(WithSecret { chatbot: ChatbotView::from(&chatbot), identity_secret }))
+    let identity_secret = if is_secret && repeated.is_none() { secret(&app, &caller, &chatbot) } else { None };
+    Ok(Json(WithSecret { chatbot: shown(&caller, &chatbot), identity_secret }))
 }
 
 async fn status(
@@ -222,6 +236,9 @@ async fn status(
     caller: AgentCaller,
     Id(id): Id<ChatbotId>,
 ) -> Outcome<Json<ChatbotStatusView>> {
+    if !caller.may(Permission::ReportsRead) {
+        require(&caller, Permission::ChatbotsWrite, "read a chatbot's numbers")?;
+    }
     let chatbot = chatbot(&app, caller.tenant, id)?;
     let requests = app.activity.requests(id);
     Ok(Json(ChatbotStatusView {

@@ -50,7 +50,7 @@ async fn show(
     Id(id): Id<ConversationId>,
 ) -> Outcome<Json<ConversationView>> {
     let chat = write::visible(&app, &caller, id)?;
-    Ok(Json(app.views.conversation(&chat, false)?))
+    Ok(Json(app.views.conversation(&chat, caller.reader_of(&chat))?))
 }
 
 async fn threads(
@@ -99,7 +99,7 @@ pub(super) async fn act<T>(
         None => chat.tenant == caller.tenant,
     };
     let chat = answer.conversation.filter(|chat| seen(chat)).ok_or_else(|| Problem::not_found("conversation"))?;
-    Ok(Json(app.views.conversation(&chat, false)?))
+    Ok(Json(app.views.conversation(&chat, caller.reader_of(&chat))?))
 }
 
 #[derive(Deserialize, JsonSchema)]

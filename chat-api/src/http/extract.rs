@@ -4,6 +4,7 @@ use super::problem::{Outcome, Problem};
 use crate::app::App;
 use crate::auth::tokens::bearer;
 use crate::auth::{AgentCaller, VisitorCaller, caller};
+use crate::core::grants::Grant;
 use crate::limits::{BucketKey, Limit};
 use crate::live::Person;
 use axum::body::Bytes;
@@ -290,6 +291,14 @@ impl OptionalFromRequestParts<Arc<App>> for AgentCaller {
 /// 403.
 pub fn require(caller: &AgentCaller, permission: Permission, what: &str) -> Outcome<()> {
     if caller.may(permission) { Ok(()) } else { Err(crate::core::Rejection::forbidden(what).into()) }
+}
+
+/// Refuses callers who would give, or be told, more than they hold; for routes that write nothing and so ask no one else.
+///
+/// # Errors
+/// 403 `more_than_own`.
+pub fn require_to_give(caller: &AgentCaller, grant: Grant<'_>) -> Outcome<()> {
+    Ok(grant.check(caller.holder())?)
 }
 
 /// Reads `application/x-www-form-urlencoded`, in order.

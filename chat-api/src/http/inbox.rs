@@ -46,7 +46,7 @@ pub(super) async fn list(
     chats.truncate(limit);
     let last = chats.last().filter(|_| more);
     let next_cursor = last.map(|chat| time_cursor(sort.key(chat), chat.id.0));
-    Ok(Json(Page { items: chats, next_cursor }.try_map(|chat| app.views.conversation(&chat, false))?))
+    Ok(Json(Page { items: chats, next_cursor }.try_map(|chat| app.views.conversation(&chat, caller.reader_of(&chat)))?))
 }
 
 fn filter(app: &App, caller: &AgentCaller, params: &ListParams) -> Outcome<Filter> {

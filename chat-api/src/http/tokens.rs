@@ -2,7 +2,7 @@
 //! which the tenant can sign JWTs of its own, with the same claims, for as many readers as it likes.
 
 use super::check;
-use super::extract::{Write, form, require};
+use super::extract::{Write, form, require, require_to_give};
 use super::problem::{Outcome, Problem};
 use super::reports::V0Error;
 use super::surface::describe::{Operation, Part, may_lack};
@@ -12,6 +12,7 @@ use crate::app::App;
 use crate::auth::scopes::{self, RPS_MAX, Scopes};
 use crate::auth::{AgentCaller, tokens};
 use crate::core::CommandKind;
+use crate::core::grants::Grant;
 use crate::core::state::Token;
 use crate::store::read;
 use axum::Json;
@@ -30,17 +31,20 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub(super) fn routes() -> Routes {
-    const ADMIN: &[Way] = &[Way::May(Permission::TokensWrite)];
+    use Permission::{ReportsRead, TokensWrite};
+    const ADMIN: &[Way] = &[Way::May(TokensWrite)];
+    // Every token reads something, and a signature can say anything.
+    const GIVE: &[Way] = &[Way::Holding(&[ReportsRead, TokensWrite])];
     let routes = Routes::new("Report tokens")
         .get("/v0/tokens", list, ADMIN, "The tenant's /v0 tokens.")
-        .post("/v0/tokens", create, ADMIN, "Makes a /v0 token; it is shown once.")
+        .post("/v0/tokens", create, GIVE, "Makes a /v0 token; it is shown once.")
         .also(expiration_time);
     // Tinybird's clients send the slash.
     routes
         .get("/v0/tokens/", list, ADMIN, "The same.")
-        .post("/v0/tokens/", create, ADMIN, "The same.")
+        .post("/v0/tokens/", create, GIVE, "The same.")
         .also(expiration_time)
-        .get("/v0/tokens/signing_key", signing_key, ADMIN, "The key with which the tenant signs tokens of its own.")
+        .get("/v0/tokens/signing_key", signing_key, GIVE, "The key with which the tenant signs tokens of its own.")
         .delete("/v0/tokens/{token}", revoke, ADMIN, "Revokes a /v0 token, by its id or its name.")
         .statuses(&[204])
         .also(|operation| operation.refuses(&[409]))
@@ -193,6 +197,8 @@ async fn create(
     write: Result<Write<Create>, Problem>,
 ) -> Result<Json<TokenView>, V0Error> {
     let write = write?;
+    // Before filters are tried on tables that the caller may not read; the writer asks the same.
+    require_to_give(&caller, Grant::Token(&write.body.scopes))?;
     let expires_at = expiration(query.as_deref().unwrap_or_default())?;
     let request = write.request(&app, caller.sender());
     let new = NewToken { name: &write.body.name, scopes: &write.body.scopes, expires_at, limits: write.body.limits };
@@ -218,10 +224,11 @@ struct SigningKey {
     key: String,
 }
 
-/// Whoever may make tokens may sign them too.
-async fn signing_key(State(app): State<Arc<App>>, Admin(caller): Admin) -> Json<SigningKey> {
+/// Whoever has the key can sign tokens with any scopes.
+async fn signing_key(State(app): State<Arc<App>>, Admin(caller): Admin) -> Result<Json<SigningKey>, V0Error> {
+    require_to_give(&caller, Grant::SigningKey)?;
     let key = tokens::report_key(&app.key_file, caller.tenant);
-    Json(SigningKey { workspace_id: caller.tenant, algorithm: "HS256", key })
+    Ok(Json(SigningKey { workspace_id: caller.tenant, algorithm: "HS256", key }))
 }
 
 async fn list(State(app): State<Arc<App>>, Admin(caller): Admin) -> Result<Json<TokenList>, V0Error> {

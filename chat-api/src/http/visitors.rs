@@ -124,7 +124,7 @@ async fn chats(
     let of = (caller.tenant, &caller.visible);
     let (items, next) = app.pool.read(|c| read::conversations_with(c, of, found.id, before, limit))?;
     let next_cursor = next.map(|(at, id)| time_cursor(at, id.0));
-    let view = |chat: Conversation| app.views.conversation(&chat, false);
+    let view = |chat: Conversation| app.views.conversation(&chat, caller.reader_of(&chat));
     Ok(Json(Page { items, next_cursor }.try_map(view)?))
 }
 
@@ -229,7 +229,7 @@ async fn block_conversation(
     let visitor_id = write::visible(&app, &caller, id)?.visitor;
     set_blocked(&app, &caller, &write, CommandKind::BlockVisitor { visitor_id }).await?;
     let chat = write::visible(&app, &caller, id)?;
-    Ok(Json(app.views.conversation(&chat, false)?))
+    Ok(Json(app.views.conversation(&chat, caller.reader_of(&chat))?))
 }
 
 async fn set_blocked(app: &App, caller: &AgentCaller, write: &Write<Nothing>, kind: CommandKind) -> Outcome<()> {

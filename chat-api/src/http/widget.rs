@@ -18,7 +18,7 @@ use crate::domain::Answer;
 use crate::limits::{BucketKey, ClientIp, Limit};
 use crate::live::Person;
 use crate::store::read as stored;
-use crate::view::{ConversationView, EventView};
+use crate::view::{ConversationView, EventView, Reader};
 use axum::extract::{Request, State};
 use axum::http::request::Parts;
 use axum::http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
@@ -208,7 +208,7 @@ pub(super) fn set_token(headers: &mut HeaderMap, token: &str) {
 
 /// A visitor's view: neither notes nor their numbers show. A token from before an identification doesn't learn who it was.
 fn view(app: &App, caller: &VisitorCaller, chat: &Conversation) -> Outcome<ConversationView> {
-    let mut view = app.views.conversation(chat, true)?;
+    let mut view = app.views.conversation(chat, Reader::Visitor)?;
     view.last_seq = events::last_seq(app, chat, true)?;
     if caller.is_limited() {
         (view.name, view.email) = (None, None);

@@ -26,6 +26,7 @@ const HISTORY_PAGE: usize = 16;
 /// A tenant's conversations being written.
 pub struct Exporter {
     tenant: TenantId,
+    contacts: bool,
     after: Option<ConversationId>,
     ids: VecDeque<ConversationId>,
     open: Option<Open>,
@@ -35,6 +36,7 @@ pub struct Exporter {
 /// A conversation of which a part is written.
 struct Open {
     chat: Conversation,
+    contacts: bool,
     after: u64,
     messages: u64,
     resolved: bool,
@@ -51,10 +53,10 @@ struct Head<'a> {
 }
 
 impl Exporter {
-    /// All of the tenant's, from the first.
+    /// All of the tenant's, from the first; with `contacts`, agents come with their addresses.
     #[must_use]
-    pub fn new(tenant: TenantId) -> Self {
-        Self { tenant, after: None, ids: VecDeque::new(), open: None, done: 0 }
+    pub fn new(tenant: TenantId, contacts: bool) -> Self {
+        Self { tenant, contacts, after: None, ids: VecDeque::new(), open: None, done: 0 }
     }
 
     /// Conversations that are done.
@@ -82,7 +84,7 @@ impl Exporter {
         self.after = Some(id);
         if let Some(chat) = pool.read(|connection| read::conversation(connection, self.tenant, id))? {
             let resolved = chat.status == Status::Resolved;
-            self.open = Some(Open { chat, after: 0, messages: 0, resolved });
+            self.open = Some(Open { chat, contacts: self.contacts, after: 0, messages: 0, resolved });
         }
         Ok(true)
     }
@@ -174,7 +176,9 @@ impl Open {
         };
         let agent = match agent {
             Some(found) => {
-                let (name, email) = (views.shown(Some(&found.name))?, views.shown(found.email.as_ref())?);
+                let email = found.email.as_ref().filter(|_| self.contacts);
+                let name = views.shown(Some(&found.name))?;
+                let email = views.shown(email)?;
                 Some(party(found.external_id, found.id.to_string(), name, email))
             }
             None => None,

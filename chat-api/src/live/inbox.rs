@@ -8,7 +8,7 @@ use super::outbox::{Item, Outbox};
 use crate::auth::AgentCaller;
 use crate::core::state::Conversation;
 use crate::store::read;
-use crate::view::{ViewError, Views};
+use crate::view::{Reader, ViewError, Views};
 use axum::extract::ws::Utf8Bytes;
 use ingest::id::{ConversationId, TenantId};
 use ingest::sqlite::ReadPool;
@@ -115,9 +115,11 @@ impl Inbox {
         };
         let state = self.lock();
         let mut pushes = 0;
-        for (chat, frame) in frames {
+        for Changed { chat, with_contacts, without } in frames {
             let listeners = state.listeners.get(&chat.tenant).into_iter().flatten();
             for listener in listeners.filter(|listener| listener.agent.may_see(&chat)) {
+                let contacts = listener.agent.reader_of(&chat) == Reader::Agent { contacts: true };
+                let frame = if contacts { &with_contacts } else { &without };
                 listener.outbox.push(Item::Frame(frame.clone()));
                 pushes += 1;
             }
@@ -127,16 +129,22 @@ impl Inbox {
     }
 }
 
-fn render(
-    chunk: &[(TenantId, ConversationId)],
-    views: &Views,
-    pool: &ReadPool,
-) -> Result<Vec<(Conversation, Utf8Bytes)>, ViewError> {
+/// A conversation that has changed, and its frames.
+struct Changed {
+    chat: Conversation,
+    /// For who sees colleagues' addresses.
+    with_contacts: Utf8Bytes,
+    without: Utf8Bytes,
+}
+
+fn render(chunk: &[(TenantId, ConversationId)], views: &Views, pool: &ReadPool) -> Result<Vec<Changed>, ViewError> {
     let mut frames = Vec::with_capacity(chunk.len());
     for (tenant, id) in chunk {
         if let Some(chat) = pool.read(|connection| read::conversation(connection, *tenant, *id))? {
-            let frame = frames::conversation_updated(&views.conversation(&chat, false)?);
-            frames.push((chat, frame));
+            let mut view = views.conversation(&chat, Reader::Agent { contacts: true })?;
+            let with_contacts = frames::conversation_updated(&view);
+            view.agent_email = Some(None);
+            frames.push(Changed { chat, with_contacts, without: frames::conversation_updated(&view) });
         }
     }
     Ok(frames)

@@ -58,7 +58,7 @@ impl From<&Tenant> for TenantView {
     }
 }
 
-/// An agent as colleagues see it.
+/// An agent. For colleagues who don't manage agents, `email`, `phone` and `permissions` are `null`, and `recentIps` is empty.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[expect(missing_docs, reason = "the fields of the contract")]
@@ -69,7 +69,7 @@ pub struct AgentView {
     pub phone: Option<String>,
     /// A built-in role's name or a custom role's id.
     pub role: String,
-    pub permissions: PermissionsView,
+    pub permissions: Option<PermissionsView>,
     pub status: AgentStatus,
     pub accepting_chats: bool,
     pub max_concurrent_chats: u32,
@@ -82,6 +82,14 @@ pub struct AgentView {
     pub created_at: Timestamp,
     #[serde(serialize_with = "rfc3339_option")]
     pub deleted_at: Option<Timestamp>,
+}
+
+impl AgentView {
+    /// Without what is theirs alone: addresses, telephone number, exceptions from the role.
+    #[must_use]
+    pub fn for_colleagues(self) -> Self {
+        Self { email: None, phone: None, permissions: None, recent_ips: Vec::new(), ..self }
+    }
 }
 
 /// What an agent holds on top of the role, and what is taken away.

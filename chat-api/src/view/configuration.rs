@@ -111,7 +111,8 @@ impl From<&CannedResponse> for CannedResponseView {
 pub struct ChatbotView {
     pub id: ChatbotId,
     pub name: String,
-    pub api_key: String,
+    /// For who manages chatbots.
+    pub api_key: Option<String>,
     pub allowed_origins: Vec<String>,
     pub greeting: String,
     pub waiting_text: String,
@@ -130,7 +131,7 @@ impl From<&Chatbot> for ChatbotView {
         Self {
             id: chatbot.id,
             name: chatbot.name.clone(),
-            api_key: chatbot.api_key.clone(),
+            api_key: Some(chatbot.api_key.clone()),
             allowed_origins: chatbot.allowed_origins.clone(),
             greeting: chatbot.greeting.clone(),
             waiting_text: chatbot.waiting_text.clone(),

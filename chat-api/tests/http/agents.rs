@@ -212,3 +212,37 @@ async fn a_colleagues_numbers_are_for_who_may_read_reports() {
     let (_, bob) = server.agent(&acme, "Bob", "agent").await;
     server.call(Call::get(format!("{}/stats", path(&acme.owner))).token(&bob)).await.expect(403);
 }
+
+/// Wherever an agent is shown, their addresses are for themselves and for who manages agents.
+#[tokio::test]
+async fn contacts_of_colleagues_are_for_who_manages_agents() {
+    let server = Server::start();
+    let acme = server.tenant("Acme").await;
+    let (ada, ada_token) = server.agent(&acme, "Ada", "agent").await;
+    let (_, sue) = server.agent(&acme, "Sue", "supervisor").await;
+    server.call(Call::patch(path(&ada), json!({ "phone": "5550123" })).token(&acme.token)).await.expect(200);
+    let session = server.session(&acme, json!({ "initialMessage": "hi" })).await;
+    let chat = format!("/v1/conversations/{}", text(&session["conversationId"]));
+    server.call(Call::new(Method::POST, format!("{chat}/take")).token(&ada_token)).await.expect(200);
+    let routes = [
+        (Method::GET, path(&ada)),
+        (Method::GET, "/v1/agents".to_owned()),
+        (Method::GET, chat.clone()),
+        (Method::GET, "/v1/conversations".to_owned()),
+        (Method::GET, format!("/v1/visitors/{}/conversations", text(&session["visitorId"]))),
+        (Method::POST, format!("{chat}/typing")),
+        (Method::POST, format!("{chat}/tags")),
+        (Method::PUT, format!("{}/status", path(&ada))),
+    ];
+    for (method, path) in routes {
+        let body = if method == Method::PUT { json!({ "status": "online" }) } else { json!({}) };
+        for (token, sees) in [(&acme.token, true), (&ada_token, true), (&sue, false)] {
+            let call = Call::new(method.clone(), &path).token(token);
+            let call = if method == Method::GET { call } else { call.json(body.clone()) };
+            let answer = server.call(call).await;
+            assert_eq!(answer.status, 200, "{path}: {}", answer.text);
+            assert_eq!(answer.text.contains("ada@acme.example"), sees, "{path}: {}", answer.text);
+            assert!(sees || !answer.text.contains("5550123"), "{path}: {}", answer.text);
+        }
+    }
+}

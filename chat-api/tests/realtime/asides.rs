@@ -7,7 +7,7 @@ use chat_api::core::command::{CommandKind, TransferTo};
 use chat_api::live::{Limits, Person};
 use chat_api::store::read;
 use ingest::id::{ConversationId, GroupId};
-use ingest::payload::{AgentStatus, GroupCreated, Resource, Role, RoutingStrategy};
+use ingest::payload::{AgentStatus, AgentUpdated, GroupCreated, Resource, Role, RoutingStrategy};
 use serde_json::json;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -272,5 +272,38 @@ async fn a_socket_ends_what_another_default_group_takes_away() {
     server.submit(tenant.id, owner, default, Vec::new()).await;
     let told = tokio::time::timeout(Duration::from_secs(10), socket.next()).await.expect("told in time");
     assert_eq!(told, not_found(&guest.conversation.to_string()));
+    server.stop().await;
+}
+
+/// The address of a conversation's agent is for themselves and for who manages agents; others get `null` for it.
+#[tokio::test]
+async fn the_inbox_shows_colleagues_without_addresses() {
+    let server = Server::start(Limits::default()).await;
+    let tenant = server.tenant("acme").await;
+    let vera = server.agent(&tenant, "Vera", Role::Viewer).await;
+    let guest = server.visitor(&tenant, "Gus").await;
+    let (email, _) = server.seal(tenant.owner.id, "olga@secret.example");
+    let change = AgentUpdated { email: Some(email), ..AgentUpdated::nothing(tenant.owner.id) };
+    let kind = CommandKind::UpdateAgent { change: Box::new(change), status: None, accepting_chats: None };
+    server.submit(tenant.id, tenant.owner.actor(), kind, Vec::new()).await;
+    let owner = server.sign_in(tenant.id, tenant.owner.id).await;
+    let mut shown = Vec::new();
+    let mut sockets = [Client::ready(&server, &owner.token).await, Client::ready(&server, &vera.token).await];
+    for socket in &mut sockets {
+        socket.send(json!({"type": "subscribe", "topic": "inbox"})).await;
+        socket.frame().await;
+    }
+    let take = CommandKind::Take { conversation_id: guest.conversation };
+    server.submit(tenant.id, owner.actor(), take, Vec::new()).await;
+    for socket in &mut sockets {
+        let conversation = loop {
+            let frame = socket.frame().await;
+            if frame["conversation"]["agentName"] == "Olga" {
+                break frame["conversation"].clone();
+            }
+        };
+        shown.push(conversation["agentEmail"].clone());
+    }
+    assert_eq!(shown, [json!("olga@secret.example"), json!(null)]);
     server.stop().await;
 }

@@ -53,17 +53,17 @@ permissions! {
     TagsWrite = "tags:write";
     /// Manages canned responses.
     CannedResponsesWrite = "canned_responses:write";
-    /// Manages groups and who is in them.
+    /// Manages groups, and who is in those whose conversations can be read.
     GroupsWrite = "groups:write";
     /// Manages chatbots.
     ChatbotsWrite = "chatbots:write";
-    /// Invites, adds, changes and removes agents.
+    /// Invites, adds, changes and removes agents; sees their addresses.
     AgentsWrite = "agents:write";
     /// Manages custom roles, and gives them.
     RolesWrite = "roles:write";
     /// Changes the tenant's settings.
     SettingsWrite = "settings:write";
-    /// Makes `/v0` tokens.
+    /// Makes `/v0` tokens that do what oneself may; with reports, writes data sources and endpoints.
     TokensWrite = "tokens:write";
     /// Reads the audit log.
     AuditRead = "audit:read";
