@@ -8,6 +8,7 @@ mod client;
 mod connections;
 mod disk;
 mod doors;
+mod pages;
 mod people;
 mod results;
 mod rights;

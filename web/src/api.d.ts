@@ -2024,7 +2024,7 @@ export interface components {
         };
         /** @description One page of a list. */
         AgentViewPage: {
-            /** @description The items. */
+            /** @description The items; fewer than `limit` where they are large. */
             items: components["schemas"]["AgentView"][];
             /** @description Where the next page starts; `null` at the end. */
             nextCursor: string | null;
@@ -2049,7 +2049,7 @@ export interface components {
         };
         /** @description One page of a list. */
         AssignmentViewPage: {
-            /** @description The items. */
+            /** @description The items; fewer than `limit` where they are large. */
             items: components["schemas"]["AssignmentView"][];
             /** @description Where the next page starts; `null` at the end. */
             nextCursor: string | null;
@@ -2072,7 +2072,7 @@ export interface components {
         };
         /** @description One page of a list. */
         AuditViewPage: {
-            /** @description The items. */
+            /** @description The items; fewer than `limit` where they are large. */
             items: components["schemas"]["AuditView"][];
             /** @description Where the next page starts; `null` at the end. */
             nextCursor: string | null;
@@ -2121,7 +2121,7 @@ export interface components {
         };
         /** @description One page of a list. */
         CannedResponseViewPage: {
-            /** @description The items. */
+            /** @description The items; fewer than `limit` where they are large. */
             items: components["schemas"]["CannedResponseView"][];
             /** @description Where the next page starts; `null` at the end. */
             nextCursor: string | null;
@@ -2183,7 +2183,7 @@ export interface components {
         };
         /** @description One page of a list. */
         ChatbotViewPage: {
-            /** @description The items. */
+            /** @description The items; fewer than `limit` where they are large. */
             items: components["schemas"]["ChatbotView"][];
             /** @description Where the next page starts; `null` at the end. */
             nextCursor: string | null;
@@ -2264,7 +2264,7 @@ export interface components {
         };
         /** @description One page of a list. */
         ConversationViewPage: {
-            /** @description The items. */
+            /** @description The items; fewer than `limit` where they are large. */
             items: components["schemas"]["ConversationView"][];
             /** @description Where the next page starts; `null` at the end. */
             nextCursor: string | null;
@@ -2361,7 +2361,7 @@ export interface components {
         };
         /** @description One page of a list. */
         GroupViewPage: {
-            /** @description The items. */
+            /** @description The items; fewer than `limit` where they are large. */
             items: components["schemas"]["GroupView"][];
             /** @description Where the next page starts; `null` at the end. */
             nextCursor: string | null;
@@ -2510,6 +2510,7 @@ export interface components {
         };
         OwnConversations: {
             items: components["schemas"]["ConversationView"][];
+            nextCursor: string | null;
             /** Format: uint64 */
             unreadTotal: number;
         };
@@ -2536,7 +2537,7 @@ export interface components {
         };
         /** @description One page of a list. */
         PermissionViewPage: {
-            /** @description The items. */
+            /** @description The items; fewer than `limit` where they are large. */
             items: components["schemas"]["PermissionView"][];
             /** @description Where the next page starts; `null` at the end. */
             nextCursor: string | null;
@@ -2636,7 +2637,7 @@ export interface components {
         };
         /** @description One page of a list. */
         RoleViewPage: {
-            /** @description The items. */
+            /** @description The items; fewer than `limit` where they are large. */
             items: components["schemas"]["RoleView"][];
             /** @description Where the next page starts; `null` at the end. */
             nextCursor: string | null;
@@ -2816,7 +2817,7 @@ export interface components {
         };
         /** @description One page of a list. */
         TagViewPage: {
-            /** @description The items. */
+            /** @description The items; fewer than `limit` where they are large. */
             items: components["schemas"]["TagView"][];
             /** @description Where the next page starts; `null` at the end. */
             nextCursor: string | null;
@@ -2845,7 +2846,7 @@ export interface components {
         };
         /** @description One page of a list. */
         TenantViewPage: {
-            /** @description The items. */
+            /** @description The items; fewer than `limit` where they are large. */
             items: components["schemas"]["TenantView"][];
             /** @description Where the next page starts; `null` at the end. */
             nextCursor: string | null;
@@ -2864,7 +2865,7 @@ export interface components {
         };
         /** @description One page of a list. */
         ThreadViewPage: {
-            /** @description The items. */
+            /** @description The items; fewer than `limit` where they are large. */
             items: components["schemas"]["ThreadView"][];
             /** @description Where the next page starts; `null` at the end. */
             nextCursor: string | null;
@@ -2947,7 +2948,7 @@ export interface components {
         };
         /** @description One page of a list. */
         VisitorViewPage: {
-            /** @description The items. */
+            /** @description The items; fewer than `limit` where they are large. */
             items: components["schemas"]["VisitorView"][];
             /** @description Where the next page starts; `null` at the end. */
             nextCursor: string | null;
@@ -5673,7 +5674,10 @@ export interface operations {
     };
     getConversationsByIdAssignments: {
         parameters: {
-            query?: never;
+            query?: {
+                cursor?: string | null;
+                limit?: number | null;
+            };
             header?: never;
             path: {
                 id: string;
@@ -5694,6 +5698,7 @@ export interface operations {
             401: components["responses"]["Problem401"];
             403: components["responses"]["Problem403"];
             404: components["responses"]["Problem404"];
+            422: components["responses"]["Problem422"];
             429: components["responses"]["Problem429"];
             503: components["responses"]["Problem503"];
         };
@@ -6103,7 +6108,10 @@ export interface operations {
     };
     getConversationsByIdThreads: {
         parameters: {
-            query?: never;
+            query?: {
+                cursor?: string | null;
+                limit?: number | null;
+            };
             header?: never;
             path: {
                 id: string;
@@ -6124,6 +6132,7 @@ export interface operations {
             401: components["responses"]["Problem401"];
             403: components["responses"]["Problem403"];
             404: components["responses"]["Problem404"];
+            422: components["responses"]["Problem422"];
             429: components["responses"]["Problem429"];
             503: components["responses"]["Problem503"];
         };
@@ -6808,7 +6817,10 @@ export interface operations {
     };
     getOperatorTenants: {
         parameters: {
-            query?: never;
+            query?: {
+                cursor?: string | null;
+                limit?: number | null;
+            };
             header?: never;
             path?: never;
             cookie?: never;
@@ -6826,6 +6838,7 @@ export interface operations {
             };
             401: components["responses"]["Problem401"];
             404: components["responses"]["Problem404"];
+            422: components["responses"]["Problem422"];
             429: components["responses"]["Problem429"];
             503: components["responses"]["Problem503"];
         };
@@ -8096,7 +8109,10 @@ export interface operations {
     };
     getWidgetConversations: {
         parameters: {
-            query?: never;
+            query?: {
+                cursor?: string | null;
+                limit?: number | null;
+            };
             header?: never;
             path?: never;
             cookie?: never;
@@ -8114,6 +8130,7 @@ export interface operations {
             };
             401: components["responses"]["Problem401"];
             403: components["responses"]["Problem403"];
+            422: components["responses"]["Problem422"];
             429: components["responses"]["Problem429"];
             503: components["responses"]["Problem503"];
         };

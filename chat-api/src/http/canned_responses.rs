@@ -2,13 +2,14 @@
 
 use super::check;
 use super::extract::{Id, Nothing, Params, Write};
-use super::page::Page;
+use super::page::{Held, Page};
 use super::problem::{Outcome, Problem};
 use super::resource::{self, ListParams, made_id};
 use super::surface::{AGENT, Routes, Way};
 use crate::app::App;
 use crate::auth::AgentCaller;
 use crate::core::CommandKind;
+use crate::core::state::CannedResponse;
 use crate::store::read;
 use crate::view::CannedResponseView;
 use axum::Json;
@@ -86,14 +87,8 @@ async fn list(
     State(app): State<Arc<App>>,
     caller: AgentCaller,
     Params(params): Params<ListParams>,
-) -> Outcome<Json<Page<CannedResponseView>>> {
-    let responses = app.pool.read(|connection| read::canned_responses(connection, caller.tenant))?;
-    Ok(Json(resource::page(
-        &params,
-        responses,
-        |one| (one.id.0, one.deleted_at),
-        |one| Ok(CannedResponseView::from(one)),
-    )?))
+) -> Outcome<Held<Page<CannedResponseView>>> {
+    resource::page(&app, &caller, &params, |one: &CannedResponse| Ok(CannedResponseView::from(one))).await
 }
 
 async fn show(

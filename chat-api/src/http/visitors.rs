@@ -2,16 +2,17 @@
 
 use super::check;
 use super::extract::{Id, Nothing, Params, Write, page_size, require};
-use super::page::{Page, before_time, time_cursor};
+use super::page::{Held, Page, before_time, time_cursor};
 use super::problem::{Outcome, Problem};
 use super::surface::{Routes, Way};
 use super::write::{self, Sealer, command};
 use crate::app::App;
 use crate::auth::AgentCaller;
 use crate::core::CommandKind;
-use crate::core::state::Visitor;
+use crate::core::state::{Conversation, Visitor};
 use crate::erasure;
 use crate::import::{email_hmac, look_up};
+use crate::limits::Reader;
 use crate::live::Person;
 use crate::store::read;
 use crate::view::{ConversationView, VisitorView};
@@ -69,24 +70,20 @@ async fn list(
     State(app): State<Arc<App>>,
     caller: AgentCaller,
     Params(params): Params<ListParams>,
-) -> Outcome<Json<Page<VisitorView>>> {
+) -> Outcome<Held<Page<VisitorView>>> {
     may_read(&caller)?;
     let limit = page_size(params.limit)?;
     let before = before_time(params.cursor.as_deref())?;
     let query = params.q.as_deref().map(str::trim).filter(|query| !query.is_empty());
-    let mut found = match query {
+    let hold = app.limiter.reading.hold(Reader::from(&caller)).await;
+    let found = match query {
         Some(query) => {
-            let hmac = email_hmac(&app.key_file, query);
-            let named = app.pool.read(|c| read::visitors_named(c, caller.tenant, &query.to_lowercase(), &hmac))?;
-            let later = |found: &Visitor| before.is_none_or(|before| (found.created_at.0, found.id.0) < before);
-            named.into_iter().filter(later).take(limit + 1).collect()
+            let (word, hmac) = (query.to_lowercase(), email_hmac(&app.key_file, query));
+            app.pool.read(|c| read::visitors_named(c, caller.tenant, (&word, &hmac), before, limit))?
         }
-        None => app.pool.read(|connection| read::visitors(connection, caller.tenant, before, limit + 1))?,
+        None => app.pool.read(|connection| read::visitors(connection, caller.tenant, before, limit))?,
     };
-    let more = found.len() > limit;
-    found.truncate(limit);
-    let next_cursor = found.last().filter(|_| more).map(|last| time_cursor(last.created_at.0, last.id.0));
-    Ok(Json(Page { items: found, next_cursor }.try_map(|found| view(&app, &found))?))
+    Page::of(hold, &found, |(at, id)| time_cursor(*at, *id), |found| view(&app, found).map(Some))
 }
 
 async fn show(State(app): State<Arc<App>>, caller: AgentCaller, Id(id): Id<VisitorId>) -> Outcome<Json<VisitorView>> {
@@ -107,18 +104,19 @@ async fn chats(
     caller: AgentCaller,
     Id(id): Id<VisitorId>,
     Params(params): Params<PageParams>,
-) -> Outcome<Json<Page<ConversationView>>> {
+) -> Outcome<Held<Page<ConversationView>>> {
     may_read(&caller)?;
     let limit = page_size(params.limit)?;
     let before = before_time(params.cursor.as_deref())?.map(|(at, id)| (at, ConversationId(id)));
     let found = visitor(&app, caller.tenant, id)?;
-    let read = |c: &rusqlite::Connection| read::conversations_with(c, caller.tenant, found.id, before, limit + 1);
-    let mut chats = app.pool.read(read)?;
-    let more = chats.len() > limit;
-    chats.truncate(limit);
-    let next_cursor = chats.last().filter(|_| more).map(|last| time_cursor(last.updated_at.0, last.id.0));
-    chats.retain(|chat| caller.may_see(chat));
-    Ok(Json(Page { items: chats, next_cursor }.try_map(|chat| app.views.conversation(&chat, false))?))
+    let hold = app.limiter.reading.hold(Reader::from(&caller)).await;
+    let read = |c: &rusqlite::Connection| read::conversations_with(c, caller.tenant, found.id, before, limit);
+    let chats = app.pool.read(read)?;
+    let view = |chat: &Conversation| {
+        let seen = caller.may_see(chat).then(|| app.views.conversation(chat, false));
+        Ok(seen.transpose()?)
+    };
+    Page::of(hold, &chats, |(at, id)| time_cursor(*at, *id), view)
 }
 
 /// What an agent can say of a visitor. `readableId` follows from the id, `userId` is the tenant's server's to say.

@@ -1,22 +1,27 @@
 //! Reads for the API, on the read-only pool. Every look-up by id takes the tenant and finds only its rows.
+//!
+//! What a caller gets is a page, bounded by bytes ([`ingest::sqlite::page`]). What goes through all rows holds one of them at
+//! a time, and of each what its `make` takes.
 
 mod conversations;
+mod lists;
 mod queue;
 mod sources;
 
 pub use conversations::*;
+pub use lists::*;
 pub use queue::*;
 pub use sources::*;
 
 use super::load::{body, parse};
 use crate::core::state::{
-    Agent, AuditEntry, CannedResponse, Challenge, Chatbot, CustomRole, Group, Invitation, Mail, RequestRecord, Session,
-    StoredFile, Tag, Tenant, TimerKind, Token, Visitor,
+    Agent, CannedResponse, Challenge, Chatbot, CustomRole, Group, Invitation, Mail, RequestRecord, Session, StoredFile,
+    Tag, Tenant, TimerKind, Token, Visitor,
 };
 use ingest::event::RequestKey;
 use ingest::id::{
     AgentId, CannedResponseId, ChallengeId, ChatbotId, ConversationId, FileId, GroupId, InvitationId, MailId, PersonId,
-    RoleId, SessionId, TagId, TenantId, VisitorId,
+    RoleId, SessionId, TagId, TenantId, TokenId, VisitorId,
 };
 use ingest::time::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, Params};
@@ -26,9 +31,20 @@ use uuid::Uuid;
 
 type Found<T> = rusqlite::Result<Option<T>>;
 
-fn list<T: DeserializeOwned>(connection: &Connection, sql: &str, params: impl Params) -> rusqlite::Result<Vec<T>> {
+/// What `make` takes of each row's entity. One entity is held at a time.
+fn each<T: DeserializeOwned, R>(
+    connection: &Connection,
+    sql: &str,
+    params: impl Params,
+    mut make: impl FnMut(T) -> R,
+) -> rusqlite::Result<Vec<R>> {
     let mut statement = connection.prepare_cached(sql)?;
-    statement.query_map(params, |row| parse(&row.get::<_, String>(0)?))?.collect()
+    statement.query_map(params, |row| parse(&row.get::<_, String>(0)?).map(&mut make))?.collect()
+}
+
+/// Whole entities; for what is few and small.
+fn list<T: DeserializeOwned>(connection: &Connection, sql: &str, params: impl Params) -> rusqlite::Result<Vec<T>> {
+    each(connection, sql, params, |entity| entity)
 }
 
 /// A tenant by id.
@@ -63,12 +79,12 @@ pub fn agent(connection: &Connection, tenant: TenantId, id: AgentId) -> Found<Ag
     body(connection, "SELECT body FROM agents WHERE id = ?1 AND tenant = ?2", (id.bytes(), tenant.bytes()))
 }
 
-/// All agents of the tenant, by id.
+/// Of all agents of the tenant, by id.
 ///
 /// # Errors
 /// SQLite's.
-pub fn agents(connection: &Connection, tenant: TenantId) -> rusqlite::Result<Vec<Agent>> {
-    list(connection, "SELECT body FROM agents WHERE tenant = ?1 ORDER BY id", [tenant.bytes()])
+pub fn agents<R>(connection: &Connection, tenant: TenantId, make: impl FnMut(Agent) -> R) -> rusqlite::Result<Vec<R>> {
+    each(connection, "SELECT body FROM agents WHERE tenant = ?1 ORDER BY id", [tenant.bytes()], make)
 }
 
 /// The living agents with this address, one a tenant: first those who have proven that it's theirs, then the oldest. Who
@@ -133,14 +149,6 @@ pub fn role(connection: &Connection, tenant: TenantId, id: RoleId) -> Found<Cust
     body(connection, "SELECT body FROM roles WHERE id = ?1 AND tenant = ?2", (id.bytes(), tenant.bytes()))
 }
 
-/// All custom roles of the tenant, by id.
-///
-/// # Errors
-/// SQLite's.
-pub fn roles(connection: &Connection, tenant: TenantId) -> rusqlite::Result<Vec<CustomRole>> {
-    list(connection, "SELECT body FROM roles WHERE tenant = ?1 ORDER BY id", [tenant.bytes()])
-}
-
 /// A challenge.
 ///
 /// # Errors
@@ -165,22 +173,6 @@ pub fn invitation(connection: &Connection, id: InvitationId) -> Found<Invitation
     body(connection, "SELECT body FROM invitations WHERE id = ?1", [id.bytes()])
 }
 
-/// The tenant's audit log, newest first, from `before` (exclusive: time and event) on.
-///
-/// # Errors
-/// SQLite's.
-pub fn audit(
-    connection: &Connection,
-    tenant: TenantId,
-    before: Option<(i64, Uuid)>,
-    limit: usize,
-) -> rusqlite::Result<Vec<AuditEntry>> {
-    let (at, event) = before.map_or((i64::MAX, [0xff; 16]), |(at, event)| (at, *event.as_bytes()));
-    let sql =
-        "SELECT body FROM audit WHERE tenant = ?1 AND (at, event) < (?2, ?3) ORDER BY at DESC, event DESC LIMIT ?4";
-    list(connection, sql, (tenant.bytes(), at, event, limit.cast_signed()))
-}
-
 /// A group of the tenant.
 ///
 /// # Errors
@@ -189,12 +181,12 @@ pub fn group(connection: &Connection, tenant: TenantId, id: GroupId) -> Found<Gr
     body(connection, "SELECT body FROM groups WHERE id = ?1 AND tenant = ?2", (id.bytes(), tenant.bytes()))
 }
 
-/// All groups of the tenant, by id.
+/// Of all groups of the tenant, by id.
 ///
 /// # Errors
 /// SQLite's.
-pub fn groups(connection: &Connection, tenant: TenantId) -> rusqlite::Result<Vec<Group>> {
-    list(connection, "SELECT body FROM groups WHERE tenant = ?1 ORDER BY id", [tenant.bytes()])
+pub fn groups<R>(connection: &Connection, tenant: TenantId, make: impl FnMut(Group) -> R) -> rusqlite::Result<Vec<R>> {
+    each(connection, "SELECT body FROM groups WHERE tenant = ?1 ORDER BY id", [tenant.bytes()], make)
 }
 
 /// The groups whose conversations an agent works on: the living ones they are in, and deleted ones whose conversations
@@ -203,13 +195,21 @@ pub fn groups(connection: &Connection, tenant: TenantId) -> rusqlite::Result<Vec
 /// # Errors
 /// SQLite's.
 pub fn groups_of(connection: &Connection, tenant: TenantId, agent: AgentId) -> rusqlite::Result<BTreeSet<GroupId>> {
-    let groups = groups(connection, tenant)?;
-    let default = groups.iter().find(|group| group.is_default && group.deleted_at.is_none());
-    let inherits = default.is_none_or(|group| group.members.contains(&agent));
-    let own = |group: &&Group| match group.deleted_at {
-        None => group.members.contains(&agent),
-        Some(_) => inherits,
-    };
+    struct Seen {
+        id: GroupId,
+        lives: bool,
+        is_default: bool,
+        has_agent: bool,
+    }
+    let groups = groups(connection, tenant, |group| Seen {
+        id: group.id,
+        lives: group.deleted_at.is_none(),
+        is_default: group.is_default,
+        has_agent: group.members.contains(&agent),
+    })?;
+    let default = groups.iter().find(|group| group.is_default && group.lives);
+    let inherits = default.is_none_or(|group| group.has_agent);
+    let own = |group: &&Seen| if group.lives { group.has_agent } else { inherits };
     Ok(groups.iter().filter(own).map(|group| group.id).collect())
 }
 
@@ -221,14 +221,6 @@ pub fn tag(connection: &Connection, tenant: TenantId, id: TagId) -> Found<Tag> {
     body(connection, "SELECT body FROM tags WHERE id = ?1 AND tenant = ?2", (id.bytes(), tenant.bytes()))
 }
 
-/// All tags of the tenant, by id.
-///
-/// # Errors
-/// SQLite's.
-pub fn tags(connection: &Connection, tenant: TenantId) -> rusqlite::Result<Vec<Tag>> {
-    list(connection, "SELECT body FROM tags WHERE tenant = ?1 ORDER BY id", [tenant.bytes()])
-}
-
 /// A canned response of the tenant.
 ///
 /// # Errors
@@ -236,14 +228,6 @@ pub fn tags(connection: &Connection, tenant: TenantId) -> rusqlite::Result<Vec<T
 pub fn canned_response(connection: &Connection, tenant: TenantId, id: CannedResponseId) -> Found<CannedResponse> {
     let sql = "SELECT body FROM canned_responses WHERE id = ?1 AND tenant = ?2";
     body(connection, sql, (id.bytes(), tenant.bytes()))
-}
-
-/// All canned responses of the tenant, by id.
-///
-/// # Errors
-/// SQLite's.
-pub fn canned_responses(connection: &Connection, tenant: TenantId) -> rusqlite::Result<Vec<CannedResponse>> {
-    list(connection, "SELECT body FROM canned_responses WHERE tenant = ?1 ORDER BY id", [tenant.bytes()])
 }
 
 /// What the command under an idempotency key led to.
@@ -280,12 +264,16 @@ pub fn chatbot_by_key(connection: &Connection, api_key: &str) -> Found<Chatbot> 
     Ok(found.filter(|chatbot| chatbot.deleted_at.is_none()))
 }
 
-/// All chatbots of the tenant, by id.
+/// Of all chatbots of the tenant, by id.
 ///
 /// # Errors
 /// SQLite's.
-pub fn chatbots(connection: &Connection, tenant: TenantId) -> rusqlite::Result<Vec<Chatbot>> {
-    list(connection, "SELECT body FROM chatbots WHERE tenant = ?1 ORDER BY id", [tenant.bytes()])
+pub fn chatbots<R>(
+    connection: &Connection,
+    tenant: TenantId,
+    make: impl FnMut(Chatbot) -> R,
+) -> rusqlite::Result<Vec<R>> {
+    each(connection, "SELECT body FROM chatbots WHERE tenant = ?1 ORDER BY id", [tenant.bytes()], make)
 }
 
 /// A `/v0` token by the hex SHA-256 of what was presented.
@@ -296,12 +284,20 @@ pub fn token_by_sha256(connection: &Connection, sha256: &str) -> Found<Token> {
     body(connection, "SELECT body FROM tokens WHERE sha256 = ?1", [sha256])
 }
 
-/// All tokens of the tenant, revoked ones too, by id.
+/// A `/v0` token of the tenant.
 ///
 /// # Errors
 /// SQLite's.
-pub fn tokens(connection: &Connection, tenant: TenantId) -> rusqlite::Result<Vec<Token>> {
-    list(connection, "SELECT body FROM tokens WHERE tenant = ?1 ORDER BY id", [tenant.bytes()])
+pub fn token(connection: &Connection, tenant: TenantId, id: TokenId) -> Found<Token> {
+    body(connection, "SELECT body FROM tokens WHERE id = ?1 AND tenant = ?2", (id.bytes(), tenant.bytes()))
+}
+
+/// Of all tokens of the tenant, revoked ones too, by id.
+///
+/// # Errors
+/// SQLite's.
+pub fn tokens<R>(connection: &Connection, tenant: TenantId, make: impl FnMut(Token) -> R) -> rusqlite::Result<Vec<R>> {
+    each(connection, "SELECT body FROM tokens WHERE tenant = ?1 ORDER BY id", [tenant.bytes()], make)
 }
 
 /// A visitor of the tenant.
@@ -312,54 +308,26 @@ pub fn visitor(connection: &Connection, tenant: TenantId, id: VisitorId) -> Foun
     body(connection, "SELECT body FROM visitors WHERE id = ?1 AND tenant = ?2", (id.bytes(), tenant.bytes()))
 }
 
-/// The tenant's visitors who are neither merged nor erased, newest first, from `before` (exclusive: time and id) on.
+/// Of every visitor of the tenant, merged and erased ones too.
 ///
 /// # Errors
 /// SQLite's.
-pub fn visitors(
+pub fn all_visitors<R>(
     connection: &Connection,
     tenant: TenantId,
-    before: Option<(i64, Uuid)>,
-    limit: usize,
-) -> rusqlite::Result<Vec<Visitor>> {
-    let (at, id) = before.map_or((i64::MAX, [0xff; 16]), |(at, id)| (at, *id.as_bytes()));
-    let sql = "SELECT body FROM visitors
-         WHERE tenant = ?1 AND merged_into IS NULL AND NOT erased AND (created_at, id) < (?2, ?3)
-         ORDER BY created_at DESC, id DESC LIMIT ?4";
-    list(connection, sql, (tenant.bytes(), at, id, limit.cast_signed()))
-}
-
-/// Every visitor of the tenant, merged and erased ones too.
-///
-/// # Errors
-/// SQLite's.
-pub fn all_visitors(connection: &Connection, tenant: TenantId) -> rusqlite::Result<Vec<Visitor>> {
-    list(connection, "SELECT body FROM visitors WHERE tenant = ?1 ORDER BY created_at, id", [tenant.bytes()])
-}
-
-/// The tenant's visitors with this readable id, or with an address that has this HMAC, newest first; 200 at most.
-///
-/// # Errors
-/// SQLite's.
-pub fn visitors_named(
-    connection: &Connection,
-    tenant: TenantId,
-    readable_id: &str,
-    email_hmac: &str,
-) -> rusqlite::Result<Vec<Visitor>> {
-    let sql = "SELECT body FROM visitors
-         WHERE tenant = ?1 AND merged_into IS NULL AND NOT erased AND (readable_id = ?2
-             OR id IN (SELECT visitor FROM visitor_emails WHERE tenant = ?1 AND email_hmac = ?3))
-         ORDER BY created_at DESC, id DESC LIMIT 200";
-    list(connection, sql, (tenant.bytes(), readable_id, email_hmac))
+    make: impl FnMut(Visitor) -> R,
+) -> rusqlite::Result<Vec<R>> {
+    each(connection, "SELECT body FROM visitors WHERE tenant = ?1 ORDER BY created_at, id", [tenant.bytes()], make)
 }
 
 /// Who was merged into a visitor, by id.
 ///
 /// # Errors
 /// SQLite's.
-pub fn merged_into(connection: &Connection, visitor: VisitorId) -> rusqlite::Result<Vec<Visitor>> {
-    list(connection, "SELECT body FROM visitors WHERE merged_into = ?1 ORDER BY id", [visitor.bytes()])
+pub fn merged_into(connection: &Connection, visitor: VisitorId) -> rusqlite::Result<Vec<VisitorId>> {
+    let mut statement = connection.prepare_cached("SELECT id FROM visitors WHERE merged_into = ?1 ORDER BY id")?;
+    let rows = statement.query_map([visitor.bytes()], |row| row.get::<_, [u8; 16]>(0))?;
+    rows.map(|id| id.map(|id| VisitorId(Uuid::from_bytes(id)))).collect()
 }
 
 /// Whether any chatbot of the installation allows this origin.

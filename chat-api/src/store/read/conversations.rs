@@ -1,10 +1,10 @@
 //! Conversations as the API sees them.
 
-use super::{Found, list};
+use super::{Found, each};
 use crate::core::state::{Conversation, Status};
 use crate::store::load::{body, parse};
 use ingest::id::{AgentId, ConversationId, TenantId, ThreadId, VisitorId};
-use rusqlite::{Connection, OptionalExtension as _, Row};
+use rusqlite::{Connection, OptionalExtension as _, Params, Row};
 use uuid::Uuid;
 
 /// A conversation of the tenant.
@@ -50,13 +50,29 @@ pub fn place(connection: &Connection, tenant: TenantId, id: ConversationId) -> F
     found.map(place).transpose()
 }
 
-/// A visitor's conversations, newest first.
+/// A visitor's conversations, newest change first; 200 at most.
 ///
 /// # Errors
 /// SQLite's.
-pub fn conversations_of(connection: &Connection, visitor: VisitorId) -> rusqlite::Result<Vec<Conversation>> {
-    let sql = "SELECT body FROM conversations WHERE visitor = ?1 ORDER BY updated_at DESC, id DESC LIMIT 200";
-    list(connection, sql, [visitor.bytes()])
+pub fn conversations_of(
+    connection: &Connection,
+    tenant: TenantId,
+    visitor: VisitorId,
+) -> rusqlite::Result<Vec<ConversationId>> {
+    let sql = "SELECT id FROM conversations WHERE visitor = ?1 AND tenant = ?2
+         ORDER BY updated_at DESC, id DESC LIMIT 200";
+    ids(connection, sql, (visitor.bytes(), tenant.bytes()))
+}
+
+/// How many messages a visitor hasn't read in all of their 200 newest conversations.
+///
+/// # Errors
+/// SQLite's.
+pub fn unread_by_visitor(connection: &Connection, tenant: TenantId, visitor: VisitorId) -> rusqlite::Result<u64> {
+    let sql = "SELECT body FROM conversations WHERE visitor = ?1 AND tenant = ?2
+         ORDER BY updated_at DESC, id DESC LIMIT 200";
+    let count = |chat: Conversation| chat.unread_by_visitor.count();
+    Ok(each(connection, sql, (visitor.bytes(), tenant.bytes()), count)?.into_iter().sum())
 }
 
 /// The conversations that an agent is having.
@@ -67,9 +83,15 @@ pub fn active_conversations_of(
     connection: &Connection,
     tenant: TenantId,
     agent: AgentId,
-) -> rusqlite::Result<Vec<Conversation>> {
-    let sql = "SELECT body FROM conversations WHERE agent = ?1 AND status = 'active' AND tenant = ?2";
-    list(connection, sql, (agent.bytes(), tenant.bytes()))
+) -> rusqlite::Result<Vec<ConversationId>> {
+    let sql = "SELECT id FROM conversations WHERE agent = ?1 AND status = 'active' AND tenant = ?2";
+    ids(connection, sql, (agent.bytes(), tenant.bytes()))
+}
+
+fn ids(connection: &Connection, sql: &str, params: impl Params) -> rusqlite::Result<Vec<ConversationId>> {
+    let mut statement = connection.prepare_cached(sql)?;
+    let rows = statement.query_map(params, |row| row.get::<_, [u8; 16]>(0))?;
+    rows.map(|id| id.map(|id| ConversationId(Uuid::from_bytes(id)))).collect()
 }
 
 /// The conversation that waits or is talked in, with its tenant and visitor.
@@ -100,23 +122,6 @@ pub fn open_conversations(connection: &Connection) -> rusqlite::Result<Vec<OpenC
         })
     })?;
     rows.collect()
-}
-
-/// A page of a visitor's conversations, newest change first, from `before` (exclusive: time and id) on.
-///
-/// # Errors
-/// SQLite's.
-pub fn conversations_with(
-    connection: &Connection,
-    tenant: TenantId,
-    visitor: VisitorId,
-    before: Option<(i64, ConversationId)>,
-    limit: usize,
-) -> rusqlite::Result<Vec<Conversation>> {
-    let (at, id) = before.map_or((i64::MAX, [0xff; 16]), |(at, id)| (at, *id.bytes()));
-    let sql = "SELECT body FROM conversations WHERE visitor = ?1 AND tenant = ?2 AND (updated_at, id) < (?3, ?4)
-         ORDER BY updated_at DESC, id DESC LIMIT ?5";
-    list(connection, sql, (visitor.bytes(), tenant.bytes(), at, id, limit.cast_signed()))
 }
 
 /// The conversation of a thread, whoever's it is: read it with the tenant next.
