@@ -14,14 +14,14 @@ pub use configuration::*;
 pub use queue::*;
 pub use visitors::{Browser, VisitorView};
 
-use crate::core::state::{Agent, Conversation, Status, Thread, Visitor};
+use crate::core::state::{Agent, Conversation, Status, Thread, Visitor, is_for_agents};
 use crate::http::surface::describe::may_lack;
 use crate::store::read;
 use ingest::event::{Actor, Event};
 use ingest::id::{AgentId, ConversationId, EventId, FileId, GroupId, PersonId, TenantId, ThreadId, VisitorId};
 use ingest::payload::{AuthorType, Payload, StaleReason, Trigger};
 use ingest::seal::{Sealed, Text};
-use ingest::sqlite::{EmbeddedLog, PersonKeys, ReadPool};
+use ingest::sqlite::{PersonKeys, ReadPool};
 use ingest::time::Timestamp;
 use lru::LruCache;
 use schemars::JsonSchema;
@@ -206,33 +206,7 @@ fn page_metadata(about: Option<String>) -> Value {
 /// Whether visitors get this event; for them `seq` rises with holes.
 #[must_use]
 pub fn visitor_may_see(event: &Event) -> bool {
-    let for_agents = matches!(
-        event.payload,
-        Payload::NotePosted(_)
-            | Payload::ConversationTagged(_)
-            | Payload::ConversationUpdated(_)
-            | Payload::ConversationStale(_)
-            | Payload::ConversationSnoozed(_)
-    );
-    event.conversation.is_some() && !for_agents
-}
-
-/// The `seq` of the last event of a conversation that visitors get; 0 without one.
-///
-/// # Errors
-/// When the log can't be read.
-pub fn last_visible_seq(pool: &ReadPool, chat: &Conversation) -> Result<u64, ViewError> {
-    /// Notes are few: the last few events nearly always hold one that visitors see.
-    const LOOKED_AT: usize = 8;
-    let mut before = chat.last_seq + 1;
-    loop {
-        let records = EmbeddedLog::history_back(pool, chat.id, before, LOOKED_AT)?;
-        if let Some(seen) = records.values().find(|record| visitor_may_see(&record.event)) {
-            return Ok(seen.event.seq);
-        }
-        let Some(next) = records.next else { return Ok(0) };
-        before = next;
-    }
+    event.conversation.is_some() && !is_for_agents(&event.payload)
 }
 
 /// Makes views: opens sealed texts and looks names up.

@@ -19,7 +19,7 @@ use crate::domain::Answer;
 use crate::limits::{BucketKey, ClientIp, Limit, Reader};
 use crate::live::Person;
 use crate::store::read as stored;
-use crate::view::{ConversationView, EventView, last_visible_seq};
+use crate::view::{ConversationView, EventView};
 use axum::extract::{Request, State};
 use axum::http::request::Parts;
 use axum::http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
@@ -211,7 +211,7 @@ pub(super) fn set_token(headers: &mut HeaderMap, token: &str) {
 /// A visitor's view: neither notes nor their numbers show. A token from before an identification doesn't learn who it was.
 fn view(app: &App, caller: &VisitorCaller, chat: &Conversation) -> Outcome<ConversationView> {
     let mut view = app.views.conversation(chat, true)?;
-    view.last_seq = last_visible_seq(&app.pool, chat)?;
+    view.last_seq = chat.last_shown_seq();
     if caller.is_limited() {
         (view.name, view.email) = (None, None);
     }

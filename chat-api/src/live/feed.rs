@@ -15,7 +15,7 @@ use super::subscriptions::Subscriptions;
 use crate::app::App;
 use crate::auth::AuthError;
 use crate::limits::{Hold, Reader};
-use crate::view::{ViewError, last_visible_seq};
+use crate::view::ViewError;
 use axum::extract::ws::Utf8Bytes;
 use ingest::id::{ConversationId, TenantId};
 use ingest::sqlite::PAGE_BYTES_MAX;
@@ -180,8 +180,7 @@ impl Feed {
             self.subscriptions.close(conversation);
             return Ok(None);
         };
-        let last_seq = if reader.is_agent() { Ok(chat.last_seq) } else { last_visible_seq(&app.pool, &chat) };
-        let last_seq = last_seq.map_err(|error| unreadable(&error))?;
+        let last_seq = if reader.is_agent() { chat.last_seq } else { chat.last_shown_seq() };
         // A client can't have more than there is; one that says so gets what comes next.
         let after = after.map_or(chat.last_seq, |after| after.min(chat.last_seq));
         self.subscriptions.advance(id, after);

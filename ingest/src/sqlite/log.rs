@@ -129,37 +129,13 @@ impl EmbeddedLog {
         max: usize,
     ) -> Result<RowPage<u64, Record>, ReadError> {
         let sql = "SELECT \"offset\", body, seq FROM log WHERE conversation = ?1 AND seq > ?2 ORDER BY seq";
-        history_page(pool, sql, conversation, after, max)
+        let rows = pool.read(|connection| {
+            page::read(connection, sql, (conversation.bytes(), after.cast_signed()), max, |row| {
+                Ok((row.get::<_, i64>(2)?.cast_unsigned(), Some(offset_and_body(row)?)))
+            })
+        });
+        rows.map_err(unavailable)?.try_map(|(offset, body)| record(offset, body))
     }
-
-    /// The same from the end: those below `before`, the last one first.
-    ///
-    /// # Errors
-    /// As [`LogReader::read`].
-    pub fn history_back(
-        pool: &ReadPool,
-        conversation: ConversationId,
-        before: u64,
-        max: usize,
-    ) -> Result<RowPage<u64, Record>, ReadError> {
-        let sql = "SELECT \"offset\", body, seq FROM log WHERE conversation = ?1 AND seq < ?2 ORDER BY seq DESC";
-        history_page(pool, sql, conversation, before, max)
-    }
-}
-
-fn history_page(
-    pool: &ReadPool,
-    sql: &str,
-    conversation: ConversationId,
-    seq: u64,
-    max: usize,
-) -> Result<RowPage<u64, Record>, ReadError> {
-    let rows = pool.read(|connection| {
-        page::read(connection, sql, (conversation.bytes(), seq.cast_signed()), max, |row| {
-            Ok((row.get::<_, i64>(2)?.cast_unsigned(), Some(offset_and_body(row)?)))
-        })
-    });
-    rows.map_err(unavailable)?.try_map(|(offset, body)| record(offset, body))
 }
 
 fn unavailable(error: rusqlite::Error) -> ReadError {
