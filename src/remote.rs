@@ -56,12 +56,16 @@ pub async fn tenant_create(args: &TenantCreateArgs) -> anyhow::Result<()> {
 /// # Errors
 /// The server's.
 pub async fn tenant_list(place: &WhereArgs) -> anyhow::Result<()> {
-    let tenants = json(request(place, Method::GET, "/v1/operator/tenants")?).await?;
-    for tenant in tenants["items"].as_array().into_iter().flatten() {
-        let text = |key: &str| tenant[key].as_str().unwrap_or_default().to_owned();
-        println!("{}\t{}\t{}\t{}", text("slug"), text("id"), text("timeZone"), text("name"));
+    let mut path = "/v1/operator/tenants".to_owned();
+    loop {
+        let tenants = json(request(place, Method::GET, &path)?).await?;
+        for tenant in tenants["items"].as_array().into_iter().flatten() {
+            let text = |key: &str| tenant[key].as_str().unwrap_or_default().to_owned();
+            println!("{}\t{}\t{}\t{}", text("slug"), text("id"), text("timeZone"), text("name"));
+        }
+        let Some(cursor) = tenants["nextCursor"].as_str() else { return Ok(()) };
+        path = format!("/v1/operator/tenants?cursor={cursor}");
     }
-    Ok(())
 }
 
 async fn make_token(args: &TokenCreateArgs) -> anyhow::Result<String> {

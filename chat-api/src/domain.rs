@@ -11,8 +11,11 @@ use ingest::time::Timestamp;
 use ingest::writer::{Decided, Domain, ExecuteError};
 use rusqlite::Connection;
 
-/// Entities kept in memory between batches; some 2 KiB each. Past it all are forgotten and loaded again as needed.
+/// Entities kept in memory between batches. Past it all are forgotten and loaded again as needed.
 const CACHED_ENTITIES_MAX: usize = 20_000;
+/// Bytes of entities that were loaded or saved since: most have some 2 KiB, a conversation with notes and a long last message a
+/// hundred times that. Past it, the same.
+const CACHED_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// A command with the person keys its sealed texts need.
 #[derive(Debug, Clone)]
@@ -101,7 +104,7 @@ impl Domain for ChatDomain {
         let people = state.conversations.len() + state.visitors.len() + state.files.len();
         let words = state.tags.len() + state.canned_responses.len() + state.data_sources.len();
         let cached = people + words + state.requests.len() + state.mails.len();
-        if cached > CACHED_ENTITIES_MAX {
+        if cached > CACHED_ENTITIES_MAX || state.bytes > CACHED_BYTES_MAX {
             self.state = State::default();
         }
     }

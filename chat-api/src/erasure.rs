@@ -30,7 +30,7 @@ pub enum ErasureError {
 pub async fn sweep(app: &App, tenant: TenantId, visitor: VisitorId) -> Result<(), ErasureError> {
     let (persons, mails, files): (Vec<PersonId>, Vec<MailId>, Vec<FileId>) = app.pool.read(|connection| {
         let mut persons = vec![PersonId::from(visitor)];
-        persons.extend(read::merged_into(connection, visitor)?.iter().map(|merged| PersonId::from(merged.id)));
+        persons.extend(read::merged_into(connection, visitor)?.into_iter().map(PersonId::from));
         let (mut mails, mut files) = (Vec::new(), Vec::new());
         for person in &persons {
             mails.extend(read::mails_to(connection, tenant, *person)?);

@@ -14,7 +14,7 @@ pub use configuration::*;
 pub use queue::*;
 pub use visitors::{Browser, VisitorView};
 
-use crate::core::state::{Agent, Conversation, Status, Thread, Visitor};
+use crate::core::state::{Agent, Conversation, Status, Thread, Visitor, is_for_agents};
 use crate::http::surface::describe::may_lack;
 use crate::store::read;
 use ingest::event::{Actor, Event};
@@ -63,7 +63,7 @@ fn rfc3339_option_option<S: Serializer>(at: &Option<Option<Timestamp>>, serializ
 
 /// For whom a conversation is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reader {
+pub enum Audience {
     /// Its visitor: without what is for agents, which is an agent's address, tags, notes and flags.
     Visitor,
     /// An agent.
@@ -218,15 +218,7 @@ fn page_metadata(about: Option<String>) -> Value {
 /// Whether visitors get this event; for them `seq` rises with holes.
 #[must_use]
 pub fn visitor_may_see(event: &Event) -> bool {
-    let for_agents = matches!(
-        event.payload,
-        Payload::NotePosted(_)
-            | Payload::ConversationTagged(_)
-            | Payload::ConversationUpdated(_)
-            | Payload::ConversationStale(_)
-            | Payload::ConversationSnoozed(_)
-    );
-    event.conversation.is_some() && !for_agents
+    event.conversation.is_some() && !is_for_agents(&event.payload)
 }
 
 /// Makes views: opens sealed texts and looks names up.
@@ -355,8 +347,8 @@ impl Views {
     ///
     /// # Errors
     /// See [`ViewError`].
-    pub fn conversation(&self, chat: &Conversation, reader: Reader) -> Result<ConversationView, ViewError> {
-        let for_visitor = reader == Reader::Visitor;
+    pub fn conversation(&self, chat: &Conversation, audience: Audience) -> Result<ConversationView, ViewError> {
+        let for_visitor = audience == Audience::Visitor;
         let (tenant, agent_id) = (chat.tenant, chat.agent);
         let (visitor, agent, position): (Option<Visitor>, Option<Agent>, Option<u64>) =
             self.pool.read(|connection| {
@@ -376,7 +368,7 @@ impl Views {
         let unread = if for_visitor { &chat.unread_by_visitor } else { &chat.unread_by_agents };
         let about = visitor.as_ref().and_then(|visitor| visitor.metadata.as_ref()).filter(|_| !for_visitor);
         let metadata = page_metadata(self.shown(about)?);
-        let contacts = agent.as_ref().filter(|_| reader == Reader::Agent { contacts: true });
+        let contacts = agent.as_ref().filter(|_| audience == Audience::Agent { contacts: true });
         let agent_email = self.shown(contacts.and_then(|agent| agent.email.as_ref()))?;
         Ok(ConversationView {
             id: chat.id,

@@ -6,8 +6,9 @@ use anyhow::Context as _;
 use chat_api::core::state::DataSource;
 use chat_api::domain::ChatDomain;
 use chat_api::store::read;
+use ingest::event::Event;
 use ingest::id::{ConversationId, TenantId};
-use ingest::log::{Offset, Record};
+use ingest::log::{Offset, ReadError, Record};
 use ingest::sqlite::{EmbeddedLog, ReadPool};
 use ingest::writer::Writer;
 use pipelines::{JobOutput, JobRunner, Sink};
@@ -200,18 +201,10 @@ struct FactsFollower {
     rebuilds: mpsc::Receiver<Rebuild>,
 }
 
-/// Earlier events of a conversation, up to and with `through`.
-fn history(pool: &ReadPool, id: ConversationId, through: u64) -> anyhow::Result<Vec<ingest::event::Event>> {
-    let mut events = Vec::new();
-    loop {
-        let after = events.last().map_or(0, |event: &ingest::event::Event| event.seq);
-        if after >= through {
-            return Ok(events);
-        }
-        let page = EmbeddedLog::history(pool, id, after, HISTORY_PAGE)?;
-        anyhow::ensure!(!page.is_empty(), "the log has no event {} of conversation {id}", after + 1);
-        events.extend(page.into_iter().map(|record| record.event).filter(|event| event.seq <= through));
-    }
+/// A conversation's events that come next after `after`, a page of them.
+fn history(pool: &ReadPool, id: ConversationId, after: u64) -> Result<Vec<Event>, ReadError> {
+    let page = EmbeddedLog::history(pool, id, after, HISTORY_PAGE)?;
+    Ok(page.into_values().map(|record| record.event).collect())
 }
 
 impl Follower for FactsFollower {
@@ -226,7 +219,7 @@ impl Follower for FactsFollower {
         self.facts.sources().apply(records)?;
         let store = self.facts.store();
         let pool = self.facts.pool.clone();
-        store.apply(records, &|id, through| history(&pool, id, through).map_err(Into::into))?;
+        store.apply(records, &|id, after| history(&pool, id, after).map_err(Into::into))?;
         let Some(last) = records.last() else { return Ok(()) };
         let JobOutput::Usage(rows) = self.usage.run(records)? else {
             anyhow::bail!("the usage job gives usage rows");

@@ -8,7 +8,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use arrow::error::ArrowError;
 use chat_api::core::state::{Agent, Conversation, Group, TenantSettings, Visitor};
 use chat_api::store::read;
-use ingest::id::TenantId;
+use ingest::id::{AgentId, ConversationId, GroupId, TenantId, VisitorId};
 use ingest::payload::{SlaTargets, Weekday};
 use ingest::time::Timestamp;
 use rusqlite::Connection;
@@ -129,10 +129,10 @@ impl StateTable {
     /// The outer one is the database's; the inner one a row that doesn't fit its column.
     pub fn read(self, connection: &Connection, tenant: TenantId) -> rusqlite::Result<Result<RecordBatch, ArrowError>> {
         let columns = match self {
-            Self::Agents => agents(&read::agents(connection, tenant)?),
-            Self::Groups => groups(&read::groups(connection, tenant)?),
-            Self::Visitors => visitors(&read::all_visitors(connection, tenant)?),
-            Self::Queue => queue(&read::queue(connection, tenant)?),
+            Self::Agents => agents(&read::agents(connection, tenant, AgentRow::from)?),
+            Self::Groups => groups(&read::groups(connection, tenant, GroupRow::from)?),
+            Self::Visitors => visitors(&read::all_visitors(connection, tenant, VisitorRow::from)?),
+            Self::Queue => queue(&read::queue(connection, tenant, QueueRow::from)?),
             Self::SlaTargets => {
                 let tenant = read::tenant(connection, tenant)?;
                 targets(tenant.map_or_else(SlaTargets::default, |tenant| tenant.settings.sla_targets))
@@ -159,38 +159,120 @@ fn times<T>(rows: &[T], cell: impl Fn(&T) -> Option<Timestamp>) -> ArrayRef {
     Arc::new(times.collect::<TimestampMillisecondArray>().with_timezone("UTC"))
 }
 
-fn agents(rows: &[Agent]) -> Vec<ArrayRef> {
+// Of each entity the columns only: what else is in it, notes and texts and members, is never held for all of them.
+
+struct AgentRow {
+    id: AgentId,
+    role: &'static str,
+    status: &'static str,
+    accepting_chats: bool,
+    max_concurrent_chats: i64,
+    active_chats: i64,
+    created_at: Timestamp,
+    deleted_at: Option<Timestamp>,
+}
+
+impl From<Agent> for AgentRow {
+    fn from(agent: Agent) -> Self {
+        Self {
+            id: agent.id,
+            role: agent.role.as_str(),
+            status: agent.status.as_str(),
+            accepting_chats: agent.accepting_chats,
+            max_concurrent_chats: i64::from(agent.max_concurrent_chats),
+            active_chats: i64::from(agent.active_chats),
+            created_at: agent.created_at,
+            deleted_at: agent.deleted_at,
+        }
+    }
+}
+
+fn agents(rows: &[AgentRow]) -> Vec<ArrayRef> {
     vec![
         texts(rows, |agent| Some(agent.id.to_string())),
-        texts(rows, |agent| Some(agent.role.as_str().to_owned())),
-        texts(rows, |agent| Some(agent.status.as_str().to_owned())),
+        texts(rows, |agent| Some(agent.role.to_owned())),
+        texts(rows, |agent| Some(agent.status.to_owned())),
         flags(rows, |agent| agent.accepting_chats),
-        ints(rows, |agent| i64::from(agent.max_concurrent_chats)),
-        ints(rows, |agent| i64::from(agent.active_chats)),
+        ints(rows, |agent| agent.max_concurrent_chats),
+        ints(rows, |agent| agent.active_chats),
         times(rows, |agent| Some(agent.created_at)),
         times(rows, |agent| agent.deleted_at),
     ]
 }
 
-fn groups(rows: &[Group]) -> Vec<ArrayRef> {
+struct GroupRow {
+    id: GroupId,
+    name: String,
+    strategy: &'static str,
+    is_default: bool,
+    members: i64,
+    created_at: Timestamp,
+    updated_at: Timestamp,
+    deleted_at: Option<Timestamp>,
+}
+
+impl From<Group> for GroupRow {
+    fn from(group: Group) -> Self {
+        Self {
+            id: group.id,
+            name: group.name,
+            strategy: group.strategy.as_str(),
+            is_default: group.is_default,
+            members: group.members.len().cast_signed() as i64,
+            created_at: group.created_at,
+            updated_at: group.updated_at,
+            deleted_at: group.deleted_at,
+        }
+    }
+}
+
+fn groups(rows: &[GroupRow]) -> Vec<ArrayRef> {
     vec![
         texts(rows, |group| Some(group.id.to_string())),
         texts(rows, |group| Some(group.name.clone())),
-        texts(rows, |group| Some(group.strategy.as_str().to_owned())),
+        texts(rows, |group| Some(group.strategy.to_owned())),
         flags(rows, |group| group.is_default),
-        ints(rows, |group| group.members.len().cast_signed() as i64),
+        ints(rows, |group| group.members),
         times(rows, |group| Some(group.created_at)),
         times(rows, |group| Some(group.updated_at)),
         times(rows, |group| group.deleted_at),
     ]
 }
 
-fn visitors(rows: &[Visitor]) -> Vec<ArrayRef> {
+struct VisitorRow {
+    id: VisitorId,
+    readable_id: String,
+    identified: bool,
+    has_email: bool,
+    last_agent: Option<AgentId>,
+    merged_into: Option<VisitorId>,
+    created_at: Timestamp,
+    blocked_at: Option<Timestamp>,
+    erased_at: Option<Timestamp>,
+}
+
+impl From<Visitor> for VisitorRow {
+    fn from(visitor: Visitor) -> Self {
+        Self {
+            id: visitor.id,
+            identified: visitor.is_identified(),
+            has_email: visitor.email.is_some(),
+            readable_id: visitor.readable_id,
+            last_agent: visitor.last_agent,
+            merged_into: visitor.merged_into,
+            created_at: visitor.created_at,
+            blocked_at: visitor.blocked_at,
+            erased_at: visitor.erased_at,
+        }
+    }
+}
+
+fn visitors(rows: &[VisitorRow]) -> Vec<ArrayRef> {
     vec![
         texts(rows, |visitor| Some(visitor.id.to_string())),
         texts(rows, |visitor| Some(visitor.readable_id.clone())),
-        flags(rows, Visitor::is_identified),
-        flags(rows, |visitor| visitor.email.is_some()),
+        flags(rows, |visitor| visitor.identified),
+        flags(rows, |visitor| visitor.has_email),
         texts(rows, |visitor| visitor.last_agent.map(|agent| agent.to_string())),
         texts(rows, |visitor| visitor.merged_into.map(|other| other.to_string())),
         times(rows, |visitor| Some(visitor.created_at)),
@@ -199,11 +281,23 @@ fn visitors(rows: &[Visitor]) -> Vec<ArrayRef> {
     ]
 }
 
-fn queue(rows: &[Conversation]) -> Vec<ArrayRef> {
+struct QueueRow {
+    id: ConversationId,
+    since: Option<Timestamp>,
+    group: Option<GroupId>,
+}
+
+impl From<Conversation> for QueueRow {
+    fn from(chat: Conversation) -> Self {
+        Self { id: chat.id, since: chat.queued.map(|queued| queued.since), group: chat.group }
+    }
+}
+
+fn queue(rows: &[QueueRow]) -> Vec<ArrayRef> {
     vec![
         texts(rows, |chat| Some(chat.id.to_string())),
         Arc::new((1..).take(rows.len()).collect::<Int64Array>()),
-        times(rows, |chat| chat.queued.map(|queued| queued.since)),
+        times(rows, |chat| chat.since),
         texts(rows, |chat| chat.group.map(|group| group.to_string())),
     ]
 }

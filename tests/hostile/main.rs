@@ -12,6 +12,7 @@ mod doors;
 #[path = "../../sinks/tests/it/hostile_mail_server.rs"]
 mod hostile_mail_server;
 mod mail;
+mod pages;
 mod people;
 mod results;
 mod rights;

@@ -2024,7 +2024,7 @@ export interface components {
         };
         /** @description One page of a list. */
         AgentViewPage: {
-            /** @description The items. */
+            /** @description The items; fewer than `limit` where they are large. */
             items: components["schemas"]["AgentView"][];
             /** @description Where the next page starts; `null` at the end. */
             nextCursor: string | null;
@@ -2049,7 +2049,7 @@ export interface components {
         };
         /** @description One page of a list. */
         AssignmentViewPage: {
-            /** @description The items. */
+            /** @description The items; fewer than `limit` where they are large. */
             items: components["schemas"]["AssignmentView"][];
             /** @description Where the next page starts; `null` at the end. */
             nextCursor: string | null;
@@ -2072,7 +2072,7 @@ export interface components {
         };
         /** @description One page of a list. */
         AuditViewPage: {
-            /** @description The items. */
+            /** @description The items; fewer than `limit` where they are large. */
             items: components["schemas"]["AuditView"][];
             /** @description Where the next page starts; `null` at the end. */
             nextCursor: string | null;
@@ -2121,7 +2121,7 @@ export interface components {
         };
         /** @description One page of a list. */
         CannedResponseViewPage: {
-            /** @description The items. */
+            /** @description The items; fewer than `limit` where they are large. */
             items: components["schemas"]["CannedResponseView"][];
             /** @description Where the next page starts; `null` at the end. */
             nextCursor: string | null;
@@ -2184,7 +2184,7 @@ export interface components {
         };
         /** @description One page of a list. */
         ChatbotViewPage: {
-            /** @description The items. */
+            /** @description The items; fewer than `limit` where they are large. */
             items: components["schemas"]["ChatbotView"][];
             /** @description Where the next page starts; `null` at the end. */
             nextCursor: string | null;
@@ -2266,7 +2266,7 @@ export interface components {
         };
         /** @description One page of a list. */
         ConversationViewPage: {
-            /** @description The items. */
+            /** @description The items; fewer than `limit` where they are large. */
             items: components["schemas"]["ConversationView"][];
             /** @description Where the next page starts; `null` at the end. */
             nextCursor: string | null;
@@ -2363,7 +2363,7 @@ export interface components {
         };
         /** @description One page of a list. */
         GroupViewPage: {
-            /** @description The items. */
+            /** @description The items; fewer than `limit` where they are large. */
             items: components["schemas"]["GroupView"][];
             /** @description Where the next page starts; `null` at the end. */
             nextCursor: string | null;
@@ -2512,6 +2512,7 @@ export interface components {
         };
         OwnConversations: {
             items: components["schemas"]["ConversationView"][];
+            nextCursor: string | null;
             /** Format: uint64 */
             unreadTotal: number;
         };
@@ -2538,7 +2539,7 @@ export interface components {
         };
         /** @description One page of a list. */
         PermissionViewPage: {
-            /** @description The items. */
+            /** @description The items; fewer than `limit` where they are large. */
             items: components["schemas"]["PermissionView"][];
             /** @description Where the next page starts; `null` at the end. */
             nextCursor: string | null;
@@ -2638,7 +2639,7 @@ export interface components {
         };
         /** @description One page of a list. */
         RoleViewPage: {
-            /** @description The items. */
+            /** @description The items; fewer than `limit` where they are large. */
             items: components["schemas"]["RoleView"][];
             /** @description Where the next page starts; `null` at the end. */
             nextCursor: string | null;
@@ -2818,7 +2819,7 @@ export interface components {
         };
         /** @description One page of a list. */
         TagViewPage: {
-            /** @description The items. */
+            /** @description The items; fewer than `limit` where they are large. */
             items: components["schemas"]["TagView"][];
             /** @description Where the next page starts; `null` at the end. */
             nextCursor: string | null;
@@ -2847,7 +2848,7 @@ export interface components {
         };
         /** @description One page of a list. */
         TenantViewPage: {
-            /** @description The items. */
+            /** @description The items; fewer than `limit` where they are large. */
             items: components["schemas"]["TenantView"][];
             /** @description Where the next page starts; `null` at the end. */
             nextCursor: string | null;
@@ -2866,7 +2867,7 @@ export interface components {
         };
         /** @description One page of a list. */
         ThreadViewPage: {
-            /** @description The items. */
+            /** @description The items; fewer than `limit` where they are large. */
             items: components["schemas"]["ThreadView"][];
             /** @description Where the next page starts; `null` at the end. */
             nextCursor: string | null;
@@ -2949,7 +2950,7 @@ export interface components {
         };
         /** @description One page of a list. */
         VisitorViewPage: {
-            /** @description The items. */
+            /** @description The items; fewer than `limit` where they are large. */
             items: components["schemas"]["VisitorView"][];
             /** @description Where the next page starts; `null` at the end. */
             nextCursor: string | null;
@@ -5677,7 +5678,10 @@ export interface operations {
     };
     getConversationsByIdAssignments: {
         parameters: {
-            query?: never;
+            query?: {
+                cursor?: string | null;
+                limit?: number | null;
+            };
             header?: never;
             path: {
                 id: string;
@@ -5698,6 +5702,7 @@ export interface operations {
             401: components["responses"]["Problem401"];
             403: components["responses"]["Problem403"];
             404: components["responses"]["Problem404"];
+            422: components["responses"]["Problem422"];
             429: components["responses"]["Problem429"];
             503: components["responses"]["Problem503"];
         };
@@ -6107,7 +6112,10 @@ export interface operations {
     };
     getConversationsByIdThreads: {
         parameters: {
-            query?: never;
+            query?: {
+                cursor?: string | null;
+                limit?: number | null;
+            };
             header?: never;
             path: {
                 id: string;
@@ -6128,6 +6136,7 @@ export interface operations {
             401: components["responses"]["Problem401"];
             403: components["responses"]["Problem403"];
             404: components["responses"]["Problem404"];
+            422: components["responses"]["Problem422"];
             429: components["responses"]["Problem429"];
             503: components["responses"]["Problem503"];
         };
@@ -6812,7 +6821,10 @@ export interface operations {
     };
     getOperatorTenants: {
         parameters: {
-            query?: never;
+            query?: {
+                cursor?: string | null;
+                limit?: number | null;
+            };
             header?: never;
             path?: never;
             cookie?: never;
@@ -6830,6 +6842,7 @@ export interface operations {
             };
             401: components["responses"]["Problem401"];
             404: components["responses"]["Problem404"];
+            422: components["responses"]["Problem422"];
             429: components["responses"]["Problem429"];
             503: components["responses"]["Problem503"];
         };
@@ -8100,7 +8113,10 @@ export interface operations {
     };
     getWidgetConversations: {
         parameters: {
-            query?: never;
+            query?: {
+                cursor?: string | null;
+                limit?: number | null;
+            };
             header?: never;
             path?: never;
             cookie?: never;
@@ -8118,6 +8134,7 @@ export interface operations {
             };
             401: components["responses"]["Problem401"];
             403: components["responses"]["Problem403"];
+            422: components["responses"]["Problem422"];
             429: components["responses"]["Problem429"];
             503: components["responses"]["Problem503"];
         };

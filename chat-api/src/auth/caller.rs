@@ -13,7 +13,7 @@ use crate::core::state::{Chatbot, Conversation};
 use crate::core::visibility::Visible;
 use crate::limits::{BucketKey, Quota};
 use crate::store::read;
-use crate::view::Reader;
+use crate::view::Audience;
 use axum::http::HeaderMap;
 use ingest::event::Actor;
 use ingest::id::{AgentId, ChatbotId, ConversationId, RoleId, SessionId, TenantId, VisitorId};
@@ -69,8 +69,8 @@ impl AgentCaller {
 
     /// How a conversation is shown to them.
     #[must_use]
-    pub fn reader_of(&self, chat: &Conversation) -> Reader {
-        Reader::Agent { contacts: chat.agent.is_some_and(|agent| self.sees_contacts_of(agent)) }
+    pub fn audience_of(&self, chat: &Conversation) -> Audience {
+        Audience::Agent { contacts: chat.agent.is_some_and(|agent| self.sees_contacts_of(agent)) }
     }
 
     /// What they hold who give something away.

@@ -70,14 +70,33 @@ impl Visible {
 /// The groups whose conversations an agent works on, of all groups of a tenant: the living ones they are in, and deleted
 /// ones whose conversations have come to the default group that they are in, or, without a default, to everyone.
 #[must_use]
-pub fn groups_of(groups: &[&Group], agent: AgentId) -> BTreeSet<GroupId> {
-    let default = groups.iter().find(|group| group.is_default && group.deleted_at.is_none());
-    let inherits = default.is_none_or(|group| group.members.contains(&agent));
-    let own = |group: &&&Group| match group.deleted_at {
-        None => group.members.contains(&agent),
-        Some(_) => inherits,
-    };
+pub fn groups_of(groups: &[Membership]) -> BTreeSet<GroupId> {
+    let default = groups.iter().find(|group| group.is_default && group.lives);
+    let inherits = default.is_none_or(|group| group.has_agent);
+    let own = |group: &&Membership| if group.lives { group.has_agent } else { inherits };
     groups.iter().filter(own).map(|group| group.id).collect()
+}
+
+/// What a group is to an agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Membership {
+    id: GroupId,
+    lives: bool,
+    is_default: bool,
+    has_agent: bool,
+}
+
+impl Membership {
+    /// Of this agent in this group.
+    #[must_use]
+    pub fn of(group: &Group, agent: AgentId) -> Self {
+        Self {
+            id: group.id,
+            lives: group.deleted_at.is_none(),
+            is_default: group.is_default,
+            has_agent: group.members.contains(&agent),
+        }
+    }
 }
 
 impl State {
@@ -87,10 +106,15 @@ impl State {
         groups.filter_map(|id| self.groups.get(id)).collect()
     }
 
+    fn group_ids_of(&self, agent: &Agent) -> BTreeSet<GroupId> {
+        let groups = self.groups_of_tenant(agent.tenant).into_iter();
+        groups_of(&groups.map(|group| Membership::of(group, agent.id)).collect::<Vec<_>>())
+    }
+
     /// What an agent sees. The tenant's roster has to be loaded.
     #[must_use]
     pub fn visible_to(&self, agent: &Agent) -> Visible {
-        let groups = || groups_of(&self.groups_of_tenant(agent.tenant), agent.id);
+        let groups = || self.group_ids_of(agent);
         Visible::of(self.permissions(agent), agent.id, groups)
     }
 }

@@ -1,7 +1,7 @@
 //! Agents: `/v1/agents`. A removed one stays, for the history and to be restored, and can't sign in.
 
 use super::extract::{Id, Nothing, Params, Write, require};
-use super::page::Page;
+use super::page::{Held, Page};
 use super::problem::{Outcome, Problem};
 use super::resource::{self, ListParams};
 use super::roles::parse_role;
@@ -172,10 +172,8 @@ async fn list(
     State(app): State<Arc<App>>,
     caller: AgentCaller,
     Params(params): Params<ListParams>,
-) -> Outcome<Json<Page<AgentView>>> {
-    let agents = app.pool.read(|connection| read::agents(connection, caller.tenant))?;
-    let key = |agent: &Agent| (agent.id.0, agent.deleted_at);
-    Ok(Json(resource::page(&params, agents, key, |agent| shown(&app, &caller, agent))?))
+) -> Outcome<Held<Page<AgentView>>> {
+    resource::page(&app, &caller, &params, |agent: &Agent| shown(&app, &caller, agent).map(Some)).await
 }
 
 async fn show(State(app): State<Arc<App>>, caller: AgentCaller, Id(id): Id<AgentId>) -> Outcome<Json<AgentView>> {

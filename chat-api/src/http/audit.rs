@@ -1,14 +1,14 @@
 //! Who did what, newest first: `/v1/audit`. Append-only: it is an index over the log.
 
 use super::extract::{Params, page_size, require};
-use super::page::{Page, before_time, time_cursor};
+use super::page::{Held, Page, before_time, time_cursor};
 use super::problem::Outcome;
 use super::surface::{Routes, Way};
 use crate::app::App;
 use crate::auth::AgentCaller;
+use crate::limits::Reader;
 use crate::store::{read, visitor_access};
 use crate::view::AuditView;
-use axum::Json;
 use axum::extract::State;
 use ingest::payload::Permission;
 use schemars::JsonSchema;
@@ -30,14 +30,10 @@ async fn list(
     State(app): State<Arc<App>>,
     caller: AgentCaller,
     Params(params): Params<ListParams>,
-) -> Outcome<Json<Page<AuditView>>> {
+) -> Outcome<Held<Page<AuditView>>> {
     require(&caller, Permission::AuditRead, "read the audit log")?;
     let limit = page_size(params.limit)?;
     let before = before_time(params.cursor.as_deref())?;
-    let mut entries = app.pool.read(|connection| read::audit(connection, caller.tenant, before, limit + 1))?;
-    let more = entries.len() > limit;
-    entries.truncate(limit);
-    let next_cursor = entries.last().filter(|_| more).map(|last| time_cursor(last.at.0, last.id.0));
     let sees = |id| {
         app.pool.read(|connection| match read::visitor(connection, caller.tenant, id)? {
             Some(found) if caller.may(Permission::VisitorsRead) => {
@@ -46,6 +42,7 @@ async fn list(
             _ => Ok(false),
         })
     };
-    let items = entries.iter().map(|entry| app.views.audit(entry, sees)).collect::<Result<_, _>>()?;
-    Ok(Json(Page { items, next_cursor }))
+    let hold = app.limiter.reading.hold(Reader::from(&caller)).await;
+    let entries = app.pool.read(|connection| read::audit(connection, caller.tenant, before, limit))?;
+    Page::of(hold, &entries, |(at, id)| time_cursor(*at, *id), |entry| Ok(Some(app.views.audit(entry, sees)?)))
 }

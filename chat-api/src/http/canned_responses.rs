@@ -2,7 +2,7 @@
 
 use super::check;
 use super::extract::{Id, Nothing, Params, Write};
-use super::page::Page;
+use super::page::{Held, Page};
 use super::problem::{Outcome, Problem};
 use super::resource::{self, ListParams, made_id};
 use super::surface::{AGENT, Routes, Way};
@@ -96,15 +96,9 @@ async fn list(
     State(app): State<Arc<App>>,
     caller: AgentCaller,
     Params(params): Params<ListParams>,
-) -> Outcome<Json<Page<CannedResponseView>>> {
-    let mut responses = app.pool.read(|connection| read::canned_responses(connection, caller.tenant))?;
-    responses.retain(|response| sees(&caller, response));
-    Ok(Json(resource::page(
-        &params,
-        responses,
-        |one| (one.id.0, one.deleted_at),
-        |one| Ok(CannedResponseView::from(one)),
-    )?))
+) -> Outcome<Held<Page<CannedResponseView>>> {
+    let view = |one: &CannedResponse| Ok(sees(&caller, one).then(|| CannedResponseView::from(one)));
+    resource::page(&app, &caller, &params, view).await
 }
 
 async fn show(

@@ -3,7 +3,7 @@
 
 use super::check;
 use super::extract::{Id, Nothing, Params, Write, require, require_to_give};
-use super::page::Page;
+use super::page::{Held, Page};
 use super::problem::{Outcome, Problem};
 use super::resource::{self, ListParams, made_id};
 use super::surface::describe::may_lack;
@@ -127,14 +127,8 @@ async fn list(
     State(app): State<Arc<App>>,
     caller: AgentCaller,
     Params(params): Params<ListParams>,
-) -> Outcome<Json<Page<ChatbotView>>> {
-    let chatbots = app.pool.read(|connection| read::chatbots(connection, caller.tenant))?;
-    Ok(Json(resource::page(
-        &params,
-        chatbots,
-        |chatbot| (chatbot.id.0, chatbot.deleted_at),
-        |chatbot| Ok(shown(&caller, chatbot)),
-    )?))
+) -> Outcome<Held<Page<ChatbotView>>> {
+    resource::page(&app, &caller, &params, |chatbot: &Chatbot| Ok(Some(shown(&caller, chatbot)))).await
 }
 
 async fn show(State(app): State<Arc<App>>, caller: AgentCaller, Id(id): Id<ChatbotId>) -> Outcome<Json<ChatbotView>> {

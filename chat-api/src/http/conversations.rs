@@ -2,9 +2,10 @@
 
 use super::actions;
 use super::check;
-use super::extract::{Id, Nothing, Write};
+use super::events;
+use super::extract::{Id, Nothing, Params, Write, page_size};
 use super::inbox;
-use super::page::Page;
+use super::page::{Held, Page, after_number, number_cursor};
 use super::problem::{Outcome, Problem};
 use super::surface::{AGENT, Routes, Way};
 use super::write::{self, Sealer, command};
@@ -12,18 +13,17 @@ use crate::app::App;
 use crate::auth::AgentCaller;
 use crate::core::CommandKind;
 use crate::core::state::Conversation;
+use crate::limits::Reader;
 use crate::view::{AssignmentView, ConversationView, ThreadView};
 use axum::Json;
 use axum::extract::State;
+use ingest::event::Event;
 use ingest::id::{AgentId, ConversationId};
 use ingest::payload::{Payload, Permission};
-use ingest::sqlite::EmbeddedLog;
+use ingest::sqlite::page::PageFill;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::sync::Arc;
-
-/// Events read at once when a whole history is looked through.
-const HISTORY_PAGE: usize = 500;
 
 pub(super) fn routes() -> Routes {
     const REPLY: &[Way] = &[Way::May(Permission::ConversationsReply)];
@@ -50,36 +50,52 @@ async fn show(
     Id(id): Id<ConversationId>,
 ) -> Outcome<Json<ConversationView>> {
     let chat = write::visible(&app, &caller, id)?;
-    Ok(Json(app.views.conversation(&chat, caller.reader_of(&chat))?))
+    Ok(Json(app.views.conversation(&chat, caller.audience_of(&chat))?))
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct PageParams {
+    limit: Option<usize>,
+    cursor: Option<String>,
 }
 
 async fn threads(
     State(app): State<Arc<App>>,
     caller: AgentCaller,
     Id(id): Id<ConversationId>,
-) -> Outcome<Json<Page<ThreadView>>> {
+    Params(params): Params<PageParams>,
+) -> Outcome<Held<Page<ThreadView>>> {
+    let (limit, after) = (page_size(params.limit)?, after_number(params.cursor.as_deref())?);
+    let hold = app.limiter.reading.hold(Reader::from(&caller)).await;
     let chat = write::visible(&app, &caller, id)?;
-    Ok(Json(Page::whole(chat.threads.iter().map(ThreadView::from).collect())))
+    let mut page = PageFill::new(limit);
+    // By their number, from 1.
+    let later = (1..).zip(&chat.threads).skip(usize::try_from(after).unwrap_or(usize::MAX));
+    for (number, thread) in later {
+        if !page.add(number, Some(thread), size_of_val(thread)) {
+            break;
+        }
+    }
+    Page::of(hold, &page.done(), |number| number_cursor(*number), |thread| Ok(Some(ThreadView::from(*thread))))
 }
 
 async fn assignments(
     State(app): State<Arc<App>>,
     caller: AgentCaller,
     Id(id): Id<ConversationId>,
-) -> Outcome<Json<Page<AssignmentView>>> {
+    Params(params): Params<PageParams>,
+) -> Outcome<Held<Page<AssignmentView>>> {
+    let (limit, after) = (page_size(params.limit)?, after_number(params.cursor.as_deref())?);
+    let hold = app.limiter.reading.hold(Reader::from(&caller)).await;
     let chat = write::visible(&app, &caller, id)?;
-    let (mut items, mut after) = (Vec::new(), 0);
-    loop {
-        let records = EmbeddedLog::history(&app.pool, chat.id, after, HISTORY_PAGE)?;
-        let Some(last) = records.last() else { break };
-        after = last.event.seq;
-        for event in records.iter().map(|record| &record.event) {
-            if let Payload::AgentAssigned(assigned) = &event.payload {
-                items.push(app.views.assignment(event, assigned)?);
-            }
-        }
-    }
-    Ok(Json(Page::whole(items)))
+    let view = |event: &Event| match &event.payload {
+        Payload::AgentAssigned(assigned) => Ok(Some(app.views.assignment(event, assigned)?)),
+        _ => Ok(None),
+    };
+    let is_assignment = |event: &Event| matches!(event.payload, Payload::AgentAssigned(_));
+    let events = events::some(&app, chat.id, after, limit, is_assignment).await?;
+    Page::of(hold, &events, |seq| number_cursor(*seq), view)
 }
 
 /// Sends a command about a conversation that the caller may see, and answers how it is now.
@@ -99,7 +115,7 @@ pub(super) async fn act<T>(
         None => chat.tenant == caller.tenant,
     };
     let chat = answer.conversation.filter(|chat| seen(chat)).ok_or_else(|| Problem::not_found("conversation"))?;
-    Ok(Json(app.views.conversation(&chat, caller.reader_of(&chat))?))
+    Ok(Json(app.views.conversation(&chat, caller.audience_of(&chat))?))
 }
 
 #[derive(Deserialize, JsonSchema)]

@@ -3,6 +3,7 @@
 use super::check;
 use super::extract::Write;
 use super::files::NewFile;
+use super::page::Items;
 use super::problem::{Outcome, Problem};
 use super::widget;
 use super::write::{self, Sealer, command};
@@ -15,12 +16,16 @@ use crate::domain::Answer;
 use crate::store::read::Place;
 use crate::view::{EventView, visitor_may_see};
 use axum::http::StatusCode;
-use ingest::event::{Actor, RequestKey};
-use ingest::id::{PersonId, TenantId};
+use ingest::event::{Actor, Event, RequestKey};
+use ingest::id::{ConversationId, PersonId, TenantId};
 use ingest::sqlite::EmbeddedLog;
+use ingest::sqlite::page::{PageFill, RowPage};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value};
+
+/// Events read at once.
+const HISTORY_PAGE: usize = 200;
 
 /// Where a page of history starts and how long it is.
 #[derive(Deserialize, JsonSchema)]
@@ -94,52 +99,58 @@ impl Author<'_> {
     }
 }
 
-/// Events with `seq` above `after`, at most `limit`; for visitors, `limit` of those they may see.
+/// Events of a conversation with `seq` above `after` that `wanted` takes: at most `limit`, and no more bytes than a page has.
+/// Pages without one are passed over, one after the other, while others take their turns; a request's time ends it.
 ///
 /// # Errors
-/// 500 when the log or a key can't be read.
-pub fn page(app: &App, chat: &Conversation, after: u64, limit: usize, for_visitor: bool) -> Outcome<Vec<EventView>> {
-    let mut views = Vec::new();
-    let mut after = after;
+/// 500 when the log can't be read.
+pub async fn some(
+    app: &App,
+    conversation: ConversationId,
+    after: u64,
+    limit: usize,
+    wanted: impl Fn(&Event) -> bool,
+) -> Outcome<RowPage<u64, Event>> {
+    let mut from = after;
+    let mut page = PageFill::new(limit);
     loop {
-        let records = EmbeddedLog::history(&app.pool, chat.id, after, limit)?;
-        let end = records.len() < limit;
-        for record in &records {
-            after = record.event.seq;
-            if for_visitor && !visitor_may_see(&record.event) {
-                continue;
-            }
-            views.extend(app.views.event(&record.event)?);
-            if views.len() == limit {
-                return Ok(views);
+        let records = EmbeddedLog::history(&app.pool, conversation, from, HISTORY_PAGE)?;
+        let next = records.next;
+        for (seq, record) in records.items {
+            let bytes = record.body.len();
+            let event = Some(record.event).filter(&wanted);
+            if !page.add(seq, event, bytes) {
+                return Ok(page.done());
             }
         }
-        if end {
-            return Ok(views);
+        match next {
+            None => return Ok(page.done()),
+            // What was passed over isn't held against the page: for who reads by seq, an empty one is the end.
+            Some(next) if page.is_empty() => {
+                (page, from) = (PageFill::new(limit), next);
+                tokio::task::yield_now().await;
+            }
+            Some(next) => from = next,
         }
     }
 }
 
-/// The last event's place; for visitors, the last one's that they may see.
+/// A page of history: events with `seq` above `after`, at most `limit`, fewer where they are large; for visitors, `limit`
+/// of those they may see. The hold must be there before it's read.
 ///
 /// # Errors
-/// 500 when the log can't be read.
-pub fn last_seq(app: &App, chat: &Conversation, for_visitor: bool) -> Outcome<u64> {
-    /// Notes are few: the last few events nearly always hold one that visitors see.
-    const LOOKED_AT: u64 = 8;
-    if !for_visitor {
-        return Ok(chat.last_seq);
-    }
-    let mut end = chat.last_seq;
-    while end > 0 {
-        let after = end.saturating_sub(LOOKED_AT);
-        let records = EmbeddedLog::history(&app.pool, chat.id, after, usize::try_from(end - after).unwrap_or(1))?;
-        if let Some(seen) = records.iter().rev().find(|record| visitor_may_see(&record.event)) {
-            return Ok(seen.event.seq);
-        }
-        end = after;
-    }
-    Ok(0)
+/// 500 when the log or a key can't be read.
+pub async fn page(
+    app: &App,
+    chat: &Conversation,
+    after: u64,
+    limit: usize,
+    for_visitor: bool,
+    shown: impl Fn(EventView) -> EventView,
+) -> Outcome<Items<EventView>> {
+    let events = some(app, chat.id, after, limit, |event| !for_visitor || visitor_may_see(event)).await?;
+    let (items, _) = Items::of(&events, |event| Ok(app.views.event(event)?.map(&shown)))?;
+    Ok(items)
 }
 
 /// Posts a message or a note; answers 201 with the event, or 200 with the first one for a repeat.

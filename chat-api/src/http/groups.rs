@@ -2,13 +2,14 @@
 
 use super::check;
 use super::extract::{Id, Nothing, Params, Write};
-use super::page::Page;
+use super::page::{Held, Page};
 use super::problem::{Outcome, Problem};
 use super::resource::{self, ListParams, made_id};
 use super::surface::{AGENT, Routes, Way};
 use crate::app::App;
 use crate::auth::AgentCaller;
 use crate::core::CommandKind;
+use crate::core::state::Group;
 use crate::store::read;
 use crate::view::GroupView;
 use axum::Json;
@@ -75,14 +76,8 @@ async fn list(
     State(app): State<Arc<App>>,
     caller: AgentCaller,
     Params(params): Params<ListParams>,
-) -> Outcome<Json<Page<GroupView>>> {
-    let groups = app.pool.read(|connection| read::groups(connection, caller.tenant))?;
-    Ok(Json(resource::page(
-        &params,
-        groups,
-        |group| (group.id.0, group.deleted_at),
-        |group| Ok(GroupView::from(group)),
-    )?))
+) -> Outcome<Held<Page<GroupView>>> {
+    resource::page(&app, &caller, &params, |group: &Group| Ok(Some(GroupView::from(group)))).await
 }
 
 async fn show(State(app): State<Arc<App>>, caller: AgentCaller, Id(id): Id<GroupId>) -> Outcome<Json<GroupView>> {

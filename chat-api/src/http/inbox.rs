@@ -2,16 +2,16 @@
 
 use super::check;
 use super::extract::{Params, page_size, require};
-use super::page::{Page, before_time, time_cursor};
+use super::page::{Held, Page, before_time, time_cursor};
 use super::problem::{Outcome, Problem};
 use crate::app::App;
 use crate::auth::AgentCaller;
-use crate::core::state::Status;
+use crate::core::state::{Conversation, Status};
 use crate::import::email_hmac;
+use crate::limits::Reader;
 use crate::store::inbox::{self, Filter, Sort};
 use crate::store::search::Search;
 use crate::view::ConversationView;
-use axum::Json;
 use axum::extract::State;
 use ingest::id::ConversationId;
 use ingest::payload::Permission;
@@ -37,16 +37,14 @@ pub(super) async fn list(
     State(app): State<Arc<App>>,
     caller: AgentCaller,
     Params(params): Params<ListParams>,
-) -> Outcome<Json<Page<ConversationView>>> {
+) -> Outcome<Held<Page<ConversationView>>> {
     let limit = page_size(params.limit)?;
     let after = before_time(params.cursor.as_deref())?.map(|(at, id)| (at, ConversationId(id)));
     let (filter, sort) = (filter(&app, &caller, &params)?, sort(params.sort.as_deref())?);
-    let mut chats = app.pool.read(|connection| inbox::page(connection, &filter, sort, after, limit + 1))?;
-    let more = chats.len() > limit;
-    chats.truncate(limit);
-    let last = chats.last().filter(|_| more);
-    let next_cursor = last.map(|chat| time_cursor(sort.key(chat), chat.id.0));
-    Ok(Json(Page { items: chats, next_cursor }.try_map(|chat| app.views.conversation(&chat, caller.reader_of(&chat)))?))
+    let hold = app.limiter.reading.hold(Reader::from(&caller)).await;
+    let chats = app.pool.read(|connection| inbox::page(connection, &filter, sort, after, limit))?;
+    let view = |chat: &Conversation| Ok(Some(app.views.conversation(chat, caller.audience_of(chat))?));
+    Page::of(hold, &chats, |(at, id)| time_cursor(*at, *id), view)
 }
 
 fn filter(app: &App, caller: &AgentCaller, params: &ListParams) -> Outcome<Filter> {

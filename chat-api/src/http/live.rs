@@ -49,7 +49,7 @@ async fn agent_types(
     let chat = write::visible(&app, &caller, id)?;
     require(&caller, Permission::ConversationsReply, "reply to conversations")?;
     app.live.typing(&app.views, chat.tenant, chat.id, Person::Agent(caller.agent));
-    Ok(Json(app.views.conversation(&chat, caller.reader_of(&chat))?))
+    Ok(Json(app.views.conversation(&chat, caller.audience_of(&chat))?))
 }
 
 async fn visitor_types(

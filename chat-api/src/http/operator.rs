@@ -1,8 +1,8 @@
 //! What spans tenants: `/v1/operator`, for whoever holds the installation's operator token. Without one configured
 //! these routes aren't there.
 
-use super::extract::Write;
-use super::page::Page;
+use super::extract::{Params, Write, page_size};
+use super::page::{Held, Page, after_word, word_cursor};
 use super::problem::{Outcome, Problem};
 use super::surface::describe::{Operation, Part};
 use super::surface::{OPERATOR, Routes};
@@ -11,6 +11,7 @@ use super::{check, tokens};
 use crate::app::App;
 use crate::auth;
 use crate::core::state::Tenant;
+use crate::limits::Reader;
 use crate::store::read;
 use crate::view::{AgentView, TenantView};
 use axum::Json;
@@ -93,9 +94,23 @@ async fn create_tenant(
     Ok((StatusCode::CREATED, Json(MadeTenant { tenant: TenantView::from(&made.tenant), agent })))
 }
 
-async fn list_tenants(State(app): State<Arc<App>>, _: Operator) -> Outcome<Json<Page<TenantView>>> {
-    let tenants = app.pool.read(read::tenants)?;
-    Ok(Json(Page::whole(tenants.iter().map(TenantView::from).collect())))
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct ListParams {
+    limit: Option<usize>,
+    cursor: Option<String>,
+}
+
+/// By slug.
+async fn list_tenants(
+    State(app): State<Arc<App>>,
+    _: Operator,
+    Params(params): Params<ListParams>,
+) -> Outcome<Held<Page<TenantView>>> {
+    let (limit, after) = (page_size(params.limit)?, after_word(params.cursor.as_deref())?);
+    let hold = app.limiter.reading.hold(Reader::operator()).await;
+    let tenants = app.pool.read(|connection| read::tenants_after(connection, &after, limit))?;
+    Page::of(hold, &tenants, |slug| word_cursor(slug), |tenant| Ok(Some(TenantView::from(tenant))))
 }
 
 #[derive(Deserialize, JsonSchema)]

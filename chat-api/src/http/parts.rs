@@ -2,16 +2,14 @@
 //! the tenant's turn, so that a list holds neither a socket's thread nor, while its reader is slow, more than a part of memory.
 //! Start at [`list`].
 
+use super::piecewise;
 use super::problem::Problem;
 use super::v0::V0Error;
 use crate::app::App;
-use axum::body::Body;
-use axum::http::header;
-use axum::response::{IntoResponse as _, Response};
-use futures_util::stream;
+use crate::limits::Reader;
+use axum::response::Response;
 use ingest::id::TenantId;
 use serde::Serialize;
-use std::io;
 use std::sync::Arc;
 
 /// Bytes of a part; its last entry may pass that.
@@ -36,8 +34,10 @@ struct Part<P> {
     place: Option<P>,
 }
 
-/// `{"word":[…]}`, of the entries that `next` gives from a place on, until it gives none. A list of one part that fails is
-/// refused; a longer one breaks off.
+/// `{"word":[…]}`, of the entries that `next` gives from a place on, until it gives none.
+///
+/// # Errors
+/// Those of the first part; a longer list breaks off.
 pub(super) async fn list<P, F>(
     app: &Arc<App>,
     tenant: TenantId,
@@ -49,45 +49,18 @@ where
     P: Send + 'static,
     F: Fn(P) -> Result<Option<Entry<P>>, V0Error> + Send + Sync + 'static,
 {
-    let next = Arc::new(next);
+    let (next, shared) = (Arc::new(next), Arc::clone(app));
     let begun = Part { json: format!("{{\"{word}\":[").into_bytes(), any: false, place: Some(start) };
-    let first = more(app, tenant, begun, &next).await?;
-    let body = if first.place.is_none() { Body::from(first.json) } else { rest(app, tenant, first, next) };
-    Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response())
-}
-
-/// The parts from the first on.
-fn rest<P, F>(app: &Arc<App>, tenant: TenantId, first: Part<P>, next: Arc<F>) -> Body
-where
-    P: Send + 'static,
-    F: Fn(P) -> Result<Option<Entry<P>>, V0Error> + Send + Sync + 'static,
-{
-    let app = Arc::clone(app);
-    let parts = stream::try_unfold(Some(first), move |part| {
-        let (app, next) = (Arc::clone(&app), Arc::clone(&next));
+    let make = move |part: Part<P>| {
+        let (next, app) = (Arc::clone(&next), Arc::clone(&shared));
         async move {
-            let Some(Part { mut json, any, place }) = part else { return Ok(None) };
-            if !json.is_empty() {
-                return Ok(Some((json, place.is_some().then(|| Part { json: Vec::new(), any, place }))));
-            }
-            let part = more(&app, tenant, Part { json, any, place }, &next).await;
-            let part = part.map_err(|error| io::Error::other(error.words().to_owned()))?;
-            json = part.json;
-            let rest = Part { json: Vec::new(), ..part };
-            Ok::<_, io::Error>(Some((json, rest.place.is_some().then_some(rest))))
+            let part = app.reports.in_turn(&tenant.to_string(), move || Ok(read(part, &*next))).await??;
+            let Part { json, any, place } = part;
+            let rest = place.map(|place| Part { json: Vec::new(), any, place: Some(place) });
+            Ok::<_, V0Error>((json, rest))
         }
-    });
-    Body::from_stream(parts)
-}
-
-/// The part with the entries that come next, and the end behind the last.
-async fn more<P, F>(app: &App, tenant: TenantId, part: Part<P>, next: &Arc<F>) -> Result<Part<P>, V0Error>
-where
-    P: Send + 'static,
-    F: Fn(P) -> Result<Option<Entry<P>>, V0Error> + Send + Sync + 'static,
-{
-    let next = Arc::clone(next);
-    app.reports.in_turn(&tenant.to_string(), move || Ok(read(part, &*next))).await?
+    };
+    piecewise::answer(&app.limiter.reading, Reader::token(tenant), begun, make).await
 }
 
 fn read<P>(mut part: Part<P>, next: impl Fn(P) -> Result<Option<Entry<P>>, V0Error>) -> Result<Part<P>, V0Error> {

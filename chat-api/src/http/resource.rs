@@ -1,16 +1,16 @@
 //! What the routes of agents, roles, groups, tags, canned responses and chatbots share: lists, deleting, restoring.
 
 use super::extract::{Write, page_size};
-use super::page::{Page, after_id};
+use super::page::{Held, Page, after_id, id_cursor};
 use super::problem::Outcome;
 use super::write::{self, command};
 use crate::app::App;
 use crate::auth::AgentCaller;
 use crate::core::CommandKind;
 use crate::core::state::RequestRecord;
-use ingest::time::Timestamp;
+use crate::store::read::{self, Listed, Listing};
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 /// Which part of a list is wanted.
@@ -24,17 +24,18 @@ pub(super) struct ListParams {
     deleted: bool,
 }
 
-/// A page of a list that is short and ordered by id.
-pub(super) fn page<T, V>(
+/// A page of the tenant's, by id, those aside that `view` gives nothing for.
+pub(super) async fn page<T: Listed, V: Serialize>(
+    app: &App,
+    caller: &AgentCaller,
     params: &ListParams,
-    list: Vec<T>,
-    key: impl Fn(&T) -> (Uuid, Option<Timestamp>),
-    view: impl Fn(&T) -> Outcome<V>,
-) -> Outcome<Page<V>> {
-    let limit = page_size(params.limit)?;
+    view: impl Fn(&T) -> Outcome<Option<V>>,
+) -> Outcome<Held<Page<V>>> {
     let after = after_id(params.cursor.as_deref())?;
-    let list: Vec<T> = list.into_iter().filter(|item| key(item).1.is_some() == params.deleted).collect();
-    Page::by_id(list, after, limit, |item| key(item).0).try_map(|item| view(&item))
+    let listing = Listing { after, deleted: params.deleted, limit: page_size(params.limit)? };
+    let hold = app.limiter.reading.hold(caller.into()).await;
+    let rows = app.pool.read(|connection| read::listed::<T>(connection, caller.tenant, listing))?;
+    Page::of(hold, &rows, |id| id_cursor(*id), view)
 }
 
 /// Sends an agent's command; answers what an earlier request with the same key led to, if there was one.

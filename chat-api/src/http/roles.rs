@@ -2,7 +2,7 @@
 
 use super::check;
 use super::extract::{Id, Nothing, Params, Write};
-use super::page::Page;
+use super::page::{Held, Items, Page};
 use super::problem::{Outcome, Problem};
 use super::resource::{self, ListParams};
 use super::surface::{AGENT, Routes, Way};
@@ -10,6 +10,7 @@ use super::write::{self, command};
 use crate::app::App;
 use crate::auth::AgentCaller;
 use crate::core::CommandKind;
+use crate::core::state::CustomRole;
 use crate::store::read;
 use crate::view::{PermissionView, RoleView};
 use axum::Json;
@@ -54,9 +55,9 @@ fn view(app: &App, tenant: TenantId, id: RoleId) -> Outcome<Json<RoleView>> {
     Ok(Json(RoleView::from(&role.ok_or_else(|| Problem::not_found("role"))?)))
 }
 
-async fn permissions(_: AgentCaller) -> Json<Page<PermissionView>> {
-    let items = Permission::ALL.iter().copied().map(PermissionView::from).collect();
-    Json(Page { items, next_cursor: None })
+async fn permissions(_: AgentCaller) -> Outcome<Json<Page<PermissionView>>> {
+    let items: Vec<_> = Permission::ALL.iter().copied().map(PermissionView::from).collect();
+    Ok(Json(Page { items: Items::fixed(&items)?, next_cursor: None }))
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -85,9 +86,8 @@ async fn list(
     State(app): State<Arc<App>>,
     caller: AgentCaller,
     Params(params): Params<ListParams>,
-) -> Outcome<Json<Page<RoleView>>> {
-    let roles = app.pool.read(|connection| read::roles(connection, caller.tenant))?;
-    Ok(Json(resource::page(&params, roles, |role| (role.id.0, role.deleted_at), |role| Ok(RoleView::from(role)))?))
+) -> Outcome<Held<Page<RoleView>>> {
+    resource::page(&app, &caller, &params, |role: &CustomRole| Ok(Some(RoleView::from(role)))).await
 }
 
 async fn show(State(app): State<Arc<App>>, caller: AgentCaller, Id(id): Id<RoleId>) -> Outcome<Json<RoleView>> {

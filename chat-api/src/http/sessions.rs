@@ -18,7 +18,7 @@ use crate::import::look_up;
 use crate::limits::ClientIp;
 use crate::live::Person;
 use crate::store::read;
-use crate::view::Reader;
+use crate::view::Audience;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use axum::{Extension, Json};
@@ -241,7 +241,7 @@ pub(super) fn sign(app: &App, session: VisitorSession) -> Outcome<(String, Times
 
 fn session(app: &App, chatbot: ChatbotId, chat: &Conversation, before: Option<VisitorId>) -> Outcome<Session> {
     let (session_token, expires_at) = sign(app, session_of(chat, chatbot, before))?;
-    let view = app.views.conversation(chat, Reader::Visitor)?;
+    let view = app.views.conversation(chat, Audience::Visitor)?;
     Ok(Session {
         session_token,
         expires_at: expires_at.to_string(),

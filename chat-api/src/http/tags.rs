@@ -2,13 +2,14 @@
 
 use super::check;
 use super::extract::{Id, Nothing, Params, Write};
-use super::page::Page;
+use super::page::{Held, Page};
 use super::problem::{Outcome, Problem};
 use super::resource::{self, ListParams, made_id};
 use super::surface::{AGENT, Routes, Way};
 use crate::app::App;
 use crate::auth::AgentCaller;
 use crate::core::CommandKind;
+use crate::core::state::Tag;
 use crate::store::read;
 use crate::view::TagView;
 use axum::Json;
@@ -72,9 +73,8 @@ async fn list(
     State(app): State<Arc<App>>,
     caller: AgentCaller,
     Params(params): Params<ListParams>,
-) -> Outcome<Json<Page<TagView>>> {
-    let tags = app.pool.read(|connection| read::tags(connection, caller.tenant))?;
-    Ok(Json(resource::page(&params, tags, |tag| (tag.id.0, tag.deleted_at), |tag| Ok(TagView::from(tag)))?))
+) -> Outcome<Held<Page<TagView>>> {
+    resource::page(&app, &caller, &params, |tag: &Tag| Ok(Some(TagView::from(tag)))).await
 }
 
 async fn show(State(app): State<Arc<App>>, caller: AgentCaller, Id(id): Id<TagId>) -> Outcome<Json<TagView>> {

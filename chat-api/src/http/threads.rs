@@ -2,12 +2,14 @@
 
 use super::events::{self, Author, EventParams, Kind, Posted};
 use super::extract::{Id, Params, Write, page_size};
+use super::page::{Held, Items};
 use super::problem::{Outcome, Problem};
 use super::surface::{AGENT, Routes, Way};
 use super::write;
 use crate::app::App;
 use crate::auth::AgentCaller;
 use crate::core::state::Conversation;
+use crate::limits::Reader;
 use crate::store::read;
 use crate::view::EventView;
 use axum::Json;
@@ -42,7 +44,7 @@ pub(super) fn conversation(app: &App, caller: &AgentCaller, thread: ThreadId) ->
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 struct Events {
-    items: Vec<EventView>,
+    items: Items<EventView>,
     last_seq: u64,
 }
 
@@ -51,11 +53,12 @@ async fn list(
     caller: AgentCaller,
     Id(thread): Id<ThreadId>,
     Params(params): Params<EventParams>,
-) -> Outcome<Json<Events>> {
+) -> Outcome<Held<Events>> {
     let limit = page_size(params.limit)?;
+    let hold = app.limiter.reading.hold(Reader::from(&caller)).await;
     let chat = conversation(&app, &caller, thread)?;
-    let items = events::page(&app, &chat, params.after.unwrap_or(0), limit, false)?;
-    Ok(Json(Events { items, last_seq: events::last_seq(&app, &chat, false)? }))
+    let items = events::page(&app, &chat, params.after.unwrap_or(0), limit, false, |event| event).await?;
+    Ok(Held::new(hold, Events { items, last_seq: chat.last_seq }))
 }
 
 #[derive(Deserialize, JsonSchema)]

@@ -2,7 +2,9 @@
 //! which the tenant can sign JWTs of its own, with the same claims, for as many readers as it likes.
 
 use super::check;
-use super::extract::{Write, form, require, require_to_give};
+use super::extract::{PAGE_MAX, Write, form, require, require_to_give};
+use super::page::Items;
+use super::piecewise::{self, At};
 use super::problem::{Outcome, Problem};
 use super::reports::V0Error;
 use super::surface::describe::{Operation, Part, may_lack};
@@ -14,6 +16,7 @@ use crate::auth::{AgentCaller, tokens};
 use crate::core::CommandKind;
 use crate::core::grants::Grant;
 use crate::core::state::Token;
+use crate::limits::Reader;
 use crate::store::read;
 use axum::Json;
 use axum::extract::{FromRequestParts, Path, RawQuery, State};
@@ -29,6 +32,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use uuid::Uuid;
 
 pub(super) fn routes() -> Routes {
     use Permission::{ReportsRead, TokensWrite};
@@ -37,11 +41,13 @@ pub(super) fn routes() -> Routes {
     const GIVE: &[Way] = &[Way::Holding(&[ReportsRead, TokensWrite])];
     let routes = Routes::new("Report tokens")
         .get("/v0/tokens", list, ADMIN, "The tenant's /v0 tokens.")
+        .answers::<TokenList>(&[200])
         .post("/v0/tokens", create, GIVE, "Makes a /v0 token; it is shown once.")
         .also(expiration_time);
     // Tinybird's clients send the slash.
     routes
         .get("/v0/tokens/", list, ADMIN, "The same.")
+        .answers::<TokenList>(&[200])
         .post("/v0/tokens/", create, GIVE, "The same.")
         .also(expiration_time)
         .get("/v0/tokens/signing_key", signing_key, GIVE, "The key with which the tenant signs tokens of its own.")
@@ -114,9 +120,9 @@ pub(super) async fn make(
     let answer = write::submit(app, command(tenant, actor, request, kind)).await?;
     let repeated = answer.repeated.and_then(|record| record.resource).map(TokenId);
     let id = repeated.unwrap_or(token_id);
-    let all = app.pool.read(|connection| read::tokens(connection, tenant))?;
-    let made = all.iter().find(|token| token.id == id);
-    let mut view = TokenView::from(made.ok_or_else(|| Problem::internal(&"a token that was just made isn't there"))?);
+    let made = app.pool.read(|connection| read::token(connection, tenant, id))?;
+    let made = made.ok_or_else(|| Problem::internal(&"a token that was just made isn't there"))?;
+    let mut view = TokenView::from(&made);
     view.token = repeated.is_none().then_some(token);
     Ok(view)
 }
@@ -231,15 +237,19 @@ async fn signing_key(State(app): State<Arc<App>>, Admin(caller): Admin) -> Resul
     Ok(Json(SigningKey { workspace_id: caller.tenant, algorithm: "HS256", key }))
 }
 
-async fn list(State(app): State<Arc<App>>, Admin(caller): Admin) -> Result<Json<TokenList>, V0Error> {
-    Ok(Json(TokenList { tokens: good(&app, caller.tenant)?.iter().map(TokenView::from).collect() }))
-}
-
-/// The tenant's tokens that aren't revoked.
-fn good(app: &App, tenant: TenantId) -> Outcome<Vec<Token>> {
-    let mut tokens = app.pool.read(|connection| read::tokens(connection, tenant))?;
-    tokens.retain(|token| token.revoked_at.is_none());
-    Ok(tokens)
+/// Whole, as Tinybird has it, and made as it's read.
+async fn list(State(app): State<Arc<App>>, Admin(caller): Admin) -> Result<Response, V0Error> {
+    let (shared, reader) = (Arc::clone(&app), Reader::from(&caller));
+    let make = move |at: At<TokenId>| {
+        let (app, tenant) = (Arc::clone(&shared), caller.tenant);
+        async move {
+            let read = app.pool.read(|connection| read::tokens_after(connection, tenant, at.after, PAGE_MAX));
+            let tokens = read.map_err(Problem::from)?;
+            let (items, next) = Items::of(&tokens, |token| Ok(Some(TokenView::from(token))))?;
+            Ok::<_, V0Error>(piecewise::array("{\"tokens\":[", &at, &items, next))
+        }
+    };
+    piecewise::answer(&app.limiter.reading, reader, At::start(TokenId(Uuid::nil())), make).await
 }
 
 /// From the next request on, on connections that are open too, the token is nobody's.
@@ -248,18 +258,23 @@ async fn revoke(
     Admin(caller): Admin,
     Path(named): Path<String>,
 ) -> Result<Response, V0Error> {
-    let tokens = good(&app, caller.tenant)?;
-    let by_id = named.parse().ok().and_then(|id| tokens.iter().find(|token| token.id == id));
-    let mut by_name = tokens.iter().filter(|token| token.name == named);
-    let found = match (by_id, by_name.next(), by_name.next()) {
-        (Some(found), ..) | (None, Some(found), None) => found,
+    let is_it = |token: Token| {
+        let by_id = named.parse() == Ok(token.id);
+        (token.revoked_at.is_none() && (by_id || token.name == named)).then_some((token.id, by_id))
+    };
+    let found: Vec<Option<(TokenId, bool)>> =
+        app.pool.read(|connection| read::tokens(connection, caller.tenant, is_it)).map_err(Problem::from)?;
+    let by_id = found.iter().flatten().find(|(_, by_id)| *by_id);
+    let mut by_name = found.iter().flatten().filter(|(_, by_id)| !by_id);
+    let (token_id, _) = match (by_id, by_name.next(), by_name.next()) {
+        (Some(found), ..) | (None, Some(found), None) => *found,
         (None, Some(_), Some(_)) => {
             let detail = format!("several tokens are named '{named}'; say which by its id");
             return Err(Problem::new(StatusCode::CONFLICT, "ambiguous", detail).into());
         }
         (None, None, _) => return Err(Problem::not_found("token").into()),
     };
-    let kind = CommandKind::RevokeToken { token_id: found.id };
+    let kind = CommandKind::RevokeToken { token_id };
     write::submit(&app, command(caller.tenant, caller.actor(), None, kind)).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }

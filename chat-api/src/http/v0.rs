@@ -32,11 +32,6 @@ impl V0Error {
         Self { status, error: error.into(), retry_after_s: None, quota: None }
     }
 
-    /// What it says.
-    pub(super) fn words(&self) -> &str {
-        &self.error
-    }
-
     /// 400.
     pub fn bad_request(error: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, error)

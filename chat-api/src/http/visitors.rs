@@ -4,7 +4,7 @@
 
 use super::check;
 use super::extract::{Id, Nothing, Params, Write, page_size, require};
-use super::page::{Page, before_time, time_cursor};
+use super::page::{Held, Page, before_time, time_cursor};
 use super::problem::{Outcome, Problem};
 use super::surface::{Routes, Way};
 use super::write::{self, Sealer, command};
@@ -14,6 +14,7 @@ use crate::core::CommandKind;
 use crate::core::state::{Conversation, Visitor};
 use crate::erasure;
 use crate::import::{email_hmac, look_up};
+use crate::limits::Reader;
 use crate::live::Person;
 use crate::store::{read, visitor_access};
 use crate::view::{ConversationView, VisitorView};
@@ -76,29 +77,27 @@ async fn list(
     State(app): State<Arc<App>>,
     caller: AgentCaller,
     Params(params): Params<ListParams>,
-) -> Outcome<Json<Page<VisitorView>>> {
+) -> Outcome<Held<Page<VisitorView>>> {
     require(&caller, Permission::VisitorsRead, "read visitors")?;
     let limit = page_size(params.limit)?;
     let before = before_time(params.cursor.as_deref())?;
     let query = params.q.as_deref().map(str::trim).filter(|query| !query.is_empty());
-    let mut found = match query {
+    let hold = app.limiter.reading.hold(Reader::from(&caller)).await;
+    let found = match query {
         Some(query) => {
             let readable_id = query.to_lowercase();
             let hmac = email_hmac(&app.key_file, query);
             let of = (caller.tenant, &caller.visible);
             let words = (&*readable_id, &*hmac);
-            app.pool.read(|connection| visitor_access::named(connection, of, words, before, limit + 1))?
+            app.pool.read(|connection| visitor_access::named(connection, of, words, before, limit))?
         }
         None => {
             let page =
-                |c: &rusqlite::Connection| visitor_access::page(c, caller.tenant, &caller.visible, before, limit + 1);
+                |c: &rusqlite::Connection| visitor_access::page(c, caller.tenant, &caller.visible, before, limit);
             app.pool.read(page)?
         }
     };
-    let more = found.len() > limit;
-    found.truncate(limit);
-    let next_cursor = found.last().filter(|_| more).map(|last| time_cursor(last.created_at.0, last.id.0));
-    Ok(Json(Page { items: found, next_cursor }.try_map(|found| view(&app, &found))?))
+    Page::of(hold, &found, |(at, id)| time_cursor(*at, *id), |found| view(&app, found).map(Some))
 }
 
 async fn show(State(app): State<Arc<App>>, caller: AgentCaller, Id(id): Id<VisitorId>) -> Outcome<Json<VisitorView>> {
@@ -117,15 +116,15 @@ async fn chats(
     caller: AgentCaller,
     Id(id): Id<VisitorId>,
     Params(params): Params<PageParams>,
-) -> Outcome<Json<Page<ConversationView>>> {
+) -> Outcome<Held<Page<ConversationView>>> {
     let found = visitor(&app, &caller, id)?;
     let limit = page_size(params.limit)?;
     let before = before_time(params.cursor.as_deref())?.map(|(at, id)| (at, ConversationId(id)));
+    let hold = app.limiter.reading.hold(Reader::from(&caller)).await;
     let of = (caller.tenant, &caller.visible);
-    let (items, next) = app.pool.read(|c| read::conversations_with(c, of, found.id, before, limit))?;
-    let next_cursor = next.map(|(at, id)| time_cursor(at, id.0));
-    let view = |chat: Conversation| app.views.conversation(&chat, caller.reader_of(&chat));
-    Ok(Json(Page { items, next_cursor }.try_map(view)?))
+    let chats = app.pool.read(|c| read::conversations_with(c, of, found.id, before, limit))?;
+    let view = |chat: &Conversation| Ok(Some(app.views.conversation(chat, caller.audience_of(chat))?));
+    Page::of(hold, &chats, |(at, id)| time_cursor(*at, *id), view)
 }
 
 /// What an agent can say of a visitor. `readableId` follows from the id, `userId` is the tenant's server's to say.
@@ -229,7 +228,7 @@ async fn block_conversation(
     let visitor_id = write::visible(&app, &caller, id)?.visitor;
     set_blocked(&app, &caller, &write, CommandKind::BlockVisitor { visitor_id }).await?;
     let chat = write::visible(&app, &caller, id)?;
-    Ok(Json(app.views.conversation(&chat, caller.reader_of(&chat))?))
+    Ok(Json(app.views.conversation(&chat, caller.audience_of(&chat))?))
 }
 
 async fn set_blocked(app: &App, caller: &AgentCaller, write: &Write<Nothing>, kind: CommandKind) -> Outcome<()> {

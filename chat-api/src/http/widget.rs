@@ -5,6 +5,7 @@
 
 use super::actions::Read;
 use super::extract::{Nothing, Params, Write, origin, page_size};
+use super::page::{Held, Items, before_time, time_cursor};
 use super::problem::{Outcome, Problem};
 use super::surface::{Routes, VISITOR, Way};
 use super::write::{self, Sealer, command};
@@ -13,12 +14,13 @@ use crate::app::App;
 use crate::auth::tokens::bearer;
 use crate::auth::{VisitorCaller, caller};
 use crate::core::state::{Chatbot, Conversation};
+use crate::core::visibility::Visible;
 use crate::core::{Command, CommandKind};
 use crate::domain::Answer;
-use crate::limits::{BucketKey, ClientIp, Limit};
+use crate::limits::{BucketKey, ClientIp, Limit, Reader};
 use crate::live::Person;
 use crate::store::read as stored;
-use crate::view::{ConversationView, EventView, Reader};
+use crate::view::{Audience, ConversationView, EventView};
 use axum::extract::{Request, State};
 use axum::http::request::Parts;
 use axum::http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
@@ -27,6 +29,7 @@ use axum::response::{IntoResponse as _, Response};
 use axum::{Extension, Json};
 use ingest::event::RequestKey;
 use ingest::id::{ConversationId, VisitorId};
+use ingest::sqlite::RowPage;
 use ingest::time::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -208,8 +211,8 @@ pub(super) fn set_token(headers: &mut HeaderMap, token: &str) {
 
 /// A visitor's view: neither notes nor their numbers show. A token from before an identification doesn't learn who it was.
 fn view(app: &App, caller: &VisitorCaller, chat: &Conversation) -> Outcome<ConversationView> {
-    let mut view = app.views.conversation(chat, Reader::Visitor)?;
-    view.last_seq = events::last_seq(app, chat, true)?;
+    let mut view = app.views.conversation(chat, Audience::Visitor)?;
+    view.last_seq = chat.last_shown_seq();
     if caller.is_limited() {
         (view.name, view.email) = (None, None);
     }
@@ -245,7 +248,7 @@ pub(super) async fn submit(app: &App, caller: &VisitorCaller, command: Command) 
 #[serde(rename_all = "camelCase")]
 struct Opened {
     conversation: ConversationView,
-    events: Vec<EventView>,
+    events: Items<EventView>,
     last_seq: u64,
 }
 
@@ -253,37 +256,62 @@ async fn conversation(
     State(app): State<Arc<App>>,
     caller: VisitorCaller,
     Params(params): Params<events::EventParams>,
-) -> Outcome<Json<Opened>> {
+) -> Outcome<Held<Opened>> {
     let limit = page_size(params.limit)?;
+    let hold = app.limiter.reading.hold(Reader::from(&caller)).await;
     let chat = write::conversation(&app, caller.tenant, caller.conversation)?;
-    let mut events = events::page(&app, &chat, params.after.unwrap_or(0), limit, true)?;
-    if caller.is_limited() {
-        let by_visitor = events.iter_mut().filter(|event| event.author_type == "visitor");
-        by_visitor.for_each(|event| event.author.name = None);
-    }
+    let shown = |mut event: EventView| {
+        if caller.is_limited() && event.author_type == "visitor" {
+            event.author.name = None;
+        }
+        event
+    };
+    let events = events::page(&app, &chat, params.after.unwrap_or(0), limit, true, shown).await?;
     let conversation = view(&app, &caller, &chat)?;
     let last_seq = conversation.last_seq;
-    Ok(Json(Opened { conversation, events, last_seq }))
+    Ok(Held::new(hold, Opened { conversation, events, last_seq }))
 }
 
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(rename = "OwnConversations")]
 struct Conversations {
-    items: Vec<ConversationView>,
+    items: Items<ConversationView>,
+    next_cursor: Option<String>,
     unread_total: u64,
 }
 
-async fn conversations(State(app): State<Arc<App>>, caller: VisitorCaller) -> Outcome<Json<Conversations>> {
-    let chats = if caller.is_limited() {
-        vec![write::conversation(&app, caller.tenant, caller.conversation)?]
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct ListParams {
+    limit: Option<usize>,
+    cursor: Option<String>,
+}
+
+/// Newest change first; `unreadTotal` counts in all of them, not in those of the page.
+async fn conversations(
+    State(app): State<Arc<App>>,
+    caller: VisitorCaller,
+    Params(params): Params<ListParams>,
+) -> Outcome<Held<Conversations>> {
+    let limit = page_size(params.limit)?;
+    let before = before_time(params.cursor.as_deref())?.map(|(at, id)| (at, ConversationId(id)));
+    let hold = app.limiter.reading.hold(Reader::from(&caller)).await;
+    let (chats, unread_total) = if caller.is_limited() {
+        let chat = write::conversation(&app, caller.tenant, caller.conversation)?;
+        let unread = chat.unread_by_visitor.count();
+        (RowPage { items: vec![((chat.updated_at.0, chat.id.0), chat)], next: None }, unread)
     } else {
-        app.pool.read(|connection| stored::conversations_of(connection, caller.visitor))?
+        app.pool.read(|connection| {
+            // Their own, whoever has them.
+            let of = (caller.tenant, &Visible::All);
+            let chats = stored::conversations_with(connection, of, caller.visitor, before, limit)?;
+            Ok((chats, stored::unread_by_visitor(connection, caller.tenant, caller.visitor)?))
+        })?
     };
-    let items = chats.iter().filter(|chat| chat.tenant == caller.tenant).map(|chat| view(&app, &caller, chat));
-    let items = items.collect::<Outcome<Vec<_>>>()?;
-    let unread_total = items.iter().map(|item| item.unread_count).sum();
-    Ok(Json(Conversations { items, unread_total }))
+    let (items, next) = Items::of(&chats, |chat| view(&app, &caller, chat).map(Some))?;
+    let next_cursor = next.map(|(at, id)| time_cursor(at, id));
+    Ok(Held::new(hold, Conversations { items, next_cursor, unread_total }))
 }
 
 #[derive(Deserialize, JsonSchema)]

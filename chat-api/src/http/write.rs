@@ -108,7 +108,7 @@ pub fn posted_event(app: &App, record: &RequestRecord) -> Outcome<Option<Event>>
     const LOOKED_AT: usize = 2;
     let Some(conversation) = record.conversation else { return Ok(None) };
     let events = EmbeddedLog::history(&app.pool, conversation, record.seq.saturating_sub(1), LOOKED_AT)?;
-    Ok(events.into_iter().map(|record| record.event).find(is_posted))
+    Ok(events.into_values().map(|record| record.event).find(is_posted))
 }
 
 /// Whether it's a message or a note.

@@ -108,7 +108,7 @@ impl Open {
     /// Writes a few messages more; `false` when the line is ended, if there is one: what has no readable message has none.
     fn step(&mut self, pool: &ReadPool, views: &Views, out: &mut Vec<u8>) -> Result<bool, ViewError> {
         let page = EmbeddedLog::history(pool, self.chat.id, self.after, HISTORY_PAGE)?;
-        let Some(last) = page.last() else {
+        let Some((last, _)) = page.items.last() else {
             if self.messages > 0 {
                 out.extend_from_slice(b"],\"resolved\":");
                 write(out, &self.resolved);
@@ -120,8 +120,8 @@ impl Open {
             }
             return Ok(false);
         };
-        self.after = last.event.seq;
-        for record in &page {
+        self.after = *last;
+        for record in page.values() {
             match &record.event.payload {
                 Payload::MessagePosted(message) => {
                     let text = match views.text(&message.content)? {

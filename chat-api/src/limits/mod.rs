@@ -2,19 +2,22 @@
 //!
 //! [`Rates`] is what is configured, [`Limiter`] the buckets. A bucket is one number, the time at which it is full again
 //! (the generic cell rate algorithm), so one that is full needn't be kept: memory is bounded by what is in use.
-//! [`client`] says which address a request came from. [`Intake`] bounds what is held in memory, [`Turns`] who does something
-//! large, [`Room`] what is written: quotas of bytes ([`quotas`], counted by [`usage`]) and the disk's reserve ([`disk`]).
+//! [`client`] says which address a request came from. [`Intake`] bounds what is held in memory on its way in, [`Reading`] on its
+//! way out, [`Turns`] who does something large, [`Room`] what is written: quotas of bytes ([`quotas`], counted by [`usage`])
+//! and the disk's reserve ([`disk`]).
 
 pub mod client;
 pub mod disk;
 mod intake;
 pub mod quotas;
+mod reading;
 mod room;
 mod turns;
 pub mod usage;
 
 pub use client::{Cidr, ClientIp};
 pub use intake::{Buffer, Intake, NoRoom, Place};
+pub use reading::{Hold, Reader, Reading};
 pub use room::{FileSender, NoSpace, Room};
 pub use turns::{NoTurn, Turn, Turns};
 
@@ -239,6 +242,8 @@ pub struct Limiter {
     tokens: Mutex<Buckets>,
     /// Rows under way.
     pub intake: Intake,
+    /// What was read and isn't taken yet.
+    pub reading: Reading,
     /// Imports under way.
     pub imports: Turns,
     /// Exports under way.
@@ -258,6 +263,7 @@ impl Limiter {
             buckets,
             tokens: Mutex::default(),
             intake: Intake::default(),
+            reading: Reading::default(),
             imports: Turns::new(IMPORTS_MAX),
             exports: Turns::new(EXPORTS_MAX),
             room: Arc::new(Room::unlimited()),

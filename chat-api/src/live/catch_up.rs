@@ -11,12 +11,10 @@ use ingest::sqlite::{EmbeddedLog, ReadPool};
 use std::sync::Arc;
 use tokio::sync::Semaphore;
 
-/// Events read at once.
+/// Events read at once; fewer where they are large.
 const PAGE_EVENTS: usize = 200;
 /// Pages read at the same time in the process: after a restart everyone resumes, and each reader is a connection.
 const READERS_MAX: usize = 4;
-/// Events looked at in one go for the last visible one; notes and tags rarely come in such numbers.
-const TAIL_EVENTS: usize = 16;
 
 /// The part of a conversation's history after some `seq`.
 pub(super) struct Page {
@@ -24,8 +22,15 @@ pub(super) struct Page {
     pub(super) events: Vec<(u64, Utf8Bytes)>,
     /// The last `seq` looked at, visible or not; the one asked for when there was nothing.
     pub(super) last: u64,
-    /// There may be more.
+    /// There is more.
     pub(super) full: bool,
+}
+
+impl Page {
+    /// Bytes of its frames.
+    pub(super) fn bytes(&self) -> usize {
+        self.events.iter().map(|(_, frame)| frame.len()).sum()
+    }
 }
 
 /// Reads pages for all sockets, a few at a time.
@@ -40,7 +45,7 @@ impl Default for Historian {
 }
 
 impl Historian {
-    /// The next page after `after`. The conversation must have been found to be the reader's.
+    /// The next page after `after`. The conversation must have been found to be the reader's, and there must be room.
     pub(super) async fn page(
         &self,
         pool: &ReadPool,
@@ -67,8 +72,8 @@ fn page(
     reader: Person,
 ) -> Result<Page, ViewError> {
     let records = EmbeddedLog::history(pool, conversation, after, PAGE_EVENTS)?;
-    let mut page = Page { events: Vec::new(), last: after, full: records.len() == PAGE_EVENTS };
-    for record in &records {
+    let mut page = Page { events: Vec::new(), last: after, full: records.next.is_some() };
+    for record in records.values() {
         page.last = record.event.seq;
         if (reader.is_agent() || visitor_may_see(&record.event))
             && let Some(view) = views.event(&record.event)?
@@ -83,22 +88,4 @@ fn page(
 pub(super) fn find(pool: &ReadPool, id: ConversationId, reader: &Credential) -> rusqlite::Result<Option<Conversation>> {
     let found = pool.read(|connection| read::conversation(connection, reader.tenant(), id))?;
     Ok(found.filter(|chat| reader.may_see(chat)))
-}
-
-/// The last `seq` that the reader will get when they have everything.
-pub(super) fn last_seq(pool: &ReadPool, chat: &Conversation, reader: Person) -> Result<u64, ViewError> {
-    if reader.is_agent() {
-        return Ok(chat.last_seq);
-    }
-    let mut end = chat.last_seq;
-    while end > 0 {
-        let start = end.saturating_sub(TAIL_EVENTS as u64);
-        let records = EmbeddedLog::history(pool, chat.id, start, TAIL_EVENTS)?;
-        let visible = records.iter().rev().find(|record| record.event.seq <= end && visitor_may_see(&record.event));
-        if let Some(record) = visible {
-            return Ok(record.event.seq);
-        }
-        end = start;
-    }
-    Ok(0)
 }

@@ -4,7 +4,7 @@
 //! behind, then wait. So a long history holds up neither live events nor the client's frames.
 
 use super::credential::Credential;
-use super::feed::{Feed, Frame};
+use super::feed::{Batch, Feed};
 use super::frames::{self, ClientFrame, Close, INBOX};
 use super::outbox::Outbox;
 use super::socket::{auth_close, instant_of};
@@ -66,8 +66,8 @@ impl Connection {
         self.keep_time().await?;
         let incoming = if self.feed.is_behind() {
             // On the heap: most sockets are rarely behind, and each would hold the room for it.
-            let frames = Box::pin(self.feed.catch_up()).await?;
-            self.write(frames).await?;
+            let page = Box::pin(self.feed.catch_up()).await?;
+            self.write(page).await?;
             self.wire.next().now_or_never()
         } else {
             tokio::select! {
@@ -83,16 +83,17 @@ impl Connection {
     }
 
     async fn write_queued(&mut self) -> Result<(), Close> {
-        let frames = self.feed.queued()?;
-        self.write(frames).await
+        let queued = self.feed.queued().await?;
+        self.write(queued).await
     }
 
-    async fn write(&mut self, frames: Vec<Frame>) -> Result<(), Close> {
-        if frames.is_empty() {
+    /// The room that it takes is free again when all of it is written.
+    async fn write(&mut self, batch: Batch) -> Result<(), Close> {
+        if batch.frames.is_empty() {
             return Ok(());
         }
-        for frame in frames {
-            self.wire.feed(frame.text).await?;
+        for frame in batch.frames {
+            self.wire.feed(frame.live.text).await?;
         }
         self.wire.flush().await
     }
@@ -181,7 +182,7 @@ impl Connection {
             return self.wire.send(frames::error_about("too_many_subscriptions", text)).await;
         }
         match self.feed.subscribe(conversation, after)? {
-            Some(frames) => self.write(frames).await,
+            Some(frames) => self.write(frames.into()).await,
             None => self.wire.send(frames::error_about("not_found", text)).await,
         }
     }

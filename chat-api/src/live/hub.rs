@@ -8,6 +8,7 @@ use super::credential::Person;
 use super::frames;
 use super::inbox::Inbox;
 use super::queue::Queue;
+use super::queued::Queued;
 use super::seats::Seats;
 use super::topics::Topics;
 use crate::view::{Views, visitor_may_see};
@@ -87,6 +88,8 @@ pub struct LiveHub {
     pub(super) inbox: Inbox,
     pub(super) queue: Queue,
     pub(super) historian: Historian,
+    /// What waits in the sockets' queues.
+    pub(super) queued: Queued,
     /// The server stops and waits no longer: sockets that are left are dropped.
     pub(super) abandoned: CancellationToken,
 }
@@ -123,7 +126,7 @@ impl LiveHub {
         let following = self.follow(reader.as_ref(), &views, &pool, from, &cancel);
         tokio::select! {
             () = following => {}
-            () = self.inbox.run(Arc::clone(&views), pool.clone()) => {}
+            () = self.inbox.run(Arc::clone(&views), pool.clone(), &self.queued) => {}
             () = self.queue.run(Arc::clone(&views), pool.clone()) => {}
         }
         self.seats.stop();
@@ -232,7 +235,8 @@ impl LiveHub {
         let mut pushes = 0;
         if self.topics.advance(key, event.seq, visitor_may_see(event)) {
             // Agents and visitors see the same JSON of an event that both may see, so it's made once for all.
-            pushes = self.topics.deliver(key, event.seq, render(event, views).as_ref());
+            let frame = render(event, views).and_then(|text| self.queued.frame(event.tenant, text));
+            pushes = self.topics.deliver(key, event.seq, frame.as_ref());
         }
         if moves(&event.payload) {
             self.topics.review(key);

@@ -5,10 +5,11 @@
 
 use super::frames;
 use super::outbox::{Item, Outbox};
+use super::queued::Queued;
 use crate::auth::AgentCaller;
 use crate::core::state::Conversation;
 use crate::store::read;
-use crate::view::{Reader, ViewError, Views};
+use crate::view::{Audience, ViewError, Views};
 use axum::extract::ws::Utf8Bytes;
 use ingest::id::{ConversationId, TenantId};
 use ingest::sqlite::ReadPool;
@@ -21,7 +22,7 @@ use tokio::sync::Notify;
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 /// Making frames takes at most one part in this many of one core.
 const PAUSE_FACTOR: u32 = 4;
-/// A failed read is tried again after this.
+/// A failed read is tried again after this, and what had no room.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 /// Conversations rendered before other blocking work gets its turn.
 const CHUNK: usize = 64;
@@ -36,6 +37,21 @@ struct Watcher {
 struct State {
     listeners: HashMap<TenantId, Vec<Watcher>>,
     changed: HashSet<(TenantId, ConversationId)>,
+    /// Of tenants whose sockets' queues are full; looked at again at this time.
+    deferred: HashSet<(TenantId, ConversationId)>,
+    again_at: Option<tokio::time::Instant>,
+}
+
+impl State {
+    /// What is to be shown now.
+    fn take(&mut self) -> Vec<(TenantId, ConversationId)> {
+        let mut changed: Vec<_> = self.changed.drain().collect();
+        if self.again_at.is_some_and(|at| at <= tokio::time::Instant::now()) {
+            self.again_at = None;
+            changed.extend(self.deferred.drain());
+        }
+        changed
+    }
 }
 
 /// Who watches, and what has changed for them.
@@ -81,14 +97,18 @@ impl Inbox {
     }
 
     /// Makes and pushes frames for what changes; ends only by being dropped.
-    pub(super) async fn run(&self, views: Arc<Views>, pool: ReadPool) {
+    pub(super) async fn run(&self, views: Arc<Views>, pool: ReadPool, queued: &Queued) {
         loop {
-            self.wake.notified().await;
-            let mut changed: Vec<_> = self.lock().changed.drain().collect();
+            let again_at = self.lock().again_at;
+            tokio::select! {
+                () = self.wake.notified() => {}
+                () = until(again_at) => {}
+            }
+            let mut changed = self.lock().take();
             let started = Instant::now();
             while !changed.is_empty() {
                 let chunk = changed.split_off(changed.len().saturating_sub(CHUNK));
-                if !self.push(chunk, &views, &pool).await {
+                if !self.push(chunk, &views, &pool, queued).await {
                     // What is left is marked again with the chunk that failed.
                     changed.drain(..).for_each(|(tenant, conversation)| self.mark(tenant, conversation));
                     tokio::time::sleep(RETRY_PAUSE).await;
@@ -99,7 +119,13 @@ impl Inbox {
     }
 
     /// `false` when the conversations couldn't be read; they are marked again.
-    async fn push(&self, chunk: Vec<(TenantId, ConversationId)>, views: &Arc<Views>, pool: &ReadPool) -> bool {
+    async fn push(
+        &self,
+        chunk: Vec<(TenantId, ConversationId)>,
+        views: &Arc<Views>,
+        pool: &ReadPool,
+        queued: &Queued,
+    ) -> bool {
         let rendering = {
             let (chunk, views, pool) = (chunk.clone(), Arc::clone(views), pool.clone());
             tokio::task::spawn_blocking(move || render(&chunk, &views, &pool))
@@ -113,12 +139,19 @@ impl Inbox {
             }
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         };
-        let state = self.lock();
+        let mut state = self.lock();
         let mut pushes = 0;
         for Changed { chat, with_contacts, without } in frames {
+            let frames = (queued.frame(chat.tenant, with_contacts), queued.frame(chat.tenant, without));
+            // Without room it's shown later, as it is then; its tenant's sockets are read too slowly.
+            let (Some(with_contacts), Some(without)) = frames else {
+                state.deferred.insert((chat.tenant, chat.id));
+                state.again_at.get_or_insert_with(|| tokio::time::Instant::now() + RETRY_PAUSE);
+                continue;
+            };
             let listeners = state.listeners.get(&chat.tenant).into_iter().flatten();
             for listener in listeners.filter(|listener| listener.agent.may_see(&chat)) {
-                let contacts = listener.agent.reader_of(&chat) == Reader::Agent { contacts: true };
+                let contacts = listener.agent.audience_of(&chat) == Audience::Agent { contacts: true };
                 let frame = if contacts { &with_contacts } else { &without };
                 listener.outbox.push(Item::Frame(frame.clone()));
                 pushes += 1;
@@ -126,6 +159,14 @@ impl Inbox {
         }
         metrics::counter!("parlance_pushes_total").increment(pushes);
         true
+    }
+}
+
+/// Forever without a time.
+async fn until(at: Option<tokio::time::Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -141,7 +182,7 @@ fn render(chunk: &[(TenantId, ConversationId)], views: &Views, pool: &ReadPool) 
     let mut frames = Vec::with_capacity(chunk.len());
     for (tenant, id) in chunk {
         if let Some(chat) = pool.read(|connection| read::conversation(connection, *tenant, *id))? {
-            let mut view = views.conversation(&chat, Reader::Agent { contacts: true })?;
+            let mut view = views.conversation(&chat, Audience::Agent { contacts: true })?;
             let with_contacts = frames::conversation_updated(&view);
             view.agent_email = Some(None);
             frames.push(Changed { chat, with_contacts, without: frames::conversation_updated(&view) });

@@ -2,7 +2,7 @@
 //!
 //! - [`hub`]: follows the log and pushes every committed event to who subscribed. Start at [`LiveHub::run`].
 //! - [`topics`]: who listens to which conversation and how far each has got. [`inbox`]: the agents' list, coalesced.
-//! - [`outbox`]: what waits to be written to one socket. [`seats`]: open sockets, by person and session.
+//! - [`outbox`]: what waits to be written to one socket; [`queued`]: the bytes in all of them. [`seats`]: open sockets, by person and session.
 //! - [`socket`]: the WebSocket route and its first frame. Start at [`realtime`]. [`connection`]: all that follows.
 //! - [`subscriptions`]: what one socket listens to. [`wire`]: its writes, reads and farewell. [`feed`]: what it gets;
 //!   [`sse`]: the same as server-sent events.
@@ -10,7 +10,8 @@
 //! - [`catch_up`]: history from the log. [`frames`]: the JSON of both directions. [`credential`]: who is calling.
 //!
 //! The log is the buffer. A subscription is *behind* until it has read the log up to where the hub is, then *live*; a
-//! gap makes it behind again. So nothing is lost or repeated, and a long history takes no memory.
+//! gap makes it behind again. So nothing is lost or repeated, and a long history takes no memory: a page at a time, read
+//! when there is room for it ([`Reading`](crate::limits::Reading)).
 
 mod catch_up;
 mod connection;
@@ -22,6 +23,7 @@ mod inbox;
 mod outbox;
 mod presence;
 mod queue;
+mod queued;
 mod seats;
 pub mod socket;
 mod sse;

@@ -3,6 +3,7 @@
 //! Bounded: whoever reads too slowly is ended, not waited for, and resumes from the log.
 
 use super::hub::Limits;
+use super::queued::LiveFrame;
 use axum::extract::ws::Utf8Bytes;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,9 +17,9 @@ const KEPT_ITEMS_MAX: usize = 32;
 #[derive(Debug, Clone)]
 pub(super) enum Item {
     /// An event of a subscription; dropped when the subscription is over or has sent this `seq` already.
-    Event { subscription: u32, seq: u64, frame: Utf8Bytes },
+    Event { subscription: u32, seq: u64, frame: LiveFrame },
     /// A frame that belongs to no history.
-    Frame(Utf8Bytes),
+    Frame(LiveFrame),
     /// The subscription fell behind: read the log from its last sent `seq` on.
     CatchUp { subscription: u32 },
     /// What its person may see has changed: look again, at one subscription or, with new rights, at all.
@@ -28,7 +29,7 @@ pub(super) enum Item {
 impl Item {
     fn bytes(&self) -> usize {
         match self {
-            Self::Event { frame, .. } | Self::Frame(frame) => frame.len(),
+            Self::Event { frame, .. } | Self::Frame(frame) => frame.text.len(),
             Self::CatchUp { .. } | Self::Review { .. } => 0,
         }
     }
@@ -101,7 +102,7 @@ impl Outbox {
     /// Queues a frame that nobody misses; a socket with much to write doesn't get it.
     pub(super) fn push_droppable(&self, frame: Utf8Bytes) {
         if self.lock().items.len() < self.frames_max / 2 {
-            self.push(Item::Frame(frame));
+            self.push(Item::Frame(frame.into()));
         }
     }
 
@@ -120,6 +121,11 @@ impl Outbox {
         }
         drop(queue);
         self.ready.notify_one();
+    }
+
+    /// Bytes of the next item; 0 without one.
+    pub(super) fn next_bytes(&self) -> usize {
+        self.lock().items.front().map_or(0, Item::bytes)
     }
 
     /// The next item.
@@ -168,7 +174,7 @@ mod tests {
     }
 
     fn frame(bytes: usize) -> Item {
-        Item::Frame("x".repeat(bytes).into())
+        Item::Frame(Utf8Bytes::from("x".repeat(bytes)).into())
     }
 
     #[test]

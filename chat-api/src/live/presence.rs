@@ -33,7 +33,8 @@ fn agent_word(status: AgentStatus) -> &'static str {
 pub(super) fn of_other(app: &App, chat: &Conversation, reader: Person) -> Option<Utf8Bytes> {
     let frame = if reader.is_agent() {
         let person = Person::Visitor(chat.visitor);
-        visitor_frame(&app.views, chat, word(app.presence.is_present(chat.tenant, person))).map(Some)
+        let status = word(app.presence.is_present(chat.tenant, person));
+        visitor_frame(&app.views, (chat.tenant, chat.id), chat.visitor, status).map(Some)
     } else {
         agent_frame(&app.views, &app.pool, chat)
     };
@@ -43,9 +44,14 @@ pub(super) fn of_other(app: &App, chat: &Conversation, reader: Person) -> Option
     })
 }
 
-fn visitor_frame(views: &Views, chat: &Conversation, status: &str) -> Result<Utf8Bytes, ViewError> {
-    let name = views.visitor_name(chat.tenant, chat.visitor)?;
-    Ok(frames::presence(chat.id, Person::Visitor(chat.visitor), name.as_deref(), status))
+fn visitor_frame(
+    views: &Views,
+    (tenant, conversation): Key,
+    visitor: VisitorId,
+    status: &str,
+) -> Result<Utf8Bytes, ViewError> {
+    let name = views.visitor_name(tenant, visitor)?;
+    Ok(frames::presence(conversation, Person::Visitor(visitor), name.as_deref(), status))
 }
 
 fn agent_frame(views: &Views, pool: &ReadPool, chat: &Conversation) -> Result<Option<Utf8Bytes>, ViewError> {
@@ -59,10 +65,10 @@ impl LiveHub {
     /// A visitor has come or gone: the agents in their conversations see it.
     pub fn show_visitor(&self, views: &Views, pool: &ReadPool, tenant: TenantId, visitor: VisitorId, there: bool) {
         let shown = || -> Result<(), ViewError> {
-            for chat in pool.read(|connection| read::conversations_of(connection, visitor))? {
-                let key: Key = (tenant, chat.id);
-                if chat.tenant == tenant && self.topics.has(key, true) {
-                    self.topics.relay_to(key, true, &visitor_frame(views, &chat, word(there))?);
+            for id in pool.read(|connection| read::conversations_of(connection, tenant, visitor))? {
+                let key: Key = (tenant, id);
+                if self.topics.has(key, true) {
+                    self.topics.relay_to(key, true, &visitor_frame(views, key, visitor, word(there))?);
                 }
             }
             Ok(())
@@ -73,8 +79,8 @@ impl LiveHub {
     /// An agent has come or gone: the visitors they talk to see it.
     pub(super) fn show_agent(&self, views: &Views, pool: &ReadPool, tenant: TenantId, agent: AgentId) {
         let shown = || -> Result<(), ViewError> {
-            for chat in pool.read(|connection| read::active_conversations_of(connection, tenant, agent))? {
-                self.show_agent_in(views, pool, &chat)?;
+            for id in pool.read(|connection| read::active_conversations_of(connection, tenant, agent))? {
+                self.show_agent_in(views, pool, (tenant, id))?;
             }
             Ok(())
         };
@@ -83,19 +89,13 @@ impl LiveHub {
 
     /// A conversation has got an agent: its visitor sees whether they are there.
     pub(super) fn show_agent_of(&self, views: &Views, pool: &ReadPool, key: Key) {
-        if self.topics.has(key, false) {
-            let shown = || match pool.read(|connection| read::conversation(connection, key.0, key.1))? {
-                Some(chat) => self.show_agent_in(views, pool, &chat),
-                None => Ok(()),
-            };
-            warn(shown());
-        }
+        warn(self.show_agent_in(views, pool, key));
     }
 
-    fn show_agent_in(&self, views: &Views, pool: &ReadPool, chat: &Conversation) -> Result<(), ViewError> {
-        let key: Key = (chat.tenant, chat.id);
+    fn show_agent_in(&self, views: &Views, pool: &ReadPool, key: Key) -> Result<(), ViewError> {
         if self.topics.has(key, false)
-            && let Some(frame) = agent_frame(views, pool, chat)?
+            && let Some(chat) = pool.read(|connection| read::conversation(connection, key.0, key.1))?
+            && let Some(frame) = agent_frame(views, pool, &chat)?
         {
             self.topics.relay_to(key, false, &frame);
         }

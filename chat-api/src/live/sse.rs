@@ -5,14 +5,14 @@
 //! taken, URLs end up in logs.
 
 use super::credential::Credential;
-use super::feed::{Feed, Frame};
+use super::feed::{Batch, Feed, Frame};
 use super::frames::{self, Close};
 use super::seats::Seat;
 use super::socket::{instant_of, no_room};
 use crate::app::App;
 use crate::auth::Caller;
 use crate::http::problem::{Outcome, Problem};
-use crate::limits::ClientIp;
+use crate::limits::{ClientIp, Hold};
 use axum::body::{Body, Bytes};
 use axum::http::header;
 use axum::response::{IntoResponse as _, Response};
@@ -21,6 +21,7 @@ use ingest::id::ConversationId;
 use std::convert::Infallible;
 use std::fmt::Write as _;
 use std::sync::Arc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep_until};
 
 /// Milliseconds after which a client comes back.
@@ -50,22 +51,59 @@ pub fn stream(
     let frames = begun.ok_or_else(|| Problem::not_found("conversation"))?;
     let next_ping = Instant::now() + limits.ping_every;
     let first = format!("retry: {RETRY_MS}\n\n{}", text_of(&frames));
-    let events =
-        Events { app: Arc::clone(app), first: Some(first), feed, expires, next_ping, ended: false, _seat: seat };
+    let first = Some(Part { text: first, _hold: None });
+    let unwritten = Arc::new(Semaphore::new(1));
+    let events = Events { app: Arc::clone(app), first, unwritten, feed, expires, next_ping, ended: false, _seat: seat };
     events.heard();
     let body = stream::unfold(events, |mut events| async {
+        let turn = Arc::clone(&events.unwritten).acquire_owned().await.ok()?;
         let part = events.next().await?;
-        Some((Ok::<_, Infallible>(Bytes::from(part)), events))
+        Some((Ok::<_, Infallible>(Bytes::from_owner(Unwritten { part, _turn: turn })), events))
     });
     // The last header is for nginx, which would hold small parts back.
     let headers = [(header::CONTENT_TYPE.as_str(), "text/event-stream"), ("x-accel-buffering", "no")];
     Ok((headers, Body::from_stream(body)).into_response())
 }
 
+/// What is written in one go, and the room that it takes.
+struct Part {
+    text: String,
+    _hold: Option<Hold>,
+}
+
+impl From<String> for Part {
+    fn from(text: String) -> Self {
+        Self { text, _hold: None }
+    }
+}
+
+impl From<Batch> for Part {
+    fn from(batch: Batch) -> Self {
+        let (text, mut hold) = (text_of(&batch.frames), batch.hold);
+        if let Some(hold) = &mut hold {
+            hold.becomes(text.len());
+        }
+        Self { text, _hold: hold }
+    }
+}
+
+/// A part until the connection has written it; the next one is made then, so a stream that nobody reads holds one.
+struct Unwritten {
+    part: Part,
+    _turn: OwnedSemaphorePermit,
+}
+
+impl AsRef<[u8]> for Unwritten {
+    fn as_ref(&self) -> &[u8] {
+        self.part.text.as_bytes()
+    }
+}
+
 /// A stream being read. Dropping it gives its place back.
 struct Events {
     app: Arc<App>,
-    first: Option<String>,
+    first: Option<Part>,
+    unwritten: Arc<Semaphore>,
     feed: Feed,
     expires: Instant,
     next_ping: Instant,
@@ -80,7 +118,7 @@ impl Events {
     }
 
     /// What to write next; `None` at the end.
-    async fn next(&mut self) -> Option<String> {
+    async fn next(&mut self) -> Option<Part> {
         if let Some(first) = self.first.take() {
             return Some(first);
         }
@@ -92,19 +130,19 @@ impl Events {
             if close == Close::Slow {
                 metrics::counter!("parlance_slow_closes_total").increment(1);
             }
-            text_of(&[frames::error(close.word()).into()])
+            text_of(&[frames::error(close.word()).into()]).into()
         });
         Some(part)
     }
 
-    async fn next_part(&mut self) -> Result<String, Close> {
+    async fn next_part(&mut self) -> Result<Part, Close> {
         loop {
-            let mut frames = self.feed.queued()?;
-            if frames.is_empty() && self.feed.is_behind() {
-                frames = self.feed.catch_up().await?;
+            let mut batch = self.feed.queued().await?;
+            if batch.frames.is_empty() && self.feed.is_behind() {
+                batch = self.feed.catch_up().await?;
             }
-            if !frames.is_empty() {
-                return Ok(text_of(&frames));
+            if !batch.frames.is_empty() {
+                return Ok(batch.into());
             }
             if self.feed.is_behind() {
                 continue;
@@ -115,7 +153,7 @@ impl Events {
                 () = sleep_until(self.next_ping) => {
                     self.next_ping = Instant::now() + self.app.live.limits.ping_every;
                     self.heard();
-                    return Ok(": ping\n\n".to_owned());
+                    return Ok(": ping\n\n".to_owned().into());
                 }
                 () = self.app.live.abandoned.cancelled() => return Err(Close::GoingAway),
             }
@@ -130,7 +168,7 @@ fn text_of(frames: &[Frame]) -> String {
         if let Some(seq) = frame.seq {
             let _infallible = writeln!(text, "id: {seq}");
         }
-        let _infallible = write!(text, "data: {}\n\n", frame.text.as_str());
+        let _infallible = write!(text, "data: {}\n\n", frame.live.text.as_str());
     }
     text
 }

@@ -5,6 +5,7 @@
 
 use super::credential::Person;
 use super::outbox::{Item, Outbox};
+use super::queued::LiveFrame;
 use axum::extract::ws::Utf8Bytes;
 use ingest::id::{ConversationId, TenantId};
 use std::collections::HashMap;
@@ -118,7 +119,7 @@ impl Topics {
     }
 
     /// Queues the frame for those whose next event it is, and counts them; without a frame they fall behind.
-    pub(super) fn deliver(&self, key: Key, seq: u64, frame: Option<&Utf8Bytes>) -> u64 {
+    pub(super) fn deliver(&self, key: Key, seq: u64, frame: Option<&LiveFrame>) -> u64 {
         let mut topics = self.lock();
         let Some(topic) = topics.get_mut(&key) else { return 0 };
         let mut pushes = 0;
@@ -208,7 +209,7 @@ mod tests {
 
         fn event(&self, seq: u64, for_visitors: bool) {
             if self.topics.advance(self.key, seq, for_visitors) {
-                self.topics.deliver(self.key, seq, Some(&"{}".into()));
+                self.topics.deliver(self.key, seq, Some(&Utf8Bytes::from("{}").into()));
             }
         }
 

@@ -5,13 +5,16 @@
 //! agent who may not see all has a stream for each own group, one for what is in no group, and one for what is their own.
 //! A search ([`Search`]) is the same over what the query finds.
 
-use super::load::body;
+use super::load::parse;
+use super::read::TimeKey;
 use super::search::{self, Search};
 use crate::core::state::{Conversation, Status};
 use crate::core::visibility::Visible;
 use ingest::id::{AgentId, ConversationId, GroupId, TenantId};
-use rusqlite::{Connection, ToSql};
+use ingest::sqlite::page::{PageFill, RowPage};
+use rusqlite::{Connection, OptionalExtension as _, ToSql};
 use std::cmp::Reverse;
+use uuid::Uuid;
 
 /// What is asked for; all of it has to fit.
 #[derive(Debug, Clone)]
@@ -47,12 +50,6 @@ pub enum Sort {
 }
 
 impl Sort {
-    /// A conversation's time that this order goes by.
-    #[must_use]
-    pub fn key(self, chat: &Conversation) -> i64 {
-        if self.by_creation() { chat.created_at.0 } else { chat.updated_at.0 }
-    }
-
     pub(super) fn by_creation(self) -> bool {
         matches!(self, Self::CreatedDown | Self::CreatedUp)
     }
@@ -66,6 +63,9 @@ impl Sort {
         matches!(self, Self::UpdatedDown | Self::CreatedDown)
     }
 }
+
+/// When there are so many times as many places as are wanted, the later ones are forgotten.
+const MERGED_AT: usize = 16;
 
 /// Where a conversation stands in a list: its time and its id.
 pub(super) type Place = (i64, [u8; 16]);
@@ -167,7 +167,7 @@ impl Along<'_> {
     }
 }
 
-/// A page, from `after` (exclusive: the last one's time and id) on.
+/// A page, from `after` (exclusive: the last one's time and id) on; its keys are such.
 ///
 /// # Errors
 /// SQLite's.
@@ -177,29 +177,41 @@ pub fn page(
     sort: Sort,
     after: Option<(i64, ConversationId)>,
     limit: usize,
-) -> rusqlite::Result<Vec<Conversation>> {
+) -> rusqlite::Result<RowPage<TimeKey, Conversation>> {
     if filter.visible == Visible::Nothing {
-        return Ok(Vec::new());
+        return Ok(PageFill::new(limit).done());
     }
     let end = if sort.down() { (i64::MAX, [0xff; 16]) } else { (i64::MIN, [0; 16]) };
     let after = after.map_or(end, |(at, id)| (at, *id.bytes()));
+    // With one more than the page has, it knows whether the list goes on.
+    let wanted = limit + 1;
     let mut places = match &filter.search {
-        Some(search) => search::places(connection, filter, search, sort, after, limit)?,
-        None => merged(connection, filter, &streams(filter), sort, after, limit)?,
+        Some(search) => search::places(connection, filter, search, sort, after, wanted)?,
+        None => merged(connection, filter, &streams(filter), sort, after, wanted)?,
     };
+    first(&mut places, sort, wanted);
+    let mut page = PageFill::new(limit);
+    let mut statement = connection.prepare_cached("SELECT body FROM conversations WHERE id = ?1 AND tenant = ?2")?;
+    for (at, id) in places {
+        let text = statement.query_row((id, filter.tenant.bytes()), |row| row.get::<_, String>(0)).optional()?;
+        let bytes = text.as_ref().map_or(0, String::len);
+        let chat = text.as_deref().map(parse).transpose()?;
+        if !page.add((at, Uuid::from_bytes(id)), chat, bytes) {
+            break;
+        }
+    }
+    Ok(page.done())
+}
+
+/// The first so many of the list, in its order, each once: one's own conversation can be in an own group too.
+fn first(places: &mut Vec<Place>, sort: Sort, count: usize) {
     if sort.down() {
         places.sort_unstable_by_key(|place| Reverse(*place));
     } else {
         places.sort_unstable();
     }
-    // One's own conversation can be in an own group too.
     places.dedup();
-    places.truncate(limit);
-    let read = |(_, id): &Place| {
-        let sql = "SELECT body FROM conversations WHERE id = ?1 AND tenant = ?2";
-        body(connection, sql, (id, filter.tenant.bytes())).transpose()
-    };
-    places.iter().filter_map(read).collect()
+    places.truncate(count);
 }
 
 /// What each stream has next, in no order.
@@ -216,6 +228,10 @@ pub(super) fn merged(
     for along in streams {
         for status in STATUSES.into_iter().filter(|status| filter.status.is_none_or(|asked| asked == *status)) {
             places.extend(read(connection, filter, *along, status, sort, after, limit)?);
+        }
+        // However many groups somebody is in.
+        if places.len() >= MERGED_AT * limit {
+            first(&mut places, sort, limit);
         }
     }
     Ok(places)

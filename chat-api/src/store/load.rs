@@ -33,6 +33,10 @@ pub fn body<T: DeserializeOwned>(
     connection.prepare_cached(sql)?.query_row(params, |row| parse(&row.get::<_, String>(0)?)).optional()
 }
 
+fn text(connection: &Connection, sql: &str, id: &[u8; 16]) -> rusqlite::Result<Option<String>> {
+    connection.prepare_cached(sql)?.query_row([id], |row| row.get(0)).optional()
+}
+
 /// Reads an entity's JSON.
 ///
 /// # Errors
@@ -46,10 +50,11 @@ macro_rules! loaders {
     ($($load:ident: $map:ident from $table:literal by $id:ty;)*) => {$(
         fn $load(connection: &Connection, state: &mut State, id: $id) -> rusqlite::Result<()> {
             if let Entry::Vacant(place) = state.$map.entry(id)
-                && let Some(found) =
-                    body(connection, concat!("SELECT body FROM ", $table, " WHERE id = ?1"), [id.bytes()])?
+                && let Some(text) =
+                    text(connection, concat!("SELECT body FROM ", $table, " WHERE id = ?1"), id.bytes())?
             {
-                place.insert(found);
+                place.insert(parse(&text)?);
+                state.bytes += text.len();
             }
             Ok(())
         }

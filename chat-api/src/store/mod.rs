@@ -62,14 +62,17 @@ pub fn create_tables(connection: &Connection) -> rusqlite::Result<()> {
          CREATE INDEX IF NOT EXISTS agents_email ON agents (email_hmac, tenant) WHERE email_hmac IS NOT NULL;
          CREATE TABLE IF NOT EXISTS roles (id BLOB PRIMARY KEY, tenant BLOB NOT NULL, name TEXT, body TEXT NOT NULL) WITHOUT ROWID, STRICT;
          CREATE INDEX IF NOT EXISTS roles_tenant ON roles (tenant, name);
+         CREATE INDEX IF NOT EXISTS roles_listed ON roles (tenant, id);
          CREATE TABLE IF NOT EXISTS groups (
              id BLOB PRIMARY KEY, tenant BLOB NOT NULL, is_default INTEGER NOT NULL, deleted INTEGER NOT NULL, body TEXT NOT NULL
          ) WITHOUT ROWID, STRICT;
          CREATE INDEX IF NOT EXISTS groups_tenant ON groups (tenant);
          CREATE TABLE IF NOT EXISTS tags (id BLOB PRIMARY KEY, tenant BLOB NOT NULL, name_key TEXT NOT NULL, body TEXT NOT NULL) WITHOUT ROWID, STRICT;
          CREATE INDEX IF NOT EXISTS tags_name ON tags (tenant, name_key);
+         CREATE INDEX IF NOT EXISTS tags_listed ON tags (tenant, id);
          CREATE TABLE IF NOT EXISTS canned_responses (id BLOB PRIMARY KEY, tenant BLOB NOT NULL, name_key TEXT NOT NULL, body TEXT NOT NULL) WITHOUT ROWID, STRICT;
          CREATE INDEX IF NOT EXISTS canned_responses_name ON canned_responses (tenant, name_key);
+         CREATE INDEX IF NOT EXISTS canned_responses_listed ON canned_responses (tenant, id);
          CREATE TABLE IF NOT EXISTS sessions (id BLOB PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID, STRICT;
          CREATE TABLE IF NOT EXISTS challenges (id BLOB PRIMARY KEY, agent BLOB NOT NULL, body TEXT NOT NULL) WITHOUT ROWID, STRICT;
          CREATE INDEX IF NOT EXISTS challenges_agent ON challenges (agent, id);

@@ -1,23 +1,28 @@
 //! Reads for the API, on the read-only pool. Every look-up by id takes the tenant and finds only its rows.
+//!
+//! What a caller gets is a page, bounded by bytes ([`ingest::sqlite::page`]). What goes through all rows holds one of them at
+//! a time, and of each what its `make` takes.
 
 mod conversations;
+mod lists;
 mod queue;
 mod sources;
 
 pub use conversations::*;
+pub use lists::*;
 pub use queue::*;
 pub use sources::*;
 
 use super::load::{body, parse};
 use crate::core::state::{
-    Agent, AuditEntry, CannedResponse, Challenge, Chatbot, CustomRole, Group, Invitation, Mail, RequestRecord, Session,
-    StoredFile, Tag, Tenant, TimerKind, Token, Visitor,
+    Agent, CannedResponse, Challenge, Chatbot, CustomRole, Group, Invitation, Mail, RequestRecord, Session, StoredFile,
+    Tag, Tenant, TimerKind, Token, Visitor,
 };
-use crate::core::visibility;
+use crate::core::visibility::{self, Membership};
 use ingest::event::RequestKey;
 use ingest::id::{
     AgentId, CannedResponseId, ChallengeId, ChatbotId, ConversationId, FileId, GroupId, InvitationId, MailId, PersonId,
-    RoleId, SessionId, TagId, TenantId, VisitorId,
+    RoleId, SessionId, TagId, TenantId, TokenId, VisitorId,
 };
 use ingest::time::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, Params};
@@ -27,9 +32,20 @@ use uuid::Uuid;
 
 type Found<T> = rusqlite::Result<Option<T>>;
 
-fn list<T: DeserializeOwned>(connection: &Connection, sql: &str, params: impl Params) -> rusqlite::Result<Vec<T>> {
+/// What `make` takes of each row's entity. One entity is held at a time.
+fn each<T: DeserializeOwned, R>(
+    connection: &Connection,
+    sql: &str,
+    params: impl Params,
+    mut make: impl FnMut(T) -> R,
+) -> rusqlite::Result<Vec<R>> {
     let mut statement = connection.prepare_cached(sql)?;
-    statement.query_map(params, |row| parse(&row.get::<_, String>(0)?))?.collect()
+    statement.query_map(params, |row| parse(&row.get::<_, String>(0)?).map(&mut make))?.collect()
+}
+
+/// Whole entities; for what is few and small.
+fn list<T: DeserializeOwned>(connection: &Connection, sql: &str, params: impl Params) -> rusqlite::Result<Vec<T>> {
+    each(connection, sql, params, |entity| entity)
 }
 
 /// A tenant by id.
@@ -64,12 +80,12 @@ pub fn agent(connection: &Connection, tenant: TenantId, id: AgentId) -> Found<Ag
     body(connection, "SELECT body FROM agents WHERE id = ?1 AND tenant = ?2", (id.bytes(), tenant.bytes()))
 }
 
-/// All agents of the tenant, by id.
+/// Of all agents of the tenant, by id.
 ///
 /// # Errors
 /// SQLite's.
-pub fn agents(connection: &Connection, tenant: TenantId) -> rusqlite::Result<Vec<Agent>> {
-    list(connection, "SELECT body FROM agents WHERE tenant = ?1 ORDER BY id", [tenant.bytes()])
+pub fn agents<R>(connection: &Connection, tenant: TenantId, make: impl FnMut(Agent) -> R) -> rusqlite::Result<Vec<R>> {
+    each(connection, "SELECT body FROM agents WHERE tenant = ?1 ORDER BY id", [tenant.bytes()], make)
 }
 
 /// The living agents with this address, one a tenant: first those who have proven that it's theirs, then the oldest. Who
@@ -134,14 +150,6 @@ pub fn role(connection: &Connection, tenant: TenantId, id: RoleId) -> Found<Cust
     body(connection, "SELECT body FROM roles WHERE id = ?1 AND tenant = ?2", (id.bytes(), tenant.bytes()))
 }
 
-/// All custom roles of the tenant, by id.
-///
-/// # Errors
-/// SQLite's.
-pub fn roles(connection: &Connection, tenant: TenantId) -> rusqlite::Result<Vec<CustomRole>> {
-    list(connection, "SELECT body FROM roles WHERE tenant = ?1 ORDER BY id", [tenant.bytes()])
-}
-
 /// A challenge.
 ///
 /// # Errors
@@ -166,22 +174,6 @@ pub fn invitation(connection: &Connection, id: InvitationId) -> Found<Invitation
     body(connection, "SELECT body FROM invitations WHERE id = ?1", [id.bytes()])
 }
 
-/// The tenant's audit log, newest first, from `before` (exclusive: time and event) on.
-///
-/// # Errors
-/// SQLite's.
-pub fn audit(
-    connection: &Connection,
-    tenant: TenantId,
-    before: Option<(i64, Uuid)>,
-    limit: usize,
-) -> rusqlite::Result<Vec<AuditEntry>> {
-    let (at, event) = before.map_or((i64::MAX, [0xff; 16]), |(at, event)| (at, *event.as_bytes()));
-    let sql =
-        "SELECT body FROM audit WHERE tenant = ?1 AND (at, event) < (?2, ?3) ORDER BY at DESC, event DESC LIMIT ?4";
-    list(connection, sql, (tenant.bytes(), at, event, limit.cast_signed()))
-}
-
 /// A group of the tenant.
 ///
 /// # Errors
@@ -190,12 +182,12 @@ pub fn group(connection: &Connection, tenant: TenantId, id: GroupId) -> Found<Gr
     body(connection, "SELECT body FROM groups WHERE id = ?1 AND tenant = ?2", (id.bytes(), tenant.bytes()))
 }
 
-/// All groups of the tenant, by id.
+/// Of all groups of the tenant, by id.
 ///
 /// # Errors
 /// SQLite's.
-pub fn groups(connection: &Connection, tenant: TenantId) -> rusqlite::Result<Vec<Group>> {
-    list(connection, "SELECT body FROM groups WHERE tenant = ?1 ORDER BY id", [tenant.bytes()])
+pub fn groups<R>(connection: &Connection, tenant: TenantId, make: impl FnMut(Group) -> R) -> rusqlite::Result<Vec<R>> {
+    each(connection, "SELECT body FROM groups WHERE tenant = ?1 ORDER BY id", [tenant.bytes()], make)
 }
 
 /// The groups whose conversations an agent works on; see [`visibility::groups_of`].
@@ -203,8 +195,8 @@ pub fn groups(connection: &Connection, tenant: TenantId) -> rusqlite::Result<Vec
 /// # Errors
 /// SQLite's.
 pub fn groups_of(connection: &Connection, tenant: TenantId, agent: AgentId) -> rusqlite::Result<BTreeSet<GroupId>> {
-    let groups = groups(connection, tenant)?;
-    Ok(visibility::groups_of(&groups.iter().collect::<Vec<_>>(), agent))
+    let groups = groups(connection, tenant, |group: Group| Membership::of(&group, agent))?;
+    Ok(visibility::groups_of(&groups))
 }
 
 /// A tag of the tenant.
@@ -215,14 +207,6 @@ pub fn tag(connection: &Connection, tenant: TenantId, id: TagId) -> Found<Tag> {
     body(connection, "SELECT body FROM tags WHERE id = ?1 AND tenant = ?2", (id.bytes(), tenant.bytes()))
 }
 
-/// All tags of the tenant, by id.
-///
-/// # Errors
-/// SQLite's.
-pub fn tags(connection: &Connection, tenant: TenantId) -> rusqlite::Result<Vec<Tag>> {
-    list(connection, "SELECT body FROM tags WHERE tenant = ?1 ORDER BY id", [tenant.bytes()])
-}
-
 /// A canned response of the tenant.
 ///
 /// # Errors
@@ -230,14 +214,6 @@ pub fn tags(connection: &Connection, tenant: TenantId) -> rusqlite::Result<Vec<T
 pub fn canned_response(connection: &Connection, tenant: TenantId, id: CannedResponseId) -> Found<CannedResponse> {
     let sql = "SELECT body FROM canned_responses WHERE id = ?1 AND tenant = ?2";
     body(connection, sql, (id.bytes(), tenant.bytes()))
-}
-
-/// All canned responses of the tenant, by id.
-///
-/// # Errors
-/// SQLite's.
-pub fn canned_responses(connection: &Connection, tenant: TenantId) -> rusqlite::Result<Vec<CannedResponse>> {
-    list(connection, "SELECT body FROM canned_responses WHERE tenant = ?1 ORDER BY id", [tenant.bytes()])
 }
 
 /// What the command under an idempotency key led to.
@@ -274,12 +250,16 @@ pub fn chatbot_by_key(connection: &Connection, api_key: &str) -> Found<Chatbot> 
     Ok(found.filter(|chatbot| chatbot.deleted_at.is_none()))
 }
 
-/// All chatbots of the tenant, by id.
+/// Of all chatbots of the tenant, by id.
 ///
 /// # Errors
 /// SQLite's.
-pub fn chatbots(connection: &Connection, tenant: TenantId) -> rusqlite::Result<Vec<Chatbot>> {
-    list(connection, "SELECT body FROM chatbots WHERE tenant = ?1 ORDER BY id", [tenant.bytes()])
+pub fn chatbots<R>(
+    connection: &Connection,
+    tenant: TenantId,
+    make: impl FnMut(Chatbot) -> R,
+) -> rusqlite::Result<Vec<R>> {
+    each(connection, "SELECT body FROM chatbots WHERE tenant = ?1 ORDER BY id", [tenant.bytes()], make)
 }
 
 /// A `/v0` token by the hex SHA-256 of what was presented.
@@ -290,12 +270,20 @@ pub fn token_by_sha256(connection: &Connection, sha256: &str) -> Found<Token> {
     body(connection, "SELECT body FROM tokens WHERE sha256 = ?1", [sha256])
 }
 
-/// All tokens of the tenant, revoked ones too, by id.
+/// A `/v0` token of the tenant.
 ///
 /// # Errors
 /// SQLite's.
-pub fn tokens(connection: &Connection, tenant: TenantId) -> rusqlite::Result<Vec<Token>> {
-    list(connection, "SELECT body FROM tokens WHERE tenant = ?1 ORDER BY id", [tenant.bytes()])
+pub fn token(connection: &Connection, tenant: TenantId, id: TokenId) -> Found<Token> {
+    body(connection, "SELECT body FROM tokens WHERE id = ?1 AND tenant = ?2", (id.bytes(), tenant.bytes()))
+}
+
+/// Of all tokens of the tenant, revoked ones too, by id.
+///
+/// # Errors
+/// SQLite's.
+pub fn tokens<R>(connection: &Connection, tenant: TenantId, make: impl FnMut(Token) -> R) -> rusqlite::Result<Vec<R>> {
+    each(connection, "SELECT body FROM tokens WHERE tenant = ?1 ORDER BY id", [tenant.bytes()], make)
 }
 
 /// A visitor of the tenant.
@@ -306,20 +294,26 @@ pub fn visitor(connection: &Connection, tenant: TenantId, id: VisitorId) -> Foun
     body(connection, "SELECT body FROM visitors WHERE id = ?1 AND tenant = ?2", (id.bytes(), tenant.bytes()))
 }
 
-/// Every visitor of the tenant, merged and erased ones too.
+/// Of every visitor of the tenant, merged and erased ones too.
 ///
 /// # Errors
 /// SQLite's.
-pub fn all_visitors(connection: &Connection, tenant: TenantId) -> rusqlite::Result<Vec<Visitor>> {
-    list(connection, "SELECT body FROM visitors WHERE tenant = ?1 ORDER BY created_at, id", [tenant.bytes()])
+pub fn all_visitors<R>(
+    connection: &Connection,
+    tenant: TenantId,
+    make: impl FnMut(Visitor) -> R,
+) -> rusqlite::Result<Vec<R>> {
+    each(connection, "SELECT body FROM visitors WHERE tenant = ?1 ORDER BY created_at, id", [tenant.bytes()], make)
 }
 
 /// Who was merged into a visitor, by id.
 ///
 /// # Errors
 /// SQLite's.
-pub fn merged_into(connection: &Connection, visitor: VisitorId) -> rusqlite::Result<Vec<Visitor>> {
-    list(connection, "SELECT body FROM visitors WHERE merged_into = ?1 ORDER BY id", [visitor.bytes()])
+pub fn merged_into(connection: &Connection, visitor: VisitorId) -> rusqlite::Result<Vec<VisitorId>> {
+    let mut statement = connection.prepare_cached("SELECT id FROM visitors WHERE merged_into = ?1 ORDER BY id")?;
+    let rows = statement.query_map([visitor.bytes()], |row| row.get::<_, [u8; 16]>(0))?;
+    rows.map(|id| id.map(|id| VisitorId(Uuid::from_bytes(id)))).collect()
 }
 
 /// Whether any chatbot of the installation allows this origin.

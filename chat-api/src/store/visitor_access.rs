@@ -4,10 +4,12 @@
 //! theirs. It follows from the conversations, so a rebuild makes it again. A list for an agent merges a stream for each
 //! grantee that the agent is, each read in order off one index: a page reads its own rows of each, and no others.
 
-use super::load::body;
+use super::load::parse;
+use super::read::TimeKey;
 use crate::core::state::{Conversation, Visitor};
 use crate::core::visibility::Visible;
 use ingest::id::{AgentId, ConversationId, GroupId, TenantId, VisitorId};
+use ingest::sqlite::page::{PageFill, RowPage};
 use rusqlite::{Connection, OptionalExtension as _};
 use std::cmp::Reverse;
 use uuid::Uuid;
@@ -241,11 +243,13 @@ pub fn page(
     connection: &Connection,
     tenant: TenantId,
     visible: &Visible,
-    before: Option<(i64, Uuid)>,
+    before: Option<TimeKey>,
     limit: usize,
-) -> rusqlite::Result<Vec<Visitor>> {
+) -> rusqlite::Result<RowPage<TimeKey, Visitor>> {
     let (at, id) = before.map_or((i64::MAX, [0xff; 16]), |(at, id)| (at, *id.as_bytes()));
-    let rows = limit.cast_signed();
+    // With one more than the page has, it knows whether the list goes on.
+    let wanted = limit + 1;
+    let rows = wanted.cast_signed();
     let place = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
     let mut places: Vec<Place> = Vec::new();
     if *visible == Visible::All {
@@ -260,13 +264,33 @@ pub fn page(
     }
     places.sort_unstable_by_key(|place| Reverse(*place));
     places.dedup();
-    places.truncate(limit);
-    let read = |(_, id): &Place| visitor(connection, tenant, *id).transpose();
-    places.iter().filter_map(read).collect()
+    places.truncate(wanted);
+    let mut page = PageFill::new(limit);
+    for place in places {
+        if !add(connection, &mut page, tenant, place, true)? {
+            break;
+        }
+    }
+    Ok(page.done())
 }
 
-fn visitor(connection: &Connection, tenant: TenantId, id: [u8; 16]) -> rusqlite::Result<Option<Visitor>> {
-    body(connection, "SELECT body FROM visitors WHERE id = ?1 AND tenant = ?2", (id, tenant.bytes()))
+/// Adds a visitor to a page, or passes over one who isn't in the list; `false` when the page ends before them.
+fn add(
+    connection: &Connection,
+    page: &mut PageFill<TimeKey, Visitor>,
+    tenant: TenantId,
+    (at, id): Place,
+    is_listed: bool,
+) -> rusqlite::Result<bool> {
+    let mut text: Option<String> = None;
+    if is_listed {
+        let sql = "SELECT body FROM visitors WHERE id = ?1 AND tenant = ?2";
+        let mut statement = connection.prepare_cached(sql)?;
+        text = statement.query_row((id, tenant.bytes()), |row| row.get(0)).optional()?;
+    }
+    let bytes = text.as_ref().map_or(0, String::len);
+    let visitor = text.as_deref().map(parse).transpose()?;
+    Ok(page.add((at, Uuid::from_bytes(id)), visitor, bytes))
 }
 
 /// Visitors of a readable id, and of an address, that one query looks at, those with the last ids: whoever types another's
@@ -282,11 +306,11 @@ pub fn named(
     connection: &Connection,
     (tenant, visible): (TenantId, &Visible),
     (readable_id, email_hmac): (&str, &str),
-    before: Option<(i64, Uuid)>,
+    before: Option<TimeKey>,
     limit: usize,
-) -> rusqlite::Result<Vec<Visitor>> {
+) -> rusqlite::Result<RowPage<TimeKey, Visitor>> {
     let (at, id) = before.map_or((i64::MAX, [0xff; 16]), |(at, id)| (at, *id.as_bytes()));
-    let sql = "SELECT id FROM visitors
+    let sql = "SELECT created_at, id FROM visitors
          WHERE tenant = ?1 AND merged_into IS NULL AND NOT erased AND (created_at, id) < (?4, ?5)
              AND (id IN (SELECT id FROM visitors WHERE tenant = ?1 AND readable_id = ?2 ORDER BY id DESC LIMIT ?6)
                   OR id IN (SELECT visitor FROM visitor_emails WHERE tenant = ?1 AND email_hmac = ?3
@@ -294,17 +318,15 @@ pub fn named(
          ORDER BY created_at DESC, id DESC";
     let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query((tenant.bytes(), readable_id, email_hmac, at, id, NAMED_MAX))?;
-    let mut found = Vec::new();
+    let mut page = PageFill::new(limit);
     while let Some(row) = rows.next()? {
-        let id: [u8; 16] = row.get(0)?;
-        if sees_id(connection, visible, VisitorId(Uuid::from_bytes(id)))? {
-            found.extend(visitor(connection, tenant, id)?);
-        }
-        if found.len() == limit {
+        let place: Place = (row.get(0)?, row.get(1)?);
+        let is_seen = sees_id(connection, visible, VisitorId(Uuid::from_bytes(place.1)))?;
+        if !add(connection, &mut page, tenant, place, is_seen)? {
             break;
         }
     }
-    Ok(found)
+    Ok(page.done())
 }
 
 #[cfg(test)]

@@ -52,7 +52,7 @@ async fn start(server: &Server, tenant: &Tenant, group: &str) -> String {
 fn assignments(server: &Server, chat: &str) -> usize {
     let id: ConversationId = chat.parse().expect("an id");
     let history = EmbeddedLog::history(&server.app.pool, id, 0, 1_000).expect("readable");
-    history.iter().filter(|record| matches!(record.event.payload, Payload::AgentAssigned(_))).count()
+    history.values().filter(|record| matches!(record.event.payload, Payload::AgentAssigned(_))).count()
 }
 
 #[tokio::test]
@@ -165,7 +165,7 @@ async fn each_decision_is_explained_from_the_log() {
     assert_eq!(item["candidates"], expected, "the owner is no member");
     let event: EventId = text(&item["eventId"]).parse().expect("an id");
     let history = EmbeddedLog::history(&server.app.pool, chat.parse().expect("an id"), 0, 100).expect("readable");
-    assert!(history.iter().any(|record| record.event.id == event));
+    assert!(history.values().any(|record| record.event.id == event));
     assert!(text(&item["at"]).ends_with('Z'));
     let by_hand = server.call(path(&second)).await.expect(200);
     assert_eq!((&by_hand["items"][0]["strategy"], &by_hand["items"][0]["candidates"]), (&json!("manual"), &json!([])));
@@ -212,7 +212,7 @@ async fn places_and_the_estimate_follow_the_line() {
     for chat in &chats[..2] {
         job(&server, &acme, Trigger::SlotFreed).await;
         let id: ConversationId = chat.parse().expect("an id");
-        for record in EmbeddedLog::history(&server.app.pool, id, 0, 100).expect("readable") {
+        for record in EmbeddedLog::history(&server.app.pool, id, 0, 100).expect("readable").values() {
             server.app.views.note(&record.event);
         }
         let resolve = Call::new(Method::POST, format!("/v1/conversations/{chat}/resolve")).token(&acme.token);

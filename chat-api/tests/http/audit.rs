@@ -155,7 +155,8 @@ async fn a_replay_makes_the_same_state_and_audit_log() {
         domain.flush(&replayed).expect("saves");
     }
     let audit = |connection: &Connection| -> rusqlite::Result<Vec<AuditEntry>> {
-        store::read::audit(connection, acme.id.parse().expect("an id"), None, 1_000)
+        let page = store::read::audit(connection, acme.id.parse().expect("an id"), None, 1_000)?;
+        Ok(page.into_values().collect())
     };
     let (stored, entries) =
         server.app.pool.read(|connection| Ok((hash::state_hash(connection)?, audit(connection)?))).expect("reads");

@@ -18,6 +18,7 @@ mod identified;
 mod isolation;
 mod limits;
 mod origins;
+mod pages;
 mod quotas;
 mod reports;
 mod roles;

@@ -7,6 +7,7 @@
 use crate::event::{EVENT_BYTES_MAX, Event};
 use crate::id::ConversationId;
 use crate::log::{AppendError, EventLog, LogReader, Offset, ReadError, Record};
+use crate::sqlite::page::{self, RowPage};
 use crate::sqlite::pool::ReadPool;
 use ring::digest::{Context, SHA256};
 use rusqlite::{Connection, OptionalExtension as _, Row};
@@ -21,7 +22,7 @@ use tokio::sync::watch;
 const RECENT_RECORDS_MAX: usize = 4_096;
 /// Bytes of those records: chunks of rows are as large as events get.
 const RECENT_BYTES_MAX: usize = 32 * 1024 * 1024;
-/// Bytes of records read from the disk at a time, the last one past it included.
+/// Bytes of records read at a time, the last one past it included.
 const READ_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Records at the end of the log whose chain is checked at every start.
 const CHECKED_AT_START: u64 = 1_000;
@@ -117,7 +118,7 @@ impl EmbeddedLog {
         Ok(Self { shared: Arc::new(shared), head, next: (end, hash), committed: (end, hash) })
     }
 
-    /// Records of one conversation with `seq` above `after`, in order, at most `max`.
+    /// A page of one conversation's records, by `seq`: those above `after`, at most `max`, and no more bytes than a page has.
     ///
     /// # Errors
     /// As [`LogReader::read`].
@@ -126,18 +127,14 @@ impl EmbeddedLog {
         conversation: ConversationId,
         after: u64,
         max: usize,
-    ) -> Result<Vec<Record>, ReadError> {
-        let rows = pool
-            .read(|connection| {
-                connection
-                    .prepare_cached(
-                        "SELECT \"offset\", body FROM log WHERE conversation = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3",
-                    )?
-                    .query_map((conversation.bytes(), after.cast_signed(), max.cast_signed()), offset_and_body)?
-                    .collect::<rusqlite::Result<Vec<_>>>()
+    ) -> Result<RowPage<u64, Record>, ReadError> {
+        let sql = "SELECT \"offset\", body, seq FROM log WHERE conversation = ?1 AND seq > ?2 ORDER BY seq";
+        let rows = pool.read(|connection| {
+            page::read(connection, sql, (conversation.bytes(), after.cast_signed()), max, |row| {
+                Ok((row.get::<_, i64>(2)?.cast_unsigned(), Some(offset_and_body(row)?)))
             })
-            .map_err(unavailable)?;
-        rows.into_iter().map(|(offset, body)| record(offset, body)).collect()
+        });
+        rows.map_err(unavailable)?.try_map(|(offset, body)| record(offset, body))
     }
 }
 
@@ -278,7 +275,13 @@ impl LogReader for Shared {
                 && first <= from
             {
                 let skip = usize::try_from(from - first).unwrap_or(usize::MAX);
-                return Ok(recent.records.iter().skip(skip).take(max).cloned().collect());
+                let mut bytes = 0;
+                let has_room = |record: &&Arc<Record>| {
+                    let room = bytes < READ_BYTES_MAX;
+                    bytes += record.body.len();
+                    room
+                };
+                return Ok(recent.records.iter().skip(skip).take(max).take_while(has_room).cloned().collect());
             }
         }
         let rows = self

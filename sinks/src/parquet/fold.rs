@@ -10,7 +10,8 @@ use ingest::payload::{AgentStatus, Payload};
 use lru::LruCache;
 use std::collections::HashMap;
 
-/// A conversation's own events with `seq` from 1 to the given one, in order; what a fold is made again from.
+/// Some of a conversation's own events, in order: those whose `seq` comes next after the given one, none at the end. What a fold
+/// is made again from, a page at a time: a conversation may be larger than memory.
 pub type History<'a> = &'a dyn Fn(ConversationId, u64) -> Result<Vec<Event>, HistoryError>;
 
 /// Why a history can't be read; passed on as the source of [`FactError::History`].
@@ -112,16 +113,20 @@ fn catch_up(
     seq: u64,
     history: History<'_>,
 ) -> Result<(), FactError> {
-    let events = history(conversation, seq).map_err(|source| FactError::History { conversation, source })?;
     let mut rows = Vec::new();
-    for event in events.iter().filter(|event| event.seq <= seq) {
-        if event.seq > fold.seq() + 1 {
-            return Err(FactError::SeqGap { conversation, expected: fold.seq() + 1, found: event.seq });
+    while fold.seq() < seq {
+        let read = history(conversation, fold.seq());
+        let events = read.map_err(|source| FactError::History { conversation, source })?;
+        if events.is_empty() {
+            return Err(FactError::SeqGap { conversation, expected: fold.seq() + 1, found: seq + 1 });
         }
-        fold.apply(event, &mut rows);
-    }
-    if fold.seq() != seq {
-        return Err(FactError::SeqGap { conversation, expected: fold.seq() + 1, found: seq + 1 });
+        for event in events.iter().filter(|event| event.seq <= seq) {
+            if event.seq != fold.seq() + 1 {
+                return Err(FactError::SeqGap { conversation, expected: fold.seq() + 1, found: event.seq });
+            }
+            fold.apply(event, &mut rows);
+        }
+        rows.clear();
     }
     Ok(())
 }

@@ -67,7 +67,7 @@ fn a_crash_after_the_commit_repeats_no_row() {
     bench.restart();
     assert_eq!(bench.store.applied(), 4);
     // Delivered again, as after any crash.
-    bench.store.apply(&bench.log, &|id, seq| bench.history(id, seq)).unwrap();
+    bench.store.apply(&bench.log, &|id, after| bench.history(id, after)).unwrap();
     bench.feed_usage(0, 4);
     assert_eq!(bench.contents(), before);
 }

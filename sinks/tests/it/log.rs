@@ -44,12 +44,13 @@ impl Bench {
     pub fn apply(&self, records: usize) {
         let from = usize::try_from(self.store.applied()).unwrap();
         let to = self.log.len().min(from.saturating_add(records));
-        self.store.apply(&self.log[from..to], &|id, seq| self.history(id, seq)).unwrap();
+        self.store.apply(&self.log[from..to], &|id, after| self.history(id, after)).unwrap();
     }
 
-    pub fn history(&self, id: ConversationId, seq: u64) -> Result<Vec<Event>, HistoryError> {
-        let own = |event: &&Event| event.conversation == Some(id) && event.seq <= seq;
-        Ok(self.log.iter().map(|record| &record.event).filter(own).cloned().collect())
+    /// In pages of two, so that most histories have several.
+    pub fn history(&self, id: ConversationId, after: u64) -> Result<Vec<Event>, HistoryError> {
+        let own = |event: &&Event| event.conversation == Some(id) && event.seq > after;
+        Ok(self.log.iter().map(|record| &record.event).filter(own).take(2).cloned().collect())
     }
 
     /// Feeds the usage rows of the events from `from` to before `through`: one a conversation event.

@@ -247,6 +247,7 @@ impl Rows<'_> {
             tags,
             skills: BTreeSet::new(),
             last_seq: 12,
+            shown_seq: None,
             visitor_messages: 4,
             last_message: Some(LastMessage {
                 content: key.seal(words)?,

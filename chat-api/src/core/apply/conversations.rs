@@ -3,6 +3,7 @@
 use super::{actor_word, set, timers};
 use crate::core::state::{
     Conversation, Key, LastMessage, Queued, State, Status, StoredFile, Thread, ThreadClosed, Timers, Unread,
+    is_for_agents,
 };
 use ingest::event::Event;
 use ingest::id::{AgentId, ConversationId, GroupId, TenantId, ThreadId};
@@ -35,6 +36,7 @@ fn start(state: &mut State, event: &Event, id: ConversationId, made: &Conversati
         tags: made.tags.iter().cloned().collect(),
         skills: made.skills.iter().cloned().collect(),
         last_seq: event.seq,
+        shown_seq: None,
         visitor_messages: 0,
         last_message: None,
         rating: None,
@@ -60,6 +62,8 @@ fn start(state: &mut State, event: &Event, id: ConversationId, made: &Conversati
 
 fn change(state: &mut State, event: &Event, id: ConversationId) {
     let Some(conversation) = state.conversations.get_mut(&id) else { return };
+    let shown = conversation.last_shown_seq();
+    conversation.shown_seq = is_for_agents(&event.payload).then_some(shown);
     conversation.last_seq = event.seq;
     conversation.updated_at = event.occurred_at;
     state.dirty.insert(Key::Conversation(id));

@@ -1,6 +1,7 @@
 //! Conversations, their threads and their place in the queue.
 
 use ingest::id::{AgentId, ChatbotId, ConversationId, FileId, GroupId, TenantId, ThreadId, VisitorId};
+use ingest::payload::Payload;
 use ingest::seal::Sealed;
 use ingest::time::Timestamp;
 use schemars::JsonSchema;
@@ -219,6 +220,9 @@ pub struct Conversation {
     pub skills: BTreeSet<String>,
     /// Events so far.
     pub last_seq: u64,
+    /// The last one that visitors get, where those after it are for agents. Looking for it would read as many as there are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shown_seq: Option<u64>,
     /// Public messages of visitors so far.
     pub visitor_messages: u64,
     /// The newest public message.
@@ -263,6 +267,12 @@ impl Conversation {
         self.threads.last().expect("a conversation starts with a thread")
     }
 
+    /// The `seq` of the last event that visitors get.
+    #[must_use]
+    pub fn last_shown_seq(&self) -> u64 {
+        self.shown_seq.unwrap_or(self.last_seq)
+    }
+
     /// Someone waits or talks in it: it's in the queue, or an agent has it.
     #[must_use]
     pub fn is_open(&self) -> bool {
@@ -282,4 +292,17 @@ impl Conversation {
     pub fn slot_of(&self) -> Option<AgentId> {
         self.agent.filter(|_| self.status == Status::Active && !self.stale)
     }
+}
+
+/// Whether an event of a conversation is for agents only: visitors don't get it.
+#[must_use]
+pub fn is_for_agents(payload: &Payload) -> bool {
+    matches!(
+        payload,
+        Payload::NotePosted(_)
+            | Payload::ConversationTagged(_)
+            | Payload::ConversationUpdated(_)
+            | Payload::ConversationStale(_)
+            | Payload::ConversationSnoozed(_)
+    )
 }

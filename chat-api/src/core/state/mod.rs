@@ -117,6 +117,8 @@ pub struct State {
     pub audit: Vec<AuditEntry>,
     /// Changed since it was last taken.
     pub dirty: BTreeSet<Key>,
+    /// Of the entities that were loaded or saved since nothing was here, as JSON: no less than those that are here.
+    pub bytes: usize,
 }
 
 impl State {

@@ -1,6 +1,6 @@
 //! `POST /chats`, `GET /chats/{chat_id}` and `PUT /agents/{agent_id}`: chats by snake_case.
 
-use super::{Caller, Who, put_token, said, wait_for, words};
+use super::{Caller, Who, put_token, transcript, wait_for};
 use crate::app::App;
 use crate::auth::AgentCaller;
 use crate::core::CommandKind;
@@ -15,6 +15,7 @@ use crate::store::read;
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
 use ingest::id::{AgentId, ConversationId, TenantId};
 use ingest::payload::{AgentUpdated, Permission};
 use schemars::JsonSchema;
@@ -32,6 +33,7 @@ pub(super) fn routes() -> Routes {
             "Starts a chat and waits up to a second for an agent.",
         )
         .get("/chats/{chat_id}", show, &[Way::Visitor, Way::Agent], "What was said in a chat.")
+        .answers::<Transcript>(&[200])
         .put(
             "/agents/{agent_id}",
             change_agent,
@@ -93,9 +95,13 @@ async fn create(
 
 /// An agent's chats come through the tenant's oldest chatbot: a conversation has one.
 fn first_chatbot(app: &App, tenant: TenantId) -> Outcome<Chatbot> {
-    let chatbots = app.pool.read(|connection| read::chatbots(connection, tenant))?;
-    let living = chatbots.into_iter().filter(|chatbot| chatbot.deleted_at.is_none());
-    let oldest = living.min_by_key(|chatbot| (chatbot.created_at, chatbot.id));
+    let oldest = app.pool.read(|connection| {
+        let age = |chatbot: Chatbot| chatbot.deleted_at.is_none().then_some((chatbot.created_at, chatbot.id));
+        let living = read::chatbots(connection, tenant, age)?;
+        let oldest = living.into_iter().flatten().min();
+        oldest.map(|(_, id)| read::chatbot(connection, tenant, id)).transpose()
+    })?;
+    let oldest = oldest.flatten();
     let detail = "the tenant has no chatbot that the chat could come through; make one";
     oldest.ok_or_else(|| Problem::new(StatusCode::CONFLICT, "no_chatbot", detail))
 }
@@ -115,13 +121,9 @@ struct Transcript {
     messages: Vec<String>,
 }
 
-async fn show(
-    State(app): State<Arc<App>>,
-    caller: Caller,
-    Path(chat_id): Path<String>,
-) -> Outcome<(HeaderMap, Json<Transcript>)> {
+async fn show(State(app): State<Arc<App>>, caller: Caller, Path(chat_id): Path<String>) -> Outcome<Response> {
     let chat = caller.conversation(&app, &chat_id)?;
-    Ok((caller.answer_headers(&app), Json(Transcript { messages: words(said(&app, &chat, 0)?) })))
+    transcript(&app, &caller, &chat, "{\"messages\":[".to_owned()).await
 }
 
 #[derive(Deserialize, JsonSchema)]

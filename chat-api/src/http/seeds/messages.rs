@@ -3,7 +3,7 @@
 //! `user_id` is the caller's own word for the visitor, kept with what is known of their browser. It proves nothing: the
 //! token says whose conversation it is, and the word must only fit it.
 
-use super::{Caller, Who, put_token, said, wait_for, words};
+use super::{Caller, PAGE, Who, put_token, transcript, wait_for};
 use crate::app::App;
 use crate::core::state::Conversation;
 use crate::http::extract::Write;
@@ -15,10 +15,13 @@ use crate::store::read;
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::HeaderMap;
+use axum::response::Response;
 use ingest::id::ConversationId;
+use ingest::payload::{AuthorType, Payload};
+use ingest::sqlite::EmbeddedLog;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use std::sync::Arc;
 
 /// Where the caller's word for the visitor is in the visitor's metadata.
@@ -38,6 +41,7 @@ pub(super) fn routes() -> Routes {
             &[Way::Visitor, Way::Agent],
             "What was said in a conversation.",
         )
+        .answers::<Messages>(&[200])
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -107,8 +111,15 @@ async fn post(
 /// What someone on the other side says after `seq`, within a moment.
 async fn reply(app: &App, chat: &Conversation, seq: u64) -> Outcome<Option<String>> {
     wait_for(app, || {
-        let replies = said(app, chat, seq)?.into_iter().filter(|event| event.author_type != "visitor");
-        Ok(words(replies.collect()).into_iter().next())
+        let records = EmbeddedLog::history(&app.pool, chat.id, seq, PAGE)?;
+        for event in records.values().map(|record| &record.event) {
+            let is_reply =
+                matches!(&event.payload, Payload::MessagePosted(said) if said.author_type != AuthorType::Visitor);
+            if is_reply && let Some(words) = app.views.event(event)?.and_then(|view| view.content) {
+                return Ok(Some(words));
+            }
+        }
+        Ok(None)
     })
     .await
 }
@@ -141,9 +152,9 @@ async fn list(
     State(app): State<Arc<App>>,
     caller: Caller,
     Path((user_id, conversation_id)): Path<(String, String)>,
-) -> Outcome<(HeaderMap, Json<Messages>)> {
+) -> Outcome<Response> {
     let chat = caller.conversation(&app, &conversation_id)?;
     fits(&app, &chat, &user_id)?;
-    let messages = words(said(&app, &chat, 0)?);
-    Ok((caller.answer_headers(&app), Json(Messages { conversation_id: chat.id, user_id, messages })))
+    let head = format!("{{\"conversation_id\":{},\"user_id\":{},\"messages\":[", json!(chat.id), json!(user_id));
+    transcript(&app, &caller, &chat, head).await
 }

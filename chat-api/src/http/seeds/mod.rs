@@ -7,22 +7,25 @@ mod chats;
 mod messages;
 
 use super::extract::{self, origin};
-use super::layers;
+use super::page::Items;
+use super::piecewise::{self, At};
 use super::problem::{Outcome, Problem};
 use super::surface::Routes;
 use super::surface::describe::{Operation, Part};
-use super::{sessions, widget};
+use super::{events, layers, sessions, widget};
 use crate::app::App;
 use crate::auth::tokens::{VISITOR_PREFIX, bearer};
 use crate::auth::{AgentCaller, VisitorCaller, caller};
 use crate::core::state::{Chatbot, Conversation};
-use crate::limits::ClientIp;
+use crate::limits::{ClientIp, Reader};
 use crate::store::read;
-use crate::view::EventView;
 use axum::extract::FromRequestParts;
 use axum::http::HeaderMap;
 use axum::http::request::Parts;
+use axum::response::Response;
+use ingest::event::Event;
 use ingest::id::{ConversationId, TenantId};
+use ingest::payload::Payload;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
@@ -103,6 +106,15 @@ impl Caller {
         headers
     }
 
+    /// As whom the caller reads.
+    fn reader(&self) -> Reader {
+        match &self.who {
+            Who::Chatbot(chatbot) => Reader::token(chatbot.tenant),
+            Who::Visitor(visitor) => Reader::from(visitor),
+            Who::Agent(agent) => Reader::from(agent),
+        }
+    }
+
     /// A conversation that the caller may read. Any other is as unknown as one that never was.
     fn conversation(&self, app: &App, id: &str) -> Outcome<Conversation> {
         let unknown = || Problem::not_found("conversation");
@@ -146,18 +158,21 @@ async fn wait_for<T>(app: &App, mut look: impl FnMut() -> Outcome<Option<T>>) ->
     }
 }
 
-/// What was said in a conversation, in order, after `seq`.
-fn said(app: &App, chat: &Conversation, seq: u64) -> Outcome<Vec<EventView>> {
-    let (mut found, mut after) = (Vec::new(), seq);
-    loop {
-        let page = super::events::page(app, chat, after, PAGE, true)?;
-        let Some(last) = page.last() else { return Ok(found) };
-        after = last.seq;
-        found.extend(page.into_iter().filter(|event| event.r#type == "message"));
-    }
-}
-
-/// The words of it; those of an erased person are gone.
-fn words(events: Vec<EventView>) -> Vec<String> {
-    events.into_iter().filter_map(|event| event.content).collect()
+/// `{…"messages":[…]}`: the words of all that was said in a conversation, in order; those of an erased person are gone. `head` is
+/// what stands before the words.
+async fn transcript(app: &Arc<App>, caller: &Caller, chat: &Conversation, head: String) -> Outcome<Response> {
+    let (shared, id) = (Arc::clone(app), chat.id);
+    let make = move |at: At<u64>| {
+        let (app, head) = (Arc::clone(&shared), head.clone());
+        async move {
+            let is_message = |event: &Event| matches!(event.payload, Payload::MessagePosted(_));
+            let said = events::some(&app, id, at.after, PAGE, is_message).await?;
+            let words = |event: &Event| Ok(app.views.event(event)?.and_then(|view| view.content));
+            let (items, next) = Items::<String>::of(&said, words)?;
+            Ok::<_, Problem>(piecewise::array(&head, &at, &items, next))
+        }
+    };
+    let mut response = piecewise::answer(&app.limiter.reading, caller.reader(), At::start(0), make).await?;
+    response.headers_mut().extend(caller.answer_headers(app));
+    Ok(response)
 }

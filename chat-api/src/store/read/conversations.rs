@@ -1,11 +1,12 @@
 //! Conversations as the API sees them.
 
-use super::{Found, list};
+use super::{Found, TimeKey, each};
 use crate::core::state::{Conversation, Status};
 use crate::core::visibility::Visible;
 use crate::store::load::{body, parse};
 use ingest::id::{AgentId, ConversationId, GroupId, TenantId, ThreadId, VisitorId};
-use rusqlite::{Connection, OptionalExtension as _, Row};
+use ingest::sqlite::page::{PageFill, RowPage};
+use rusqlite::{Connection, OptionalExtension as _, Params, Row};
 use uuid::Uuid;
 
 /// A conversation of the tenant.
@@ -51,13 +52,29 @@ pub fn place(connection: &Connection, tenant: TenantId, id: ConversationId) -> F
     found.map(place).transpose()
 }
 
-/// A visitor's conversations, newest first.
+/// A visitor's conversations, newest change first; 200 at most.
 ///
 /// # Errors
 /// SQLite's.
-pub fn conversations_of(connection: &Connection, visitor: VisitorId) -> rusqlite::Result<Vec<Conversation>> {
-    let sql = "SELECT body FROM conversations WHERE visitor = ?1 ORDER BY updated_at DESC, id DESC LIMIT 200";
-    list(connection, sql, [visitor.bytes()])
+pub fn conversations_of(
+    connection: &Connection,
+    tenant: TenantId,
+    visitor: VisitorId,
+) -> rusqlite::Result<Vec<ConversationId>> {
+    let sql = "SELECT id FROM conversations WHERE visitor = ?1 AND tenant = ?2
+         ORDER BY updated_at DESC, id DESC LIMIT 200";
+    ids(connection, sql, (visitor.bytes(), tenant.bytes()))
+}
+
+/// How many messages a visitor hasn't read in all of their 200 newest conversations.
+///
+/// # Errors
+/// SQLite's.
+pub fn unread_by_visitor(connection: &Connection, tenant: TenantId, visitor: VisitorId) -> rusqlite::Result<u64> {
+    let sql = "SELECT body FROM conversations WHERE visitor = ?1 AND tenant = ?2
+         ORDER BY updated_at DESC, id DESC LIMIT 200";
+    let count = |chat: Conversation| chat.unread_by_visitor.count();
+    Ok(each(connection, sql, (visitor.bytes(), tenant.bytes()), count)?.into_iter().sum())
 }
 
 /// The conversations that an agent is having.
@@ -68,9 +85,15 @@ pub fn active_conversations_of(
     connection: &Connection,
     tenant: TenantId,
     agent: AgentId,
-) -> rusqlite::Result<Vec<Conversation>> {
-    let sql = "SELECT body FROM conversations WHERE agent = ?1 AND status = 'active' AND tenant = ?2";
-    list(connection, sql, (agent.bytes(), tenant.bytes()))
+) -> rusqlite::Result<Vec<ConversationId>> {
+    let sql = "SELECT id FROM conversations WHERE agent = ?1 AND status = 'active' AND tenant = ?2";
+    ids(connection, sql, (agent.bytes(), tenant.bytes()))
+}
+
+fn ids(connection: &Connection, sql: &str, params: impl Params) -> rusqlite::Result<Vec<ConversationId>> {
+    let mut statement = connection.prepare_cached(sql)?;
+    let rows = statement.query_map(params, |row| row.get::<_, [u8; 16]>(0))?;
+    rows.map(|id| id.map(|id| ConversationId(Uuid::from_bytes(id)))).collect()
 }
 
 /// The conversation that waits or is talked in, with its tenant and visitor.
@@ -103,13 +126,6 @@ pub fn open_conversations(connection: &Connection) -> rusqlite::Result<Vec<OpenC
     rows.collect()
 }
 
-/// Conversations, and where the next page goes on (after its time and id), if there is one.
-pub type ConversationPage = (Vec<Conversation>, Option<(i64, ConversationId)>);
-
-/// Conversations of a visitor that one page looks at for those that its reader sees. When it has found too few by then, it
-/// is short, and the next one goes on from there.
-const LOOKED_AT_MAX: usize = 5_000;
-
 /// A page of those of a visitor's conversations that somebody sees, newest change first, from `before` (exclusive: time and
 /// id) on. What isn't theirs is read past in the index.
 ///
@@ -121,37 +137,30 @@ pub fn conversations_with(
     visitor: VisitorId,
     before: Option<(i64, ConversationId)>,
     limit: usize,
-) -> rusqlite::Result<ConversationPage> {
+) -> rusqlite::Result<RowPage<TimeKey, Conversation>> {
     let (at, id) = before.map_or((i64::MAX, [0xff; 16]), |(at, id)| (at, *id.bytes()));
     let mut statement = connection.prepare_cached(CONVERSATIONS_WITH)?;
-    let mut rows = statement.query((visitor.bytes(), tenant.bytes(), at, id, LOOKED_AT_MAX.cast_signed() + 1))?;
-    let mut chats: Vec<Conversation> = Vec::new();
-    let mut looked_at = None;
-    let mut count = 0;
+    let mut bodies = connection.prepare_cached("SELECT body FROM conversations WHERE id = ?1")?;
+    let mut rows = statement.query((visitor.bytes(), tenant.bytes(), at, id))?;
+    let mut page = PageFill::new(limit);
     while let Some(row) = rows.next()? {
-        if count == LOOKED_AT_MAX {
-            return Ok((chats, looked_at));
-        }
-        count += 1;
         let uuid = |at: usize| row.get::<_, Option<[u8; 16]>>(at).map(|id| id.map(Uuid::from_bytes));
-        let id = ConversationId(Uuid::from_bytes(row.get(1)?));
-        looked_at = Some((row.get(0)?, id));
-        if !visible.covers(uuid(2)?.map(AgentId), uuid(3)?.map(GroupId)) {
-            continue;
+        let id: [u8; 16] = row.get(1)?;
+        let is_seen = visible.covers(uuid(2)?.map(AgentId), uuid(3)?.map(GroupId));
+        let text: Option<String> = if is_seen { Some(bodies.query_row([id], |row| row.get(0))?) } else { None };
+        let bytes = text.as_ref().map_or(0, String::len);
+        let chat = text.as_deref().map(parse).transpose()?;
+        if !page.add((row.get(0)?, Uuid::from_bytes(id)), chat, bytes) {
+            break;
         }
-        if chats.len() == limit {
-            let next = chats.last().map(|last| (last.updated_at.0, last.id));
-            return Ok((chats, next));
-        }
-        chats.extend(conversation(connection, tenant, id)?);
     }
-    Ok((chats, None))
+    Ok(page.done())
 }
 
 const CONVERSATIONS_WITH: &str = "SELECT updated_at, id, agent, group_id
      FROM conversations INDEXED BY conversations_visitor
      WHERE visitor = ?1 AND tenant = ?2 AND (updated_at, id) < (?3, ?4)
-     ORDER BY updated_at DESC, id DESC LIMIT ?5";
+     ORDER BY updated_at DESC, id DESC";
 
 /// The conversation of a thread, whoever's it is: read it with the tenant next.
 ///

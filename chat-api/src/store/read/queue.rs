@@ -1,6 +1,6 @@
 //! The queue as the API sees it: lines of conversations that wait for the same agents, and places in them.
 
-use super::list;
+use super::each;
 use crate::core::state::Conversation;
 use ingest::id::{ConversationId, GroupId, TenantId};
 use rusqlite::Connection;
@@ -82,11 +82,15 @@ pub fn queue_line(
     Ok(waiting.into_iter().map(|(_, id)| ConversationId(Uuid::from_bytes(id))).collect())
 }
 
-/// The tenant's waiting conversations, longest first.
+/// Of the tenant's waiting conversations, longest first.
 ///
 /// # Errors
 /// SQLite's.
-pub fn queue(connection: &Connection, tenant: TenantId) -> rusqlite::Result<Vec<Conversation>> {
+pub fn queue<R>(
+    connection: &Connection,
+    tenant: TenantId,
+    make: impl FnMut(Conversation) -> R,
+) -> rusqlite::Result<Vec<R>> {
     let sql = "SELECT body FROM conversations WHERE tenant = ?1 AND queue_rank IS NOT NULL ORDER BY queue_rank";
-    list(connection, sql, [tenant.bytes()])
+    each(connection, sql, [tenant.bytes()], make)
 }
