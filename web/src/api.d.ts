@@ -2594,7 +2594,7 @@ export interface components {
             line: number;
         };
         Readiness: {
-            /** @description By name: `ok`, or what is wrong. */
+            /** @description By name: `ok`, `ok, but …`, or what is wrong. */
             dependencies: {
                 [key: string]: string;
             };
