@@ -1,21 +1,18 @@
 //! The endpoints that ship: `endpoints/*.pipe`, read once at start. Start at [`Endpoints::shipped`].
-//! Every call gets `date_from`, `date_to` and `time_zone`, by default the last 30 days in the tenant's zone.
+//! Every call of one gets `date_from`, `date_to` and `time_zone`, by default the last 30 days in the tenant's zone.
 
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Duration, Utc};
 use chrono_tz::Tz;
-use serde::Serialize;
 
 use crate::call::{Caller, Params};
-use crate::datafile::{self, Node};
+use crate::datafile;
+use crate::endpoint_node::{self, EndpointDescription, EndpointNode, LoadError, ParameterDescription};
 use crate::error::QueryError;
 use crate::reads::EndpointName;
-use crate::template::{self, Args, Budget, Rendered, Template};
+use crate::template::{Budget, Rendered};
 use crate::zone;
-
-/// Sent by clients for themselves; no endpoint may use them.
-pub const RESERVED_PARAMETERS: [&str; 4] = ["from", "token", "q", "format"];
 
 /// What ships: name and file.
 const SHIPPED: &[(&str, &str)] = &[
@@ -38,61 +35,8 @@ const SHIPPED: &[(&str, &str)] = &[
     ("waiting_time", include_str!("../endpoints/waiting_time.pipe")),
 ];
 
-/// A parameter as `GET /v0/pipes/{name}` shows it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct ParameterDescription {
-    /// As it is sent.
-    pub name: String,
-    /// Tinybird's type name.
-    #[serde(rename = "type")]
-    pub kind: String,
-    /// A call without it is refused.
-    pub required: bool,
-    /// As text; `None` when it is left out or set by the server (`date_from` and the like).
-    pub default: Option<String>,
-    /// For people.
-    pub description: Option<String>,
-    /// When only some values are accepted.
-    #[serde(rename = "enum", skip_serializing_if = "Vec::is_empty")]
-    pub allowed: Vec<String>,
-}
-
-/// An endpoint as `GET /v0/pipes` shows it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct EndpointDescription {
-    /// The name in the path.
-    pub name: String,
-    /// For people.
-    pub description: String,
-    /// In the order the SQL names them.
-    pub parameters: Vec<ParameterDescription>,
-    /// The SQL, a template when it takes parameters.
-    pub sql: String,
-}
-
-/// A file that cannot be served.
-#[derive(Debug, thiserror::Error)]
-#[error("failed to load endpoint {name}: {message}")]
-pub struct LoadError {
-    name: String,
-    message: String,
-}
-
-impl LoadError {
-    pub(crate) fn new(name: &str, message: String) -> Self {
-        Self { name: name.to_owned(), message }
-    }
-
-    /// What is wrong.
-    pub fn message(&self) -> &str {
-        &self.message
-    }
-}
-
-pub(crate) struct Endpoint {
-    template: Template,
-    pub(crate) description: EndpointDescription,
-}
+/// One that ships. What its parameters are by default is said here, and a tenant's own endpoint has no way to it.
+pub(crate) struct Endpoint(EndpointNode);
 
 /// All endpoints by name.
 pub(crate) struct Endpoints(BTreeMap<String, Endpoint>);
@@ -113,13 +57,13 @@ impl Endpoints {
     }
 
     pub(crate) fn descriptions(&self) -> impl Iterator<Item = &EndpointDescription> {
-        self.0.values().map(|e| &e.description)
+        self.0.values().map(|endpoint| &endpoint.0.description)
     }
 }
 
 /// Reads one file.
 pub(crate) fn load(name: &str, text: &str) -> Result<Endpoint, LoadError> {
-    let fail = |message: String| LoadError { name: name.to_owned(), message };
+    let fail = |message: String| LoadError::new(name, message);
     let file = datafile::parse(text).map_err(|e| fail(e.to_string()))?;
     let [node] = file.nodes.as_slice() else {
         return Err(fail(format!("one node is expected, there are {}", file.nodes.len())));
@@ -129,37 +73,10 @@ pub(crate) fn load(name: &str, text: &str) -> Result<Endpoint, LoadError> {
     }
     let description = [file.description.as_str(), node.description.as_str()];
     let description = description.into_iter().find(|d| !d.is_empty()).unwrap_or_default();
-    load_node(name, name, description, node, &mut Budget::of_reading())
-}
-
-/// Reads a node of the file `name`; all its nodes have one budget.
-pub(crate) fn load_node(
-    name: &str,
-    as_name: &str,
-    description: &str,
-    node: &Node,
-    budget: &mut Budget,
-) -> Result<Endpoint, LoadError> {
-    let fail = |message: String| LoadError { name: name.to_owned(), message };
-    let template = read_template(node, budget).map_err(fail)?;
-    if let Some(reserved) = template.declared.iter().find(|d| RESERVED_PARAMETERS.contains(&d.name.as_str())) {
-        return Err(fail(format!("the parameter `{}` is reserved", reserved.name)));
-    }
-    let mut parameters: Vec<ParameterDescription> = template
-        .declared
-        .iter()
-        .map(|d| ParameterDescription {
-            name: d.name.clone(),
-            kind: d.kind.name(),
-            required: d.required,
-            default: d.default.as_ref().map(template::Value::constant_text),
-            description: d.description.clone(),
-            allowed: d.allowed.iter().map(template::Value::constant_text).collect(),
-        })
-        .collect();
+    let mut node = endpoint_node::load(name, name, description, node, &mut Budget::of_reading())?;
     // The dates of a period are read in it, whether the SQL names it or not.
-    if parameters.iter().any(|p| p.name == "date_from") && parameters.iter().all(|p| p.name != "time_zone") {
-        parameters.push(ParameterDescription {
+    if node.declares("date_from") && !node.declares("time_zone") {
+        node.description.parameters.push(ParameterDescription {
             name: "time_zone".to_owned(),
             kind: "String".to_owned(),
             required: false,
@@ -168,20 +85,7 @@ pub(crate) fn load_node(
             allowed: Vec::new(),
         });
     }
-    let description = EndpointDescription {
-        name: as_name.to_owned(),
-        description: description.to_owned(),
-        parameters,
-        sql: node.sql.clone(),
-    };
-    Ok(Endpoint { template, description })
-}
-
-fn read_template(node: &Node, budget: &mut Budget) -> Result<Template, String> {
-    if !node.template && (node.sql.contains("{{") || node.sql.contains("{%")) {
-        return Err("the SQL has template tags but does not start with `%`".to_owned());
-    }
-    template::parse(&node.sql, budget).map_err(|e| format!("the SQL's {e}"))
+    Ok(Endpoint(node))
 }
 
 /// Whether a period cuts no minute, `yes` or `no`; templates may ask for it, to read sums of minutes.
@@ -190,28 +94,23 @@ const WHOLE_MINUTES: &str = "whole_minutes";
 const ENDED: &str = "ended";
 
 impl Endpoint {
-    /// The SQL of one call. A call of several nodes has one budget.
+    /// The SQL of one call.
     /// # Errors  `Parameter` for a bad value, `Refused` for the endpoint's own errors, `TemplateTooLarge`.
     pub(crate) fn render(&self, caller: &Caller, params: &Params, budget: &mut Budget) -> Result<Rendered, QueryError> {
         let zone = zone_of(caller, params)?;
-        let mut args = Args::new(params, zone);
-        for reserved in RESERVED_PARAMETERS {
-            args.set(reserved, None);
-        }
+        let mut args = endpoint_node::args(params, zone);
         args.set("time_zone", Some(zone.name().to_owned()));
-        if self.template.declared.iter().any(|d| d.name == "date_from") {
+        if self.0.declares("date_from") {
             let (from, to) = period(caller, params, zone)?;
             let whole = [from, to].iter().all(|at| at.timestamp_millis() % 60_000 == 0);
             for (name, is) in [(WHOLE_MINUTES, whole), (ENDED, to.timestamp_millis() <= caller.now_ms)] {
-                // A caller can't say otherwise; a tenant's own endpoint may mean something else by it.
-                if self.template.declared.iter().all(|d| d.name != name) {
-                    args.set(name, Some(if is { "yes" } else { "no" }.to_owned()));
-                }
+                // A caller can't say otherwise.
+                args.set(name, Some(if is { "yes" } else { "no" }.to_owned()));
             }
             args.set("date_from", Some(zone::instant_text(from)));
             args.set("date_to", Some(zone::instant_text(to)));
         }
-        template::render(&self.template, &args, budget)
+        self.0.render(&args, budget)
     }
 }
 

@@ -18,7 +18,8 @@ use futures_util::future::BoxFuture;
 use crate::answers::Key;
 use crate::call::{Caller, Limits, Params, QueryResult};
 use crate::catalog::{CallCatalog, TableDef, TenantTables};
-use crate::endpoints::{EndpointDescription, Endpoints, LoadError};
+use crate::endpoint_node::{EndpointDescription, LoadError};
+use crate::endpoints::Endpoints;
 use crate::error::{QueryError, from_datafusion};
 use crate::format::{self, Format};
 use crate::gate::{self, Passed};
@@ -418,7 +419,7 @@ impl Inner {
         let mut passed = match work {
             Work::Sql(sql) => gate::read(sql)?,
             Work::Own { published, params, over } => {
-                let passed = published.pipe.statement(caller, params)?;
+                let passed = published.pipe.statement(params)?;
                 match over {
                     Some(sql) => passed.under(sql)?,
                     None => passed,
@@ -437,7 +438,7 @@ impl Inner {
                     }
                 }
             }
-            Work::Try(pipe) => pipe.statement(caller, &pipe.sample())?,
+            Work::Try(pipe) => pipe.statement(&pipe.sample())?,
             Work::Endpoint { name, params, over } => {
                 let passed = self.read_endpoint(caller, name, params)?;
                 match over {

@@ -4,10 +4,9 @@
 use bytes::BytesMut;
 use chrono_tz::Tz;
 
-use crate::call::{Caller, Params};
+use crate::call::Params;
 use crate::gate;
 use crate::own::OwnPipe;
-use crate::reads::{Readable, RowFilters};
 use crate::{pg, template};
 
 /// Reads a template and renders it as a call would.
@@ -19,14 +18,7 @@ pub fn template(text: &str) {
 /// Reads a datafile and makes the statement of a call of it.
 pub fn datafile(text: &str) {
     let Ok(pipe) = OwnPipe::parse("fuzzed", text) else { return };
-    let caller = Caller {
-        tenant: "fuzzed".to_owned(),
-        time_zone: "Europe/Berlin".to_owned(),
-        now_ms: 1_700_000_000_000,
-        readable: Readable::All,
-        filters: RowFilters::new(),
-    };
-    drop(pipe.statement(&caller, &params()));
+    drop(pipe.statement(&params()));
 }
 
 /// Reads a statement and lets it through the gate.

@@ -4,7 +4,7 @@
 //! - `scan`, `newest`: one table as a union of Parquet files and rows in memory; rows that are versions.
 //! - `budget`, `dialect`, `gate`, `expand`: what SQL may pass, and the limits on its text. `types`, `inlined`, `aggregates`, `windows`: types within types, expressions within expressions, what aggregates allocate by and windows reach. `names`: columns in their own case. `functions`, `text`, `percentile`, `covered`: what it may call. `hours`: business hours. `local`: wall clocks.
 //! - `call`: who asks, what comes back. `engine` ([`Reports`]), `session`, `tenants`, `measure`, `watch`, `once`, `give_way`: running it within the limits of its tenant.
-//! - `endpoints` (`endpoints/*.pipe`), `datafile`, `template`, `zone`: a call's parameters to SQL with bound values.
+//! - `endpoints` (`endpoints/*.pipe`), `endpoint_node`, `datafile`, `template`, `zone`: a call's parameters to SQL with bound values.
 //! - `own`: endpoints that tenants publish. `kept_pipes`: those that were read.
 //! - `reads`, `filter`: the tables and the rows that a token, or an endpoint's publisher, may see. `format`, `cell`: the answer as JSON, CSV, TSV, Parquet or Arrow. `sending`: its way to
 //!   its reader, part by part. `result_memory`: what results hold until then, bounded.
@@ -23,6 +23,7 @@ mod cell;
 mod covered;
 mod datafile;
 mod dialect;
+mod endpoint_node;
 mod endpoints;
 mod engine;
 mod error;
@@ -67,7 +68,7 @@ mod zone;
 pub use budget::{NESTING_MAX, OPERATORS_MAX, SQL_BYTES_MAX, SUFFIXES_MAX};
 pub use call::{Caller, Limits, Params, QueryResult};
 pub use catalog::{NewestBy, NotFresh, ParquetFile, SnapshotGuard, TableDef, TableSnapshot, TablesError, TenantTables};
-pub use endpoints::{EndpointDescription, LoadError, ParameterDescription, RESERVED_PARAMETERS};
+pub use endpoint_node::{EndpointDescription, LoadError, ParameterDescription, RESERVED_PARAMETERS};
 pub use engine::{Reports, StartError};
 pub use error::{Position, QueryError};
 pub use format::{Format, type_name};

@@ -3,13 +3,14 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use chrono_tz::Tz;
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast;
 use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
 
 use crate::call::{Caller, Params};
 use crate::datafile;
-use crate::endpoints::{self, Endpoint, EndpointDescription, LoadError, ParameterDescription};
+use crate::endpoint_node::{self, EndpointDescription, EndpointNode, LoadError, ParameterDescription};
 use crate::error::QueryError;
 use crate::expand;
 use crate::gate::{self, Extra, Passed};
@@ -29,7 +30,7 @@ const PART_BYTES: usize = 160;
 
 /// A pipe that a tenant published.
 pub struct OwnPipe {
-    nodes: Vec<(String, Endpoint)>,
+    nodes: Vec<(String, EndpointNode)>,
     /// The one that answers.
     answers: usize,
     description: EndpointDescription,
@@ -67,7 +68,7 @@ impl OwnPipe {
             ([], nodes) => nodes - 1,
             _ => return Err(fail("more than one node has `TYPE endpoint`".to_owned())),
         };
-        let mut nodes: Vec<(String, Endpoint)> = Vec::new();
+        let mut nodes: Vec<(String, EndpointNode)> = Vec::new();
         let mut budget = Budget::of_reading();
         for node in &file.nodes {
             let known = node.name.to_lowercase();
@@ -77,7 +78,7 @@ impl OwnPipe {
             if node.sql.is_empty() {
                 return Err(fail(format!("the node `{}` has no SQL", node.name)));
             }
-            nodes.push((known, endpoints::load_node(name, &node.name, &node.description, node, &mut budget)?));
+            nodes.push((known, endpoint_node::load(name, &node.name, &node.description, node, &mut budget)?));
         }
         let description = described(name, &file.description, &nodes, answers).map_err(fail)?;
         let (parts, copied) = budget.spent();
@@ -113,10 +114,9 @@ impl OwnPipe {
 
     /// The statement of one call.
     /// # Errors  As a shipped endpoint's; 400 for nodes that need each other in a circle.
-    pub(crate) fn statement(&self, caller: &Caller, params: &Params) -> Result<Passed, QueryError> {
+    pub(crate) fn statement(&self, params: &Params) -> Result<Passed, QueryError> {
         let budget = Budget::of_rendering();
-        let mut call =
-            Call { pipe: self, caller, params, budget, done: BTreeMap::new(), path: Vec::new(), order: Vec::new() };
+        let mut call = Call { pipe: self, params, budget, done: BTreeMap::new(), path: Vec::new(), order: Vec::new() };
         call.visit(self.answers)?;
         let Call { mut done, order, .. } = call;
         let mut common = Vec::new();
@@ -146,8 +146,8 @@ impl OwnPipe {
 
     /// The tables it names with its sample values and that are no node's name: what it was held to, when it was published,
     /// before its publisher's rights were kept. None if it refuses these values.
-    fn named_by_default(&self, caller: &Caller) -> Tables {
-        let named = self.statement(caller, &self.sample()).map(|passed| passed.tables).unwrap_or_default();
+    fn named_by_default(&self) -> Tables {
+        let named = self.statement(&self.sample()).map(|passed| passed.tables).unwrap_or_default();
         named.iter().filter(|table| self.place(table).is_none()).map(|table| TableName::of(table)).collect()
     }
 
@@ -160,7 +160,7 @@ impl Published {
     /// The caller with the tables that the publisher could read, and the row filters of both.
     pub(crate) fn reader(&self, caller: &Caller) -> Caller {
         let Some(reads) = &self.reads else {
-            return Caller { readable: Readable::Only(self.pipe.named_by_default(caller)), ..caller.clone() };
+            return Caller { readable: Readable::Only(self.pipe.named_by_default()), ..caller.clone() };
         };
         let mut reader = Caller { readable: reads.tables.clone(), ..caller.clone() };
         for (table, conditions) in &reads.filters {
@@ -178,7 +178,6 @@ impl Published {
 /// What is known of the nodes while they are put in order.
 struct Call<'a> {
     pipe: &'a OwnPipe,
-    caller: &'a Caller,
     params: &'a Params,
     /// Of all its nodes together.
     budget: Budget,
@@ -194,7 +193,9 @@ impl Call<'_> {
             return Ok(());
         }
         self.path.push(at);
-        let rendered = self.pipe.nodes[at].1.render(self.caller, self.params, &mut self.budget)?;
+        let node = &self.pipe.nodes[at].1;
+        // As Tinybird does, and as SQL computes: only what ships knows the tenant's zone.
+        let rendered = node.render(&endpoint_node::args(self.params, Tz::UTC), &mut self.budget)?;
         let mut statement = gate::parse(&rendered.sql)?;
         gate::plain_query(&mut statement).ok_or_else(not_a_query)?;
         template::bind(&mut statement, &rendered.literals)?;
@@ -238,7 +239,7 @@ fn is_name(name: &str) -> bool {
 fn described(
     name: &str,
     description: &str,
-    nodes: &[(String, Endpoint)],
+    nodes: &[(String, EndpointNode)],
     answers: usize,
 ) -> Result<EndpointDescription, String> {
     let mut parameters: Vec<ParameterDescription> = Vec::new();
@@ -278,4 +279,62 @@ fn sample(parameter: &ParameterDescription) -> String {
         _ => "1",
     }
     .to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::endpoint_node::RESERVED_PARAMETERS;
+    use crate::endpoints::Endpoints;
+
+    /// The statement of a pipe of this template, in which `NAME` is a parameter's name.
+    fn statement(template: &str, name: &str, given: Option<&str>) -> String {
+        let text = format!("NODE n\nSQL >\n%\n{}\n", template.replace("NAME", name));
+        let pipe = OwnPipe::parse("own", &text).expect(&text);
+        let params = given.map(|value| (name.to_owned(), vec![value.to_owned()])).into_iter().collect();
+        let statement = pipe.statement(&params).map(|passed| passed.statement.to_string());
+        statement.unwrap_or_else(|error| format!("refused: {}", error.status()))
+    }
+
+    /// A name that an endpoint which ships has for a parameter is any name in a tenant's own: nothing is put in its place, and
+    /// it doesn't say how others are read.
+    #[test]
+    fn names_of_shipped_parameters_mean_nothing_in_a_tenant_s_own_endpoint() {
+        let shipped = Endpoints::shipped().expect("endpoints");
+        let parameters = shipped.descriptions().flat_map(|endpoint| &endpoint.parameters);
+        let mut names: Vec<&str> = parameters.map(|parameter| parameter.name.as_str()).collect();
+        // Those that the server sets for templates which don't declare them.
+        names.extend(["whole_minutes", "ended"]);
+        names.sort_unstable();
+        names.dedup();
+        assert!(["by", "date_from", "date_to", "ended", "hours", "time_zone"].iter().all(|name| names.contains(name)));
+        let templates = [
+            "SELECT {{String(NAME)}}, {{defined(NAME)}}",
+            "SELECT {{String(NAME, 'the file says')}}",
+            "SELECT {{Date(NAME, '2020-02-02')}}",
+            "SELECT {{DateTime(NAME, '2020-02-02 10:00:00')}}",
+            "SELECT {{Int32(NAME, 7)}}",
+            "SELECT {{NAME}}{% if NAME == 'yes' %}, 1{% end %}",
+            "SELECT {{DateTime(date_from)}}, {{DateTime(date_to, '2020-02-02 10:00:00')}}, {{NAME}}",
+            "SELECT {{DateTime(other, '2020-02-02 10:00:00')}}, {{String(NAME, 'x')}}",
+        ];
+        for name in names {
+            assert!(!RESERVED_PARAMETERS.contains(&name), "{name}");
+            for template in templates {
+                for given in [None, Some(""), Some("2021-03-04"), Some("Asia/Tokyo"), Some("no zone")] {
+                    // A parameter that the template names too is the same one.
+                    if template.contains(name) {
+                        continue;
+                    }
+                    let expected = statement(template, "neutral", given);
+                    assert_eq!(statement(template, name, given), expected, "{name} {template} {given:?}");
+                }
+            }
+            let text = format!("NODE n\nSQL >\n%\nSELECT {{{{DateTime({name}, '2020-02-02 10:00:00')}}}}\n");
+            let pipe = OwnPipe::parse("own", &text).expect("a pipe");
+            let described: Vec<_> =
+                pipe.description().parameters.iter().map(|p| (&*p.name, p.default.as_deref())).collect();
+            assert_eq!(described, [(name, Some("2020-02-02 10:00:00"))]);
+        }
+    }
 }

@@ -131,7 +131,7 @@ async fn asked(request: Request) -> Result<Asked, V0Error> {
     let no_name = || V0Error::bad_request("send the pipe's name as 'name'");
     if let Some(sql) = sql {
         let name = name.ok_or_else(no_name)?;
-        return Ok(Asked { text: one_node(&name, &sql), name });
+        return Ok(Asked { text: one_node(&name, &sql)?, name });
     }
     if has_no_length(&request) {
         let error = "send the pipe as the body, with its Content-Length";
@@ -145,7 +145,7 @@ async fn asked(request: Request) -> Result<Asked, V0Error> {
         let pairs = form(text);
         let name = name.or_else(|| find(&pairs, "name")).ok_or_else(no_name)?;
         let sql = find(&pairs, "sql").ok_or_else(|| V0Error::bad_request("send the SQL as 'sql'"))?;
-        return Ok(Asked { text: one_node(&name, &sql), name });
+        return Ok(Asked { text: one_node(&name, &sql)?, name });
     }
     if kind.starts_with("application/json") || text.trim_start().starts_with('{') {
         return from_json(text, name);
@@ -158,7 +158,7 @@ fn from_json(text: &str, name: Option<String>) -> Result<Asked, V0Error> {
         .map_err(|error| V0Error::bad_request(format!("the body is not the JSON of a pipe: {error}")))?;
     let name = name.or(pipe.name).ok_or_else(|| V0Error::bad_request("send the pipe's name as 'name'"))?;
     if let Some(sql) = pipe.sql.filter(|_| pipe.nodes.is_empty()) {
-        return Ok(Asked { text: one_node(&name, &sql), name });
+        return Ok(Asked { text: one_node(&name, &sql)?, name });
     }
     if pipe.nodes.len() > PIPE_NODES_MAX {
         return Err(V0Error::bad_request(format!("it has more than {PIPE_NODES_MAX} nodes")));
@@ -178,7 +178,7 @@ fn from_json(text: &str, name: Option<String>) -> Result<Asked, V0Error> {
         if !node.description.trim().is_empty() {
             block(&mut out, "DESCRIPTION", &node.description);
         }
-        block(&mut out, "SQL", &node.sql);
+        sql_block(&mut out, &node.sql)?;
         let answers = pipe.endpoint.as_deref() == Some(&own);
         if answers || node.kind.as_deref().is_some_and(|kind| kind.eq_ignore_ascii_case("endpoint")) {
             out.push_str("TYPE endpoint\n");
@@ -197,11 +197,22 @@ fn block(out: &mut String, word: &str, text: &str) {
     }
 }
 
-fn one_node(name: &str, sql: &str) -> String {
+/// A node's SQL, which a datafile would take a comment of its own out of.
+fn sql_block(out: &mut String, sql: &str) -> Result<(), V0Error> {
+    if sql.lines().any(|line| line.trim_start().starts_with('#')) {
+        return Err(V0Error::bad_request(
+            "a line of the SQL begins with '#', which no SQL does: '--' begins a comment",
+        ));
+    }
+    block(out, "SQL", sql);
+    Ok(())
+}
+
+fn one_node(name: &str, sql: &str) -> Result<String, V0Error> {
     let mut out = format!("NODE {}\n", name.trim().replace(['\n', '\r', '>'], "_"));
-    block(&mut out, "SQL", sql);
+    sql_block(&mut out, sql)?;
     out.push_str("TYPE endpoint\n");
-    out
+    Ok(out)
 }
 
 /// A name that the tenant may give to an endpoint.

@@ -133,3 +133,27 @@ async fn names_scopes_and_lengths() {
     let list: Value = server.call(Call::get("/v0/pipes").token(&acme.token)).await.expect(200);
     assert!(list["pipes"].as_array().is_some_and(|pipes| pipes.iter().any(|pipe| pipe["name"] == "y")));
 }
+
+/// Datafiles as people have them are published, and a call has the defaults of the file; SQL that a datafile would change is
+/// refused where it isn't sent as one.
+#[tokio::test]
+async fn datafiles_as_people_have_them() {
+    let server = Server::start();
+    let acme = server.tenant("Acme").await;
+    for (text, expected) in [
+        ("NODE n\nSQL >\n\n%\nSELECT 1 AS d\n\nTYPE endpoint\n", json!(1)),
+        ("NODE a\nSQL >\nSELECT 1 AS d\n\nNODE b\nSQL >\nSELECT d FROM a\n\nTYPE endpoint\n", json!(1)),
+        ("TAGS \"a,b\"\nNODE n\nSQL >\n    SELECT 1 AS d\nTYPE endpoint\n", json!(1)),
+        ("NODE n\nSQL >\n%\nSELECT {{Int32(page, 2) * Int32(size, 10)}} AS d\n", json!(20)),
+        ("NODE n\nSQL >\n%\nSELECT {{String(time_zone, 'of the file')}} AS d\n", json!("of the file")),
+    ] {
+        server.call(post("/v0/pipes?name=p", &acme, text)).await.expect(200);
+        let answer = server.call(Call::get("/v0/pipes/p.json").token(&acme.token)).await.expect(200);
+        assert_eq!(answer["data"][0]["d"], expected, "{text}");
+    }
+    let sql = "SELECT '\n # a' AS d";
+    for body in [json!({ "name": "p", "sql": sql }), json!({ "name": "p", "nodes": [{ "name": "n", "sql": sql }] })] {
+        let refused = server.call(Call::post("/v0/pipes", body).token(&acme.token)).await.expect(400);
+        assert!(refused["error"].as_str().is_some_and(|error| error.contains("begins with '#'")), "{refused}");
+    }
+}

@@ -86,7 +86,7 @@ fn every_function_pays_for_what_it_reads_and_makes() {
             let (_, most) = function.arguments();
             for first in &seeds {
                 for second in &seeds[..if most == 1 { 1 } else { seeds.len() }] {
-                    let values = &[first.clone(), second.clone()][..most];
+                    let values = &[first.clone(), second.clone(), second.clone()][..most];
                     let (mut known, mut budget) = (HashSet::new(), Budget::of_rendering());
                     for value in values {
                         held(value, &mut known);
@@ -115,7 +115,8 @@ fn every_function_ends_when_its_input_doubles() {
             (How::Called, (_, 1)) => format!("{name}({value})"),
             (How::Called, _) => format!("{name}({value}, {value})"),
             (How::Method, (_, 1)) => format!("{value}.{name}()"),
-            (How::Method, _) => format!("{value}.{name}({value})"),
+            (How::Method, (_, 2)) => format!("{value}.{name}({value})"),
+            (How::Method, _) => format!("{value}.{name}('a', {value})"),
         };
         for seed in ["'a,'", "'ŉ'", "'a'", "['a']", "[1]", "[['a'], ['b']]", "'[1,{}]'", "'2024-05-01'", "x"] {
             let doubled = "{% set v = v + v %}".repeat(40);
@@ -149,6 +150,8 @@ fn with_operator(symbol: &str) -> String {
     match symbol {
         "+" => format!("{{% set v = 'a' %}}{}", "{% set v = v + v %}".repeat(26)),
         "-" => value("1 - 1 - 1"),
+        "*" => "{% set v = 'a' * 1000000000 %}".to_owned(),
+        "/" | "//" | "%" => value(&format!("7 {symbol} 2 {symbol} 1")),
         "==" | "!=" => value(&format!("m {symbol} n")),
         "<" | "<=" | ">" | ">=" => value(&format!("x {symbol} x")),
         "=" => with_word("sql_and"),
@@ -164,6 +167,7 @@ fn with_operator(symbol: &str) -> String {
 fn with_word(word: &str) -> String {
     match word {
         "for" | "end" => rounds(""),
+        "comment" => rounds("{% comment a %}"),
         "set" => rounds("{% set c = a %}"),
         "if" => rounds("{% if a %}{% end %}"),
         "elif" => rounds("{% if 0 %}{% elif 0 %}{% end %}"),

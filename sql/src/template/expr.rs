@@ -1,7 +1,9 @@
 //! Python-like expressions: a recursive descent over the tokens. Chains are lists, so that only parentheses, brackets and arguments
 //! make the tree deeper, and those are counted. Start at [`parse`].
 
+use super::arithmetic::Operator;
 use super::budget::{Budget, Spent};
+use super::compare::Compare;
 use super::functions::{Function, How};
 use super::lex::{self, Token};
 use super::parse::{DEPTH_MAX, Declarations, TemplateError};
@@ -13,16 +15,21 @@ pub(super) enum Expr {
     List(Vec<Expr>),
     /// A bare name: the parameter as its declaration reads it.
     Name(String),
-    /// `String(x, …)` and the like.
-    Param(String, Kind),
+    /// `String(x, …)` and the like, with the default that is given here.
+    Param(String, Kind, Option<Value>),
     Defined(String),
     Not(Box<Expr>),
     /// `a and b and c`.
     And(Vec<Expr>),
     Or(Vec<Expr>),
-    Compare(Compare, Box<Expr>, Box<Expr>),
-    /// `a + b - c`: the first, then each with its sign.
-    Sum(Box<Expr>, Vec<(Sign, Expr)>),
+    /// `a < b <= c`: the first, then each with what it must be to the one before it.
+    Compare(Box<Expr>, Vec<(Compare, Expr)>),
+    /// `a + b - c`, `a * b / c`: the first, then each with its operator.
+    Arithmetic(Box<Expr>, Vec<(Operator, Expr)>),
+    /// `-a`.
+    Negative(Box<Expr>),
+    /// `a if b else c`: b, a, c.
+    Choice(Box<[Expr; 3]>),
     /// `a[b].get(c).lower()`: a value, and what is made of it in turn.
     Chain(Box<Expr>, Vec<Link>),
     Call(Function, Vec<Expr>),
@@ -32,24 +39,6 @@ pub(super) enum Expr {
         message: Box<Expr>,
         status: u16,
     },
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Compare {
-    Eq,
-    Ne,
-    Lt,
-    Le,
-    Gt,
-    Ge,
-    In,
-    NotIn,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Sign {
-    Plus,
-    Minus,
 }
 
 #[derive(Debug)]
@@ -69,7 +58,7 @@ pub(super) fn parse(
 ) -> Result<Expr, TemplateError> {
     let tokens = lex::tokens(text, line, budget)?;
     let mut parser = Exprs { tokens: tokens.into_iter().peekable(), line, declared, budget, depth: 0 };
-    let expr = parser.or()?;
+    let expr = parser.expression()?;
     match parser.tokens.next() {
         None => Ok(expr),
         Some(token) => {
@@ -107,16 +96,29 @@ impl Exprs<'_> {
         if self.symbol(symbol) { Ok(()) } else { self.fail(format!("`{symbol}` is missing")) }
     }
 
-    fn or(&mut self) -> Result<Expr, TemplateError> {
+    /// `a if b else c`, or `a`.
+    fn expression(&mut self) -> Result<Expr, TemplateError> {
         self.depth += 1;
         if self.depth > DEPTH_MAX {
             return self.fail("an expression is nested too deep");
         }
+        let mut expr = self.or()?;
+        if self.word("if") {
+            let condition = self.or()?;
+            if !self.word("else") {
+                return self.fail("`else` is missing after `if`");
+            }
+            expr = Expr::Choice(Box::new([condition, expr, self.expression()?]));
+        }
+        self.depth -= 1;
+        Ok(expr)
+    }
+
+    fn or(&mut self) -> Result<Expr, TemplateError> {
         let mut all = vec![self.and()?];
         while self.word("or") {
             all.push(self.and()?);
         }
-        self.depth -= 1;
         Ok(one_or(all, Expr::Or))
     }
 
@@ -138,7 +140,15 @@ impl Exprs<'_> {
     }
 
     fn comparison(&mut self) -> Result<Expr, TemplateError> {
-        let left = self.sum()?;
+        let first = self.sum()?;
+        let mut more = Vec::new();
+        while let Some(compare) = self.compare()? {
+            more.push((compare, self.sum()?));
+        }
+        Ok(if more.is_empty() { first } else { Expr::Compare(Box::new(first), more) })
+    }
+
+    fn compare(&mut self) -> Result<Option<Compare>, TemplateError> {
         let compare = match self.tokens.peek() {
             Some(Token::Symbol("==")) => Compare::Eq,
             Some(Token::Symbol("!=")) => Compare::Ne,
@@ -148,29 +158,52 @@ impl Exprs<'_> {
             Some(Token::Symbol(">=")) => Compare::Ge,
             Some(Token::Name(n)) if n == "in" => Compare::In,
             Some(Token::Name(n)) if n == "not" => Compare::NotIn,
-            _ => return Ok(left),
+            Some(Token::Name(n)) if n == "is" => Compare::Eq,
+            _ => return Ok(None),
         };
-        self.tokens.next();
+        let is = matches!(self.tokens.next(), Some(Token::Name(n)) if n == "is");
         if compare == Compare::NotIn && !self.word("in") {
             return self.fail("`in` is missing after `not`");
         }
-        Ok(Expr::Compare(compare, Box::new(left), Box::new(self.sum()?)))
+        Ok(Some(if is && self.word("not") { Compare::Ne } else { compare }))
     }
 
     fn sum(&mut self) -> Result<Expr, TemplateError> {
-        let first = self.postfix()?;
+        self.arithmetic(&[("+", Operator::Plus), ("-", Operator::Minus)], Self::product)
+    }
+
+    fn product(&mut self) -> Result<Expr, TemplateError> {
+        let operators = [("*", Operator::Times), ("/", Operator::Over), ("//", Operator::Whole), ("%", Operator::Rest)];
+        self.arithmetic(&operators, Self::signed)
+    }
+
+    /// A chain of what `inner` reads, with these operators between.
+    fn arithmetic(
+        &mut self,
+        operators: &[(&str, Operator)],
+        inner: fn(&mut Self) -> Result<Expr, TemplateError>,
+    ) -> Result<Expr, TemplateError> {
+        let first = inner(self)?;
         let mut more = Vec::new();
-        loop {
-            let sign = if self.symbol("+") {
-                Sign::Plus
-            } else if self.symbol("-") {
-                Sign::Minus
-            } else if more.is_empty() {
-                return Ok(first);
-            } else {
-                return Ok(Expr::Sum(Box::new(first), more));
-            };
-            more.push((sign, self.postfix()?));
+        while let Some((_, operator)) = operators.iter().find(|(symbol, _)| self.symbol(symbol)) {
+            more.push((*operator, inner(self)?));
+        }
+        Ok(if more.is_empty() { first } else { Expr::Arithmetic(Box::new(first), more) })
+    }
+
+    /// With signs before it, which are counted and so make the tree no deeper.
+    fn signed(&mut self) -> Result<Expr, TemplateError> {
+        let mut negative = false;
+        while self.symbol("-") {
+            negative = !negative;
+        }
+        if !negative {
+            return self.postfix();
+        }
+        match self.tokens.next_if(|token| matches!(token, Token::Number(_))) {
+            // The least of all integers has no positive one.
+            Some(Token::Number(text)) => self.number(&format!("-{text}")),
+            _ => Ok(Expr::Negative(Box::new(self.postfix()?))),
         }
     }
 
@@ -180,7 +213,7 @@ impl Exprs<'_> {
         let mut links = Vec::new();
         loop {
             links.push(if self.symbol("[") {
-                let at = self.or()?;
+                let at = self.expression()?;
                 self.expect("]")?;
                 Link::Item { at, or_none: false }
             } else if self.symbol(".") {
@@ -268,10 +301,6 @@ impl Exprs<'_> {
                 Value::text_of(&text, self.budget).map(Expr::Constant).map_err(|spent| self.spent(spent))
             }
             Some(Token::Number(text)) => self.number(&text),
-            Some(Token::Symbol("-")) => match self.tokens.next() {
-                Some(Token::Number(text)) => self.number(&format!("-{text}")),
-                _ => self.fail("`-` needs a number"),
-            },
             Some(Token::Symbol("(")) => self.parenthesis(),
             Some(Token::Symbol("[")) => Ok(Expr::List(self.list("]")?)),
             Some(Token::Name(name)) => match name.as_str() {
@@ -304,7 +333,7 @@ impl Exprs<'_> {
     fn list(&mut self, close: &str) -> Result<Vec<Expr>, TemplateError> {
         let mut items = Vec::new();
         while !self.symbol(close) {
-            items.push(self.or()?);
+            items.push(self.expression()?);
             if !self.symbol(",") {
                 self.expect(close)?;
                 break;
@@ -316,9 +345,9 @@ impl Exprs<'_> {
     fn args(&mut self) -> Result<Vec<Arg>, TemplateError> {
         let mut args = Vec::new();
         while !self.symbol(")") {
-            let value = self.or()?;
+            let value = self.expression()?;
             match value {
-                Expr::Name(keyword) if self.symbol("=") => args.push((Some(keyword), self.or()?)),
+                Expr::Name(keyword) if self.symbol("=") => args.push((Some(keyword), self.expression()?)),
                 value => args.push((None, value)),
             }
             if !self.symbol(",") {
@@ -340,6 +369,7 @@ impl Exprs<'_> {
             "sql_and" => self.sql_and(args),
             _ => match Function::by_name(How::Called, name) {
                 Some(Function::Names) => self.name_parameter(Function::Names, args),
+                Some(Function::SplitToArray) => self.split_to_array(args),
                 Some(function) => {
                     let positional = args.into_iter().filter(|(keyword, _)| keyword.is_none()).map(|(_, value)| value);
                     // Times are read in every form there is; the form that is named after them says nothing new.
@@ -349,6 +379,24 @@ impl Exprs<'_> {
                 None => self.declare(name, args),
             },
         }
+    }
+
+    /// `split_to_array(text, default='', separator=',')`.
+    fn split_to_array(&self, args: Vec<Arg>) -> Result<Expr, TemplateError> {
+        let mut values = Vec::new();
+        for (keyword, value) in args {
+            let place = match keyword.as_deref() {
+                None => values.len(),
+                Some("default") => 1,
+                Some("separator") => 2,
+                Some(keyword) => return self.fail(format!("`{}` is not known here", shortened(keyword))),
+            };
+            while values.len() <= place {
+                values.push(Expr::Constant(Value::None));
+            }
+            values[place] = value;
+        }
+        self.called(Function::SplitToArray, values)
     }
 
     fn error(&self, args: Vec<Arg>) -> Result<Expr, TemplateError> {
@@ -391,19 +439,15 @@ impl Exprs<'_> {
                 return self.fail(format!("`{}` is not known here", shortened(&keyword.unwrap_or_default())));
             }
         }
+        let default = declared.default.clone();
         match self.declared.get_mut(&name) {
             Some(known) if known.kind != kind => {
-                self.fail(format!("`{}` is declared with two types", shortened(&name)))
+                return self.fail(format!("`{}` is declared with two types", shortened(&name)));
             }
-            Some(known) => {
-                known.merge(declared);
-                Ok(Expr::Param(name, kind))
-            }
-            None => {
-                self.declared.add(declared);
-                Ok(Expr::Param(name, kind))
-            }
+            Some(known) => known.merge(declared),
+            None => self.declared.add(declared),
         }
+        Ok(Expr::Param(name, kind, default))
     }
 
     fn constant(&mut self, expr: Expr) -> Result<Value, TemplateError> {

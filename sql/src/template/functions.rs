@@ -3,6 +3,7 @@
 
 use chrono::{DateTime, NaiveDate, NaiveDateTime, Utc};
 
+use super::arithmetic::Operator;
 use super::budget::Budget;
 use super::json;
 use super::value::{Items, List, Unread, Value, Writing};
@@ -41,8 +42,10 @@ macro_rules! functions {
 }
 
 functions! {
-    /// `split_to_array(text, separator)`.
-    SplitToArray (1 to 2): Called "split_to_array", Method "split";
+    /// `split_to_array(text, default, separator)`: the parts, trimmed.
+    SplitToArray (1 to 3): Called "split_to_array";
+    /// `text.split(separator)`: the parts as they are, or the words.
+    Split (1 to 2): Method "split";
     /// Pairs of whether it is the last and the item.
     EnumerateWithLast (1 to 1): Called "enumerate_with_last";
     /// Days between two dates, never below zero.
@@ -63,8 +66,10 @@ functions! {
     Lower (1 to 1): Method "lower";
     Upper (1 to 1): Method "upper";
     Strip (1 to 1): Method "strip";
+    /// `text.replace(what, by)`.
+    Replace (3 to 3): Method "replace";
     /// The value as names.
-    Names (1 to 1): Called "column", Called "columns", Called "symbol", Called "table";
+    Names (1 to 1): Called "column", Called "columns", Called "symbol", Called "table", Called "TABLE";
 }
 
 fn refused(message: impl Into<String>) -> QueryError {
@@ -99,13 +104,21 @@ impl Function {
         let second = values.get(1).unwrap_or(&Value::None);
         Ok(match self {
             Self::SplitToArray => match first {
-                Value::None => Items::default().list()?,
                 Value::List(_) => first.clone(),
                 text => {
-                    let (text, separator) = (text.text(budget)?, second.text(budget)?);
-                    split(&text, if separator.is_empty() { "," } else { &separator }, false, budget)?
+                    let text = if text.is_none() { second } else { text }.text(budget)?;
+                    let separator = values.get(2).unwrap_or(&Value::None).text(budget)?;
+                    split(&text, if separator.is_empty() { "," } else { &separator }, budget)?
                 }
             },
+            Self::Split => {
+                let (text, separator) = (first.text(budget)?, second.text(budget)?);
+                match (second, separator.is_empty()) {
+                    (Value::None, _) => listed(text.split_whitespace(), budget)?,
+                    (_, true) => return Err(refused("`split` needs a separator that isn't empty")),
+                    (_, false) => listed(text.split(&*separator), budget)?,
+                }
+            }
             Self::EnumerateWithLast => {
                 let items = items(first, budget)?;
                 let last = items.len();
@@ -137,7 +150,7 @@ impl Function {
             Self::Sum => {
                 let mut sum = Value::Int(0);
                 for item in items(first, budget)?.iter() {
-                    sum = add(&sum, item, budget)?;
+                    sum = Operator::Plus.apply(&sum, item, budget)?;
                 }
                 sum
             }
@@ -154,6 +167,10 @@ impl Function {
             Self::Lower => Value::text_of(&first.text(budget)?.to_lowercase(), budget)?,
             Self::Upper => Value::text_of(&first.text(budget)?.to_uppercase(), budget)?,
             Self::Strip => Value::text_of(first.text(budget)?.trim(), budget)?,
+            Self::Replace => {
+                let (text, what) = (first.text(budget)?, second.text(budget)?);
+                replace(&text, &what, &values.get(2).unwrap_or(&Value::None).text(budget)?, budget)?
+            }
             Self::Names if first.is_none() => return Err(refused("a name is missing, and there is no default")),
             Self::Names => Value::names(&first.text(budget)?, budget).map_err(unread)?,
         })
@@ -163,17 +180,31 @@ impl Function {
 /// What keeping a list of two takes beside its items.
 const PAIR_BYTES: usize = 64;
 
-/// The parts of a text, trimmed; with `empty` those of which nothing is left too.
-fn split(text: &str, separator: &str, empty: bool, budget: &mut Budget) -> Result<Value, QueryError> {
+/// The parts of a text, trimmed.
+fn split(text: &str, separator: &str, budget: &mut Budget) -> Result<Value, QueryError> {
+    listed(text.split(separator).map(str::trim), budget)
+}
+
+fn listed<'a>(parts: impl Iterator<Item = &'a str>, budget: &mut Budget) -> Result<Value, QueryError> {
     let mut items = Items::default();
-    for part in text.split(separator) {
+    for part in parts {
         budget.look(part.len())?;
-        let part = part.trim();
-        if empty || !part.is_empty() {
-            items.push(Value::text_of(part, budget)?, budget)?;
-        }
+        items.push(Value::text_of(part, budget)?, budget)?;
     }
     Ok(items.list()?)
+}
+
+/// The text with `by` in each place of `what`.
+fn replace(text: &str, what: &str, by: &str, budget: &mut Budget) -> Result<Value, QueryError> {
+    if what.is_empty() {
+        return Err(refused("`replace` needs a text to look for"));
+    }
+    let mut replaced = Writing::default();
+    for (at, part) in text.split(what).enumerate() {
+        replaced.push(if at == 0 { "" } else { by }, budget)?;
+        replaced.push(part, budget)?;
+    }
+    Ok(Value::Text(replaced.text(budget)?))
 }
 
 /// The number that none of the others is better than.
@@ -203,48 +234,12 @@ pub(super) fn items(value: &Value, budget: &mut Budget) -> Result<List, QueryErr
     match value {
         Value::List(items) => Ok(items.clone()),
         Value::None => Ok(Items::default().finish()?),
-        Value::Text(text) => match split(text, ",", true, budget)? {
+        Value::Text(text) => match split(text, ",", budget)? {
             Value::List(items) => Ok(items),
             _ => Err(QueryError::Internal),
         },
         other => Err(refused(format!("`{}` is not a list", other.brief()))),
     }
-}
-
-/// Numbers are added, texts and lists joined.
-pub(super) fn add(left: &Value, right: &Value, budget: &mut Budget) -> Result<Value, QueryError> {
-    budget.step()?;
-    let wrong = || refused(format!("`{}` and `{}` can't be added", left.brief(), right.brief()));
-    Ok(match (left, right) {
-        (Value::Int(a), Value::Int(b)) => Value::Int(a.checked_add(*b).ok_or_else(wrong)?),
-        (Value::Float(a), Value::Float(b)) => Value::Float(a + b),
-        (Value::Int(a), Value::Float(b)) | (Value::Float(b), Value::Int(a)) => Value::Float(*a as f64 + b),
-        (Value::Text(a), Value::Text(b)) => {
-            let mut joined = Writing::default();
-            joined.push(a, budget)?;
-            joined.push(b, budget)?;
-            Value::Text(joined.text(budget)?)
-        }
-        (Value::List(a), Value::List(b)) => {
-            let mut joined = Items::default();
-            for item in a.iter().chain(b.iter()) {
-                joined.push(item.clone(), budget)?;
-            }
-            joined.list()?
-        }
-        _ => return Err(wrong()),
-    })
-}
-
-pub(super) fn subtract(left: &Value, right: &Value) -> Result<Value, QueryError> {
-    let wrong = || refused(format!("`{}` can't be subtracted from `{}`", right.brief(), left.brief()));
-    Ok(match (left, right) {
-        (Value::Int(a), Value::Int(b)) => Value::Int(a.checked_sub(*b).ok_or_else(wrong)?),
-        (Value::Float(a), Value::Float(b)) => Value::Float(a - b),
-        (Value::Int(a), Value::Float(b)) => Value::Float(*a as f64 - b),
-        (Value::Float(a), Value::Int(b)) => Value::Float(a - *b as f64),
-        _ => return Err(wrong()),
-    })
 }
 
 /// A date or a date-time, with `-` or `/`, with `T` or a space, with `Z` or without.

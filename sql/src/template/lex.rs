@@ -81,11 +81,12 @@ pub(super) enum Token {
     Name(String),
     Text(String),
     Number(String),
-    /// One of `( ) [ ] , . = == != < <= > >= + -`.
+    /// One of [`SYMBOLS`].
     Symbol(&'static str),
 }
 
-pub(super) const SYMBOLS: [&str; 15] = ["==", "!=", "<=", ">=", "(", ")", "[", "]", ",", ".", "=", "<", ">", "+", "-"];
+pub(super) const SYMBOLS: [&str; 19] =
+    ["==", "!=", "<=", ">=", "//", "(", ")", "[", "]", ",", ".", "=", "<", ">", "+", "-", "*", "/", "%"];
 
 /// Cuts an expression.
 pub(super) fn tokens(text: &str, line: usize, budget: &mut Budget) -> Result<Vec<Token>, TemplateError> {

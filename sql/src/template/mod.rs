@@ -5,8 +5,10 @@
 //! Anyone may publish one and anyone's values may meet it, so reading and rendering have a budget of steps and bytes ([`budget`]),
 //! and trees and values a depth.
 
+mod arithmetic;
 mod bind;
 mod budget;
+mod compare;
 mod expr;
 mod functions;
 mod json;

@@ -20,16 +20,19 @@ pub(super) enum Tag {
     If,
     For,
     Set,
+    /// `{% comment … %}` is dropped.
+    Comment,
     Elif,
     Else,
     End,
 }
 
 /// Each by its word.
-pub(super) const TAGS: [(&str, Tag); 6] = [
+pub(super) const TAGS: [(&str, Tag); 7] = [
     ("if", Tag::If),
     ("for", Tag::For),
     ("set", Tag::Set),
+    ("comment", Tag::Comment),
     ("elif", Tag::Elif),
     ("else", Tag::Else),
     ("end", Tag::End),
@@ -134,6 +137,7 @@ impl<'a> Blocks<'a> {
                         Some(Tag::If) => nodes.push(self.conditional(rest, line)?),
                         Some(Tag::For) => nodes.push(self.repeated(rest, line)?),
                         Some(Tag::Set) => nodes.push(self.assignment(rest, line)?),
+                        Some(Tag::Comment) => {}
                         // It ends what it's in, or is out of place.
                         Some(tag @ (Tag::Elif | Tag::Else | Tag::End)) => return Ok((nodes, Some((tag, rest, line)))),
                         None => {

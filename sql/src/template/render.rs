@@ -4,8 +4,10 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::budget::{Budget, Spent};
-use super::expr::{Compare, Expr, Link, Sign};
+use super::arithmetic::Operator;
+use super::budget::Budget;
+use super::compare::Compare;
+use super::expr::{Expr, Link};
 use super::parse::{Node, Template};
 use super::value::{Declared, Items, Kind, Unread, Value};
 use super::{Args, functions};
@@ -71,21 +73,29 @@ impl Literal {
 /// # Errors  `Parameter` for a missing or malformed value, `Refused` for the template's own `error()`, `TemplateTooLarge`.
 pub(crate) fn render(template: &Template, args: &Args<'_>, budget: &mut Budget) -> Result<Rendered, QueryError> {
     let mut values = HashMap::new();
+    let mut given = HashSet::new();
     for declared in &template.declared {
-        let value = parameter(declared, args, budget).map_err(|unread| match unread {
-            Unread::Wrong(message) => QueryError::parameter(&declared.name, message),
-            Unread::Spent(spent) => spent.into(),
-        })?;
+        let (value, is_given) = parameter(declared, args, budget).map_err(|found| unread(&declared.name, found))?;
+        if is_given {
+            given.insert(declared.name.as_str());
+        }
         values.insert(declared.name.as_str(), value);
     }
     let out = Rendered { sql: String::new(), literals: Vec::new() };
-    let mut rendering = Rendering { args, values, locals: Locals::default(), budget, out };
+    let mut rendering = Rendering { args, values, given, locals: Locals::default(), budget, out };
     rendering.nodes(&template.nodes)?;
     Ok(rendering.out)
 }
 
-/// What a call gives for a parameter, or what it is without.
-fn parameter(declared: &Declared, args: &Args<'_>, budget: &mut Budget) -> Result<Value, Unread> {
+fn unread(name: &str, unread: Unread) -> QueryError {
+    match unread {
+        Unread::Wrong(message) => QueryError::parameter(name, message),
+        Unread::Spent(spent) => spent.into(),
+    }
+}
+
+/// What a call gives for a parameter, or what it is without; and whether the call gives it.
+fn parameter(declared: &Declared, args: &Args<'_>, budget: &mut Budget) -> Result<(Value, bool), Unread> {
     budget.step()?;
     let given = declared.kind.read(args.texts(&declared.name), args.zone, budget)?;
     // An empty choice, as a form sends it, is no choice.
@@ -96,10 +106,10 @@ fn parameter(declared: &Declared, args: &Args<'_>, budget: &mut Budget) -> Resul
         chosen(declared, value, budget)?;
     }
     match (given, &declared.default) {
-        (Some(value), _) => Ok(value),
+        (Some(value), _) => Ok((value, true)),
         (None, _) if declared.required => Err(Unread::Wrong("is required".to_owned())),
-        (None, Some(default)) => declared.kind.adopt(default, args.zone, budget),
-        (None, None) => Ok(Value::None),
+        (None, Some(default)) => Ok((declared.kind.adopt(default, args.zone, budget)?, false)),
+        (None, None) => Ok((Value::None, false)),
     }
 }
 
@@ -166,6 +176,8 @@ struct Rendering<'a> {
     args: &'a Args<'a>,
     /// The parameters that are declared, and those others that were looked at.
     values: HashMap<&'a str, Value>,
+    /// Those that the call gives.
+    given: HashSet<&'a str>,
     locals: Locals<'a>,
     budget: &'a mut Budget,
     out: Rendered,
@@ -177,8 +189,8 @@ impl<'a> Rendering<'a> {
             self.budget.step()?;
             match node {
                 Node::Text(text) => self.text(text)?,
-                Node::Output(Expr::Param(name, kind)) => {
-                    let value = self.values.get(name.as_str()).cloned().unwrap_or(Value::None);
+                Node::Output(Expr::Param(name, kind, default)) => {
+                    let value = self.declared(name, kind, default.as_ref())?;
                     self.output(&value, Some(kind))?;
                 }
                 Node::Output(Expr::SqlAnd(conditions)) => self.sql_and(conditions)?,
@@ -327,18 +339,24 @@ impl<'a> Rendering<'a> {
                 }
                 list.list()?
             }
-            Expr::Param(name, _) => self.values.get(name.as_str()).cloned().unwrap_or(Value::None),
+            Expr::Param(name, kind, default) => self.declared(name, kind, default.as_ref())?,
             Expr::Name(name) => self.named(name)?,
-            Expr::Sum(first, more) => {
-                let mut sum = self.value(first)?;
-                for (sign, expr) in more {
+            Expr::Arithmetic(first, more) => {
+                let mut made = self.value(first)?;
+                for (operator, expr) in more {
                     let value = self.value(expr)?;
-                    sum = match sign {
-                        Sign::Plus => functions::add(&sum, &value, self.budget)?,
-                        Sign::Minus => functions::subtract(&sum, &value)?,
-                    };
+                    made = operator.apply(&made, &value, self.budget)?;
                 }
-                sum
+                made
+            }
+            Expr::Negative(inner) => {
+                let value = self.value(inner)?;
+                Operator::Minus.apply(&Value::Int(0), &value, self.budget)?
+            }
+            Expr::Choice(parts) => {
+                let [condition, chosen, otherwise] = &**parts;
+                let expr = if self.value(condition)?.truth() { chosen } else { otherwise };
+                self.value(expr)?
             }
             Expr::Chain(first, links) => {
                 let mut value = self.value(first)?;
@@ -359,15 +377,35 @@ impl<'a> Rendering<'a> {
             Expr::Not(inner) => Value::Bool(!self.value(inner)?.truth()),
             Expr::And(all) => self.first_that(all, false)?,
             Expr::Or(all) => self.first_that(all, true)?,
-            Expr::Compare(compare, left, right) => {
-                let (left, right) = (self.value(left)?, self.value(right)?);
-                Value::Bool(holds(*compare, &left, &right, self.budget)?)
-            }
+            Expr::Compare(first, more) => Value::Bool(self.compared(first, more)?),
             Expr::Error { message, status } => {
                 let message = self.value(message)?.beginning(ERROR_CHARS_MAX);
                 return Err(QueryError::Refused { status: *status, message });
             }
         })
+    }
+
+    /// What the call gives for a parameter, else the default that stands here, else the one that stands elsewhere.
+    fn declared(&mut self, name: &'a str, kind: &Kind, default: Option<&Value>) -> Result<Value, QueryError> {
+        match default {
+            Some(default) if !self.given.contains(name) => {
+                kind.adopt(default, self.args.zone, self.budget).map_err(|found| unread(name, found))
+            }
+            _ => Ok(self.values.get(name).cloned().unwrap_or(Value::None)),
+        }
+    }
+
+    /// Whether each is to the one before it what it must be; after one that isn't, none is looked at.
+    fn compared(&mut self, first: &'a Expr, more: &'a [(Compare, Expr)]) -> Result<bool, QueryError> {
+        let mut left = self.value(first)?;
+        for (compare, expr) in more {
+            let right = self.value(expr)?;
+            if !compare.holds(&left, &right, self.budget)? {
+                return Ok(false);
+            }
+            left = right;
+        }
+        Ok(true)
     }
 
     /// The first whose truth is that, or the last: Python's `or`, and its `and`.
@@ -431,55 +469,5 @@ fn item(of: &Value, at: &Value, or_none: bool, budget: &mut Budget) -> Result<Va
         Some(value) => Ok(value.clone()),
         None if or_none => Ok(Value::None),
         None => Err(QueryError::Refused { status: 400, message: format!("there is nothing at `{}`", at.brief()) }),
-    }
-}
-
-fn holds(compare: Compare, left: &Value, right: &Value, budget: &mut Budget) -> Result<bool, QueryError> {
-    let ordered = |budget: &mut Budget| {
-        budget.look(left.extent().min(right.extent()))?;
-        let order = match (left, right) {
-            (Value::Int(a), Value::Int(b)) => Some(a.cmp(b)),
-            (Value::Int(a), Value::Float(b)) => (*a as f64).partial_cmp(b),
-            (Value::Float(a), Value::Int(b)) => a.partial_cmp(&(*b as f64)),
-            (Value::Float(a), Value::Float(b)) => a.partial_cmp(b),
-            (Value::Text(a), Value::Text(b)) => Some((**a).cmp(&**b)),
-            (Value::Date(a), Value::Date(b)) => Some(a.cmp(b)),
-            (Value::Instant(a), Value::Instant(b)) => Some(a.cmp(b)),
-            _ => None,
-        };
-        let refused = || QueryError::Refused {
-            status: 400,
-            message: format!("`{}` and `{}` cannot be compared", left.brief(), right.brief()),
-        };
-        order.ok_or_else(refused)
-    };
-    Ok(match compare {
-        Compare::Eq => left.same(right, budget)?,
-        Compare::Ne => !left.same(right, budget)?,
-        Compare::Lt => ordered(budget)?.is_lt(),
-        Compare::Le => ordered(budget)?.is_le(),
-        Compare::Gt => ordered(budget)?.is_gt(),
-        Compare::Ge => ordered(budget)?.is_ge(),
-        Compare::In => contains(left, right, budget)?,
-        Compare::NotIn => !contains(left, right, budget)?,
-    })
-}
-
-fn contains(item: &Value, of: &Value, budget: &mut Budget) -> Result<bool, Spent> {
-    match of {
-        Value::List(items) => {
-            for other in items.iter() {
-                if other.same(item, budget)? {
-                    return Ok(true);
-                }
-            }
-            Ok(false)
-        }
-        Value::Text(text) => {
-            let wanted = item.text(budget)?;
-            budget.look(text.len() + wanted.len())?;
-            Ok(text.contains(&*wanted))
-        }
-        _ => Ok(false),
     }
 }

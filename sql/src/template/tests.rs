@@ -208,3 +208,81 @@ fn names_are_quoted_and_plain() {
         assert!(refused || default, "{hostile}: {outcome:?}");
     }
 }
+
+/// As Python computes, and what its numbers can't be is refused.
+#[test]
+fn values_are_computed_with() {
+    let size = "{{Int32(page, 0) * Int32(size, 10)}}";
+    check(
+        &format!("LIMIT {{{{Int32(size, 10)}}}} OFFSET {size}"),
+        "page=3",
+        expect!["LIMIT $1 OFFSET $2 [Int(10), Int(30)]"],
+    );
+    check(
+        "{{1 + 2 * 3 - 4}} {{(1 + 2) * 3}} {{2 * -3}} {{--2}} {{-Int8(n, 4)}}",
+        "",
+        expect!["$1 $2 $3 $4 $5 [Int(3), Int(9), Int(-6), Int(2), Int(-4)]"],
+    );
+    check(
+        "{{7 // 2}} {{-7 // 2}} {{7 % 3}} {{-7 % 3}} {{7 % -3}} {{7.5 % 2}} {{-7.5 // 2}}",
+        "",
+        expect![[
+            r#"$1 $2 $3 $4 $5 CAST($6 AS DOUBLE) CAST($7 AS DOUBLE) [Int(3), Int(-4), Int(1), Int(2), Int(-2), Text("1.5"), Text("-4")]"#
+        ]],
+    );
+    check(
+        "{{7 / 2}} {{2 * 1.5}} {{'ab' * 2}} {{2 * [1, 2]}} {{'a' * -1}}",
+        "",
+        expect![[
+            r#"CAST($1 AS DOUBLE) CAST($2 AS DOUBLE) $3 ($4, $5, $6, $7) $8 [Text("3.5"), Text("3"), Text("abab"), Int(1), Int(2), Int(1), Int(2), Text("")]"#
+        ]],
+    );
+    check("{{1 / 0}}", "", expect!["400 `1 / 0` has no value"]);
+    check("{{1 % 0}}", "", expect!["400 `1 % 0` has no value"]);
+    check("{{9223372036854775807 * 2}}", "", expect!["400 `9223372036854775807 * 2` has no value"]);
+    check("{{(-9223372036854775807 - 1) // -1}}", "", expect!["400 `-9223372036854775808 // -1` has no value"]);
+    check("{{(-9223372036854775807 - 1) % -1}}", "", expect!["$1 [Int(0)]"]);
+    check("{{'a' * 'b'}}", "", expect!["400 `a * b` has no value"]);
+    check("{{'a' % 1}}", "", expect!["400 `a % 1` has no value"]);
+    check("{{'a' * 1000000000}}", "", expect!["400 the template takes more than 500000 steps"]);
+    check("{{'' * 1000000000}}", "", expect!["400 the template takes more than 500000 steps"]);
+    check("{{[] * 1000000000}}", "", expect!["400 the template takes more than 500000 steps"]);
+}
+
+#[test]
+fn values_are_chosen_and_compared_in_chains() {
+    check("{{1 if defined(x) else 2}} {{1 if 0 else 2 if 0 else 3}}", "x=", expect!["$1 $2 [Int(1), Int(3)]"]);
+    check("{{'in' if 1 < Int8(n, 2) <= 3 else 'out'}}", "n=1", expect![[r#"$1 [Text("out")]"#]]);
+    check("{{'in' if 1 < Int8(n, 2) <= 3 else 'out'}}", "", expect![[r#"$1 [Text("in")]"#]]);
+    check("{% if 1 < 0 < error('no') %}{% end %}a", "", expect!["a []"]);
+    check("{% if x is None %}a{% end %}{% if y is not None %}b{% end %}", "y=1", expect!["ab []"]);
+    check("{{'a-b'.replace('-', '+')}}{% comment a } b %}", "", expect![[r#"$1 [Text("a+b")]"#]]);
+}
+
+#[test]
+fn texts_are_taken_apart_as_python_does() {
+    check(
+        "{{','.join(split_to_array(x, 'a;b', separator=';'))}} {{len(split_to_array(x, 'a, b'))}}",
+        "",
+        expect![[r#"$1 $2 [Text("a,b"), Int(2)]"#]],
+    );
+    check(
+        "{{';'.join(split_to_array(x, 'd', ';'))}} {{len(split_to_array(x))}}",
+        "x=a ; b,",
+        expect![[r#"$1 $2 [Text("a;b,"), Int(2)]"#]],
+    );
+    check(
+        "{{'|'.join('a, b,'.split(','))}} {{'|'.join(' a  b '.split())}}",
+        "",
+        expect![[r#"$1 $2 [Text("a| b|"), Text("a|b")]"#]],
+    );
+    check("{{'a'.split('')}}", "", expect!["400 `split` needs a separator that isn't empty"]);
+}
+
+/// Each mention has its own default, as in Tinybird; one without takes another's.
+#[test]
+fn a_default_is_that_of_its_mention() {
+    check("{{Int8(n, 5)}} {{Int8(n, 7)}} {{Int8(n)}}", "", expect!["$1 $2 $3 [Int(5), Int(7), Int(5)]"]);
+    check("{{Int8(n, 5)}} {{Int8(n, 7)}} {{Int8(n)}}", "n=1", expect!["$1 $2 $3 [Int(1), Int(1), Int(1)]"]);
+    check("{{Int8(n, 5)}} {{Int8(n, 500)}}", "", expect!["400 parameter `n`: `500` is not a whole number in range"]);
+}

@@ -395,6 +395,7 @@ impl Value {
             }
             (Self::Int(a), Self::Int(b)) => a == b,
             (Self::Float(a), Self::Float(b)) => a == b,
+            (Self::Int(a), Self::Float(b)) | (Self::Float(b), Self::Int(a)) => *a as f64 == *b,
             (Self::Bool(a), Self::Bool(b)) => a == b,
             (Self::Date(a), Self::Date(b)) => a == b,
             (Self::Instant(a), Self::Instant(b)) => a == b,

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use std::path::Path;
 use std::process::Command;
 
-const PYPI: &str = "tinybird==5.0.2";
+pub(crate) const PYPI: &str = "tinybird==5.0.2";
 
 /// Examples whose source holds this word, and why they are not ours.
 const DIFFERENT: &[(&str, &str)] = &[
@@ -67,7 +67,7 @@ fn hash(source: &str) -> String {
 }
 
 /// A literal is what it says: `toInt32('1')`, `CAST('1' AS DOUBLE)` and `1` are one, and so are `[a,b]` and `(a, b)`.
-fn plain(sql: &str) -> String {
+pub(crate) fn plain(sql: &str) -> String {
     let mut text = sql.replace("\\'", "''").replace("\\\"", "\"").replace('`', "\"");
     for (open, close) in [("CAST('", "' AS DOUBLE)"), ("CAST('", "' AS DATE)")] {
         while let Some((before, rest)) = text.split_once(open) {

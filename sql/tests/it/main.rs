@@ -1,6 +1,7 @@
 //! The reports' engine from the outside: facts in, answers out, and what it refuses.
 
 mod answers;
+mod datafiles;
 mod depth;
 mod doctests;
 mod endpoints;
