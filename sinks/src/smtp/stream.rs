@@ -102,6 +102,8 @@ impl ImplicitTls {
 /// The system's, or TLS's.
 pub(super) async fn connect(host: &str, port: u16, tls: Option<&ImplicitTls>) -> io::Result<Box<dyn AsyncTokioStream>> {
     let stream = TcpStream::connect((host, port)).await?;
+    // A mail's end is a packet of its own, and would wait for the answer to the one before.
+    stream.set_nodelay(true)?;
     let Some(tls) = tls else { return Ok(Box::new(Bounded { stream, left: ANSWER_BYTES_MAX })) };
     let stream = tls.connector.connect(tls.name.clone(), stream).await?;
     Ok(Box::new(Bounded { stream, left: ANSWER_BYTES_MAX }))
