@@ -269,7 +269,10 @@ impl Outbox {
         // The store has more, and something has ended since it was asked: its place is free.
         let (mut more, mut ended) = (false, false);
         while !stop.is_cancelled() {
-            if self.clock.now() >= poll_at || (more && ended && queue.is_drained()) {
+            if more && ended && queue.has_few(self.clock.now()) {
+                poll_at = poll_at.min(looked_at.plus_ms(LOOK_EVERY_MS));
+            }
+            if self.clock.now() >= poll_at {
                 more = self.refresh(&mut queue).await;
                 ended = false;
                 looked_at = self.clock.now();
