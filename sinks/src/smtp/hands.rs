@@ -40,12 +40,15 @@ impl Hands {
     /// Waits for a hand; `None` when the recipient's domain is slow and has all it may have.
     pub(super) async fn take(&self, address: &str) -> Option<Hand> {
         let domain = address.rsplit_once('@').map_or(address, |(_, domain)| domain).trim().to_lowercase();
-        if self.is_slow(&domain) {
-            let permit = Arc::clone(&self.slow).try_acquire_owned().ok()?;
-            return Some(Hand { domain, slow: true, permit });
+        if !self.is_slow(&domain) {
+            let permit = Arc::clone(&self.quick).acquire_owned().await.ok()?;
+            // It may have turned out to be slow meanwhile.
+            if !self.is_slow(&domain) {
+                return Some(Hand { domain, slow: false, permit });
+            }
         }
-        let permit = Arc::clone(&self.quick).acquire_owned().await.ok()?;
-        Some(Hand { domain, slow: false, permit })
+        let permit = Arc::clone(&self.slow).try_acquire_owned().ok()?;
+        Some(Hand { domain, slow: true, permit })
     }
 
     fn is_slow(&self, domain: &str) -> bool {

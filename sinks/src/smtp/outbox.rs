@@ -7,7 +7,7 @@
 use super::budgets::{Budgets, Standing};
 use super::config::MailConfig;
 use super::delivery::Post;
-use super::hands::Hands;
+use super::hands::{CONCURRENCY, Hands};
 use super::message::Recipient;
 use super::queue::{Queue, Verdict};
 use super::sink::Mailer;
@@ -23,9 +23,6 @@ use tokio_util::sync::CancellationToken;
 
 /// The outbox is asked again after this, even if nobody called [`Outbox::wake`].
 pub const POLL_MS: i64 = 5_000;
-/// Mails that are looked up, wait for a hand, are handed over or recorded at once: more than there are hands, so that many
-/// outcomes share one commit.
-const TASKS_MAX: usize = 64;
 /// Between two looks at the outbox, however many new mails there are.
 const LOOK_EVERY_MS: i64 = 50;
 /// Wait after the first failed try; doubles with each.
@@ -278,7 +275,7 @@ impl Outbox {
                 looked_at = self.clock.now();
                 poll_at = looked_at.plus_ms(POLL_MS);
             }
-            while running.len() < TASKS_MAX
+            while running.len() < CONCURRENCY
                 && let Some(task) = queue.start(self.clock.now())
             {
                 running.spawn(Arc::clone(&self.post).perform(task, stop.clone()));
