@@ -41,7 +41,7 @@ impl Standing {
 
 /// A mail, as the budgets see it.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Asked<'a> {
+pub(super) struct BudgetRequest<'a> {
     pub(super) kind: MailKind,
     pub(super) tenant: TenantId,
     pub(super) address: &'a str,
@@ -92,11 +92,11 @@ impl Budgets {
     ///
     /// # Errors
     /// Which of them has none before the mail is too late. Then none was taken.
-    pub(super) fn take(&self, asked: Asked<'_>, standing: Standing, now: Timestamp) -> Result<i64, Exceeded> {
-        let Asked { kind, proven, .. } = asked;
+    pub(super) fn take(&self, asked: BudgetRequest<'_>, standing: Standing, now: Timestamp) -> Result<i64, Exceeded> {
+        let BudgetRequest { kind, proven, .. } = asked;
         let mut in_use = self.in_use.lock().unwrap_or_else(PoisonError::into_inner);
         let InUse { addresses, tenants } = &mut *in_use;
-        let address = Bucket { kind, proven, whose: asked.address.to_lowercase() };
+        let address = Bucket { kind, proven, whose: mailbox(asked.address) };
         let of_address = self.address.map(|rate| rate.after_one(addresses.get(&address).copied(), now));
         // Whoever has proven an address and asks to sign in is nobody's spam; what they may ask for is counted by account.
         let counts = !(proven && kind.is_urgent());
@@ -119,6 +119,15 @@ impl Budgets {
             keep(tenants, tenant, taken.full_at, now);
         }
         Ok(address_wait.max(tenant_wait))
+    }
+}
+
+/// The mailbox of an address: what stands behind a `+` only sorts its mails, and anybody can type as many as they like.
+fn mailbox(address: &str) -> String {
+    let address = address.trim().to_lowercase();
+    match address.rsplit_once('@') {
+        Some((name, domain)) => format!("{}@{domain}", name.split('+').next().unwrap_or_default()),
+        None => address,
     }
 }
 
@@ -161,8 +170,8 @@ mod tests {
     const UNKNOWN: Standing = Standing { created_at: Timestamp(0), verified: false };
     const SECOND: MailRate = MailRate { burst: 2, every_ms: 1_000 };
 
-    fn asked(kind: MailKind, address: &str, tenant: u8, proven: bool) -> Asked<'_> {
-        Asked { kind, tenant: TenantId::derived(&[&[tenant]]), address, proven, until: Timestamp(10_000) }
+    fn asked(kind: MailKind, address: &str, tenant: u8, proven: bool) -> BudgetRequest<'_> {
+        BudgetRequest { kind, tenant: TenantId::derived(&[&[tenant]]), address, proven, until: Timestamp(10_000) }
     }
 
     #[test]
@@ -170,13 +179,13 @@ mod tests {
         let budgets = Budgets::new(Some(SECOND), None);
         let take =
             |address: &str, at| budgets.take(asked(MailKind::Welcome, address, 1, false), UNKNOWN, Timestamp(at));
-        assert_eq!([take("Ada@x.example", 0), take("ada@X.example", 0)], [Ok(0); 2]);
+        assert_eq!([take("Ada@x.example", 0), take("ada+shop@X.example ", 0)], [Ok(0); 2]);
         assert_eq!(take("ada@x.example", 400), Ok(600));
         assert_eq!(take("bob@x.example", 400), Ok(0), "another address");
         let waits: Vec<_> = (0..20).map(|_| take("ada@x.example", 1_000)).collect();
         assert_eq!(waits[..2], [Ok(1_000), Ok(2_000)]);
         assert_eq!(waits[8..], [Err(Exceeded::Address); 12], "they would come too late");
-        let later = Asked { until: Timestamp(20_000), ..asked(MailKind::Welcome, "ada@x.example", 1, false) };
+        let later = BudgetRequest { until: Timestamp(20_000), ..asked(MailKind::Welcome, "ada@x.example", 1, false) };
         assert_eq!(budgets.take(later, UNKNOWN, Timestamp(9_500)), Ok(500), "what failed has taken nothing");
     }
 
@@ -222,7 +231,7 @@ mod tests {
         for number in 0..3 * BUCKETS_MAX {
             let address = format!("{number}@x.example");
             let tenant = TenantId::derived(&[address.as_bytes()]);
-            let asked = Asked { tenant, ..asked(MailKind::Welcome, &address, 0, false) };
+            let asked = BudgetRequest { tenant, ..asked(MailKind::Welcome, &address, 0, false) };
             budgets.take(asked, UNKNOWN, Timestamp(0)).expect("full buckets");
             let in_use = budgets.in_use.lock().expect("unpoisoned");
             assert!(in_use.addresses.len() <= BUCKETS_MAX && in_use.tenants.len() <= BUCKETS_MAX);

@@ -1,14 +1,14 @@
 //! One try of one mail: who gets it, whether their budget and their tenant's allow it, the words, the mailer, and what its
 //! answer means. Start at [`Post::perform`].
 
-use super::budgets::{Asked, Budgets, Exceeded};
+use super::budgets::{BudgetRequest, Budgets, Exceeded};
 use super::hands::{Hand, Hands, SLOW_AFTER};
 use super::message::{Mail, Recipient};
 use super::outbox::{
     Clock, FailureReason, MailSource, Outcome, PendingMail, STOP_MAX, SourceError, TenantCard, Tries, UNKNOWN_MAX,
 };
 use super::queue::{Task, Verdict, backoff_ms};
-use super::sink::{Mailer, Progress, SendError, Stage};
+use super::sink::{Mailer, SendError, SendProgress, SendStage};
 use super::templates::{About, words};
 use ingest::id::MailId;
 use std::pin::pin;
@@ -127,8 +127,13 @@ impl Post {
     }
 
     fn granted(&self, mail: &PendingMail, to: &Recipient, tenant: &TenantCard) -> Result<i64, FailureReason> {
-        let asked =
-            Asked { kind: mail.kind, tenant: mail.tenant, address: &to.email, proven: to.proven, until: mail.until() };
+        let asked = BudgetRequest {
+            kind: mail.kind,
+            tenant: mail.tenant,
+            address: &to.email,
+            proven: to.proven,
+            until: mail.until(),
+        };
         self.budgets.take(asked, tenant.standing, self.clock.now()).map_err(|exceeded| match exceeded {
             Exceeded::Address => FailureReason::AddressLimit,
             Exceeded::Tenant => FailureReason::TenantLimit,
@@ -143,7 +148,7 @@ impl Post {
         mut hand: Hand,
         stop: &CancellationToken,
     ) -> Option<Result<(), SendError>> {
-        let progress = Progress::default();
+        let progress = SendProgress::default();
         let mut sending = pin!(self.mailer.send(letter, &progress));
         let stopped = async {
             stop.cancelled().await;
@@ -155,26 +160,26 @@ impl Post {
             let slow = tokio::time::sleep(SLOW_AFTER);
             tokio::select! {
                 answer = &mut sending => {
-                    if !was_slow && progress.stage() != Stage::Connecting {
+                    if !was_slow && progress.stage() != SendStage::Connecting {
                         self.hands.was_quick(&hand);
                     }
                     return Some(answer);
                 }
                 () = &mut stopped => return match progress.stage() {
-                    Stage::Connecting | Stage::Envelope => None,
-                    Stage::Content => Some(Err(SendError::Unknown { reason: "the server is shutting down".to_owned() })),
+                    SendStage::Connecting | SendStage::Envelope => None,
+                    SendStage::Content => Some(Err(SendError::Unknown { reason: "the server is shutting down".to_owned() })),
                 },
                 () = slow => match progress.stage() {
                     // The whole server is slow: that is nothing of the recipient's.
-                    Stage::Connecting => {}
-                    Stage::Envelope => {
+                    SendStage::Connecting => {}
+                    SendStage::Envelope => {
                         was_slow = true;
                         if !self.hands.is_taking_long(&mut hand) {
                             let reason = "too many recipients take long".to_owned();
                             return Some(Err(SendError::Retry { reason }));
                         }
                     }
-                    Stage::Content => {
+                    SendStage::Content => {
                         self.hands.give_way(&mut hand);
                     }
                 },

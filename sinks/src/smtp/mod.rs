@@ -34,6 +34,6 @@ pub use outbox::{
     Clock, DueMails, FailureReason, MailSource, Outbox, OutboxStatus, Outcome, PendingMail, SourceError, SystemClock,
     TenantCard, Tries,
 };
-pub use sink::{Mailer, Progress, SendError, Stage};
+pub use sink::{Mailer, SendError, SendProgress, SendStage};
 pub use spool::Spool;
 pub use templates::Words;

@@ -5,7 +5,7 @@
 
 use super::config::{ConfigError, ServerConfig, TlsMode};
 use super::message::{Mail, build};
-use super::sink::{Progress, SendError, Stage};
+use super::sink::{SendError, SendProgress, SendStage};
 use super::stream::{ImplicitTls, connect};
 use lettre::address::Envelope;
 use lettre::message::Mailbox;
@@ -62,7 +62,7 @@ impl Server {
     }
 
     /// Hands one mail over. The connection is used again only after the server has taken the mail.
-    pub(crate) async fn send(&self, mail: &Mail, progress: &Progress) -> Result<(), SendError> {
+    pub(crate) async fn send(&self, mail: &Mail, progress: &SendProgress) -> Result<(), SendError> {
         let message = build(&self.from, mail)?;
         let bytes = message.formatted();
         let mut connection = self.connection().await?;
@@ -142,11 +142,11 @@ async fn hand_over(
     connection: &mut AsyncSmtpConnection,
     envelope: &Envelope,
     bytes: &[u8],
-    progress: &Progress,
+    progress: &SendProgress,
 ) -> Result<(), SendError> {
     let options = options(connection, envelope, bytes)?;
     let is_plain = options.is_empty();
-    progress.reached(Stage::Envelope);
+    progress.reached(SendStage::Envelope);
     let sender = connection.command(MailFrom::new(envelope.from().cloned(), options));
     answered(sender, ANSWER_TIMEOUT).await.map_err(|error| error.of_sender(is_plain))?;
     for to in envelope.to() {
@@ -154,7 +154,7 @@ async fn hand_over(
         answered(recipient, ANSWER_TIMEOUT).await.map_err(Unanswered::of_mail)?;
     }
     answered(connection.command(Data), ANSWER_TIMEOUT).await.map_err(Unanswered::of_mail)?;
-    progress.reached(Stage::Content);
+    progress.reached(SendStage::Content);
     answered(connection.message(bytes), CONTENT_TIMEOUT).await.map_err(Unanswered::of_content)
 }
 

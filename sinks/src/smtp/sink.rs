@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 /// How far a mail has come on its way to the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stage {
+pub enum SendStage {
     /// Nothing of it was said: there is no connection yet.
     Connecting,
     /// The server is told sender and recipient. A mail that ends here wasn't taken.
@@ -19,20 +19,20 @@ pub enum Stage {
 
 /// The stage of one try, for who waits for it.
 #[derive(Debug, Default)]
-pub struct Progress(AtomicU8);
+pub struct SendProgress(AtomicU8);
 
-impl Progress {
+impl SendProgress {
     /// The stage now.
     #[must_use]
-    pub fn stage(&self) -> Stage {
+    pub fn stage(&self) -> SendStage {
         match self.0.load(Ordering::Relaxed) {
-            0 => Stage::Connecting,
-            1 => Stage::Envelope,
-            _ => Stage::Content,
+            0 => SendStage::Connecting,
+            1 => SendStage::Envelope,
+            _ => SendStage::Content,
         }
     }
 
-    pub(super) fn reached(&self, stage: Stage) {
+    pub(super) fn reached(&self, stage: SendStage) {
         self.0.store(stage as u8, Ordering::Relaxed);
     }
 }
@@ -94,7 +94,7 @@ impl Mailer {
     ///
     /// # Errors
     /// [`SendError`] says whether a retry makes sense.
-    pub async fn send(&self, mail: &Mail, progress: &Progress) -> Result<(), SendError> {
+    pub async fn send(&self, mail: &Mail, progress: &SendProgress) -> Result<(), SendError> {
         match &self.adapter {
             Adapter::Spool(spool) => spool.send(mail).await,
             Adapter::Server(server) => server.send(mail, progress).await,

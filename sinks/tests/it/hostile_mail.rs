@@ -9,7 +9,8 @@ use ingest::payload::MailKind;
 use ingest::time::Timestamp;
 use sinks::smtp::outbox::{STOP_MAX, UNKNOWN_MAX};
 use sinks::smtp::{
-    Clock, FailureReason, Mail, MailRate, Mailer, Outcome, Progress, Recipient, SendError, Stage, SystemClock, Words,
+    Clock, FailureReason, Mail, MailRate, Mailer, Outcome, Recipient, SendError, SendProgress, SendStage, SystemClock,
+    Words,
 };
 use std::path::Path;
 use std::sync::Arc;
@@ -24,12 +25,12 @@ fn to(server: &HostileServer) -> Running {
 }
 
 /// What one try comes to; `None` when it takes longer than three seconds.
-async fn one_try(server: &HostileServer) -> Option<(Result<(), SendError>, Stage)> {
+async fn one_try(server: &HostileServer) -> Option<(Result<(), SendError>, SendStage)> {
     let mailer = Mailer::new(&config(&url(server), Path::new("unused"))).unwrap();
     let words = Words { subject: "s".into(), text: "t".into(), html: "h".into() };
     let to = Recipient { name: None, email: "bad@mail.example".into(), proven: false };
     let mail = Mail { id: MailId::fresh(), to, words, date: Timestamp(0) };
-    let progress = Progress::default();
+    let progress = SendProgress::default();
     let answer = tokio::time::timeout(Duration::from_secs(3), mailer.send(&mail, &progress)).await;
     answer.ok().map(|answer| (answer, progress.stage()))
 }

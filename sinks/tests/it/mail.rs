@@ -8,7 +8,7 @@ use ingest::payload::MailKind;
 use ingest::time::Timestamp;
 use sinks::smtp::{
     CONCURRENCY, Clock, DueMails, FailureReason, Mail, MailConfig, MailRate, MailSource, Mailer, Outbox, Outcome,
-    PendingMail, Progress, Recipient, SendError, SourceError, Standing, SystemClock, TenantCard, Tries, Words,
+    PendingMail, Recipient, SendError, SendProgress, SourceError, Standing, SystemClock, TenantCard, Tries, Words,
 };
 use std::collections::HashMap;
 use std::path::Path;
@@ -187,9 +187,9 @@ async fn the_spool_holds_one_file_a_mail_however_often_it_is_sent() {
     let to = Recipient { name: None, email: "zoe@example.com".into(), proven: false };
     let again = Mail { id: mail, to, words, date: Timestamp(0) };
     let mailer = Mailer::new(&config).unwrap();
-    mailer.send(&again, &Progress::default()).await.unwrap();
+    mailer.send(&again, &SendProgress::default()).await.unwrap();
     let first = std::fs::read(&path).unwrap();
-    mailer.send(&again, &Progress::default()).await.unwrap();
+    mailer.send(&again, &SendProgress::default()).await.unwrap();
     assert_eq!(std::fs::read(&path).unwrap(), first, "a repeat has the same bytes");
     assert_eq!(std::fs::read_dir(dir.path().join("spool")).unwrap().count(), 1);
     mailer.spool().unwrap().remove(mail).unwrap();
@@ -326,7 +326,7 @@ async fn a_sign_in_that_fails_refuses_no_mail_and_a_password_needs_tls() {
         let to = Recipient { name: None, email: "zoe@example.com".into(), proven: false };
         let mailer = Mailer::new(&config).unwrap();
         let mail = Mail { id: MailId::fresh(), to, words, date: Timestamp(0) };
-        let result = mailer.send(&mail, &Progress::default()).await;
+        let result = mailer.send(&mail, &SendProgress::default()).await;
         mailer.close().await;
         result
     };
