@@ -6,7 +6,6 @@
 use super::load::parse;
 use crate::core::state::{Mail, MailStatus};
 use ingest::id::{MailId, TenantId};
-use ingest::payload::MailKind;
 use ingest::time::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _};
 use uuid::Uuid;
@@ -83,7 +82,7 @@ pub(super) fn follow(connection: &Connection, mail: &Mail) -> rusqlite::Result<(
     }
 }
 
-/// Mails that are due now: those that somebody waits for ([`MailKind::is_urgent`]), or the others. `after`: where the last
+/// Mails that are due now: those that somebody waits for (`MailKind::is_urgent`), or the others. `after`: where the last
 /// look ended.
 ///
 /// # Errors
@@ -136,23 +135,12 @@ pub fn put_off(connection: &Connection, mail: MailId, tried: Tried, due_at: Time
     connection.prepare_cached(sql)?.execute((mail.bytes(), due_at.0, attempts, unknown, granted)).map(drop)
 }
 
-/// Mails of a kind that have no outcome, at most so many; for who looks at an outbox from outside.
-///
-/// # Errors
-/// SQLite's.
-pub fn pending(connection: &Connection, kind: MailKind, limit: usize) -> rusqlite::Result<Vec<Mail>> {
-    let sql = "SELECT m.body FROM mails_due d JOIN mails m ON m.id = d.id
-         WHERE json_extract(m.body, '$.kind') = ?1 ORDER BY d.id LIMIT ?2";
-    let mut statement = connection.prepare(sql)?;
-    let rows = statement.query_map((kind.as_str(), limit.cast_signed()), |row| parse(&row.get::<_, String>(0)?))?;
-    rows.collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::store::create_tables;
     use ingest::id::PersonId;
+    use ingest::payload::MailKind;
     use std::collections::HashSet;
 
     fn mail(tenant: u32, number: u32, kind: MailKind) -> Mail {

@@ -20,7 +20,7 @@ use futures_util::StreamExt as _;
 use ingest::event::Event;
 use ingest::payload::MailKind;
 use ingest::sqlite::{DataDir, PersonKeys};
-use ingest::time::Moment;
+use ingest::time::{Moment, Timestamp};
 use ingest::writer::{Domain as _, Writer};
 use serde_json::{Value, json};
 use sql::{Limits, NotFresh, Reports, TableDef, TableSnapshot, TablesError, TenantTables};
@@ -347,8 +347,13 @@ impl Server {
 
     /// Mails of a kind that wait to be sent, the oldest first.
     pub fn mails(&self, kind: MailKind) -> Vec<Mail> {
-        let mut mails =
-            self.app.pool.read(|connection| store::outbox::pending(connection, kind, 1_000)).expect("mails");
+        let look = |connection: &rusqlite::Connection| {
+            store::outbox::due(connection, kind.is_urgent(), None, Timestamp(i64::MAX))
+        };
+        let look = self.app.pool.read(look).expect("mails");
+        assert!(!look.more, "a tenant has more mails than one look shows");
+        let mails = look.mails.into_iter().map(|due| due.mail);
+        let mut mails: Vec<Mail> = mails.filter(|mail| mail.kind == kind).collect();
         mails.sort_by_key(|mail| (mail.challenge, mail.invitation));
         mails
     }
