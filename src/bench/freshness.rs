@@ -7,7 +7,7 @@
 //! - [`Prober`]: writes, asks, and notes ([`Seen`]). [`pace`]: the rows. The visitors are those of [`send`](super::send).
 
 use super::ingest::{self, connect};
-use super::send::{Conversations, Tenant, Visitor, start_server};
+use super::send::{Conversations, TEXT, Tenant, Visitor, start_server};
 use super::{Common, Scratch, Spread, disk};
 use crate::client::Api;
 use anyhow::{Context as _, bail};
@@ -96,7 +96,7 @@ struct Prober {
 impl Prober {
     async fn new(api: &Api, tenant: &Tenant, token: String) -> anyhow::Result<Self> {
         // Nobody follows the conversation: the acknowledgement is what counts.
-        let (visitor, _) = Visitor::start(api, tenant).await?;
+        let (visitor, _) = Visitor::start(api, &tenant.chatbot_key).await?;
         api.post("/v0/datasources?name=probes&schema=id%20Int64", &token, Value::Null).await?;
         Ok(Self { visitor, connection: connect(api).await?, token, rows: 0 })
     }
@@ -118,7 +118,7 @@ impl Prober {
     }
 
     async fn write_message(&mut self) -> anyhow::Result<String> {
-        let (_, acknowledged) = self.visitor.post().await?;
+        let (_, acknowledged) = self.visitor.post(&json!({ "content": TEXT })).await?;
         let message: Value = serde_json::from_slice(&acknowledged)?;
         let id = message["id"].as_str().context("a message has an id")?;
         Ok(format!("SELECT count(*) AS n FROM messages WHERE event_id = '{id}'"))

@@ -4,6 +4,7 @@
 //! - [`ingest`]: rows into a tenant's own data source.
 //! - [`freshness`]: how long a query waits for what was acknowledged before it. [`neighbour`]: messages beside a tenant that
 //!   sends heavy SQL.
+//! - [`peer`]: messages beside support chat as it's usually built, on fastify, PostgreSQL and socket.io.
 //! - [`mail`]: mails through a server of which one recipient's domain hangs.
 //! - [`inbox`]: lists, filters and searches of a tenant with a million conversations.
 //! - [`reports`]: the shipped endpoints over millions of events of many tenants, beside DuckDB and ClickHouse's engine.
@@ -15,6 +16,7 @@ pub mod inbox;
 pub mod ingest;
 pub mod mail;
 pub mod neighbour;
+pub mod peer;
 pub mod reports;
 pub mod send;
 
@@ -42,6 +44,8 @@ enum What {
     Freshness(Common),
     /// Messages of one tenant, alone and beside another that sends heavy SQL without pause
     Neighbour(neighbour::NeighbourArgs),
+    /// Messages, in turn with a server on fastify, PostgreSQL and socket.io
+    Peer(peer::PeerArgs),
     /// Mails of a hundred tenants through a mail server of which one recipient's domain hangs
     Mail(Common),
     /// Lists, filters and searches of an inbox with a million conversations
@@ -127,6 +131,7 @@ pub async fn run(args: BenchArgs) -> anyhow::Result<()> {
         What::Ingest(common) => ingest::run(&common).await,
         What::Freshness(common) => freshness::run(&common).await,
         What::Neighbour(args) => neighbour::run(&args).await,
+        What::Peer(args) => peer::run(&args).await,
         What::Mail(common) => mail::run(&common).await,
         What::Inbox(args) => inbox::run(&args).await,
         What::Reports(args) => reports::run(&args).await,

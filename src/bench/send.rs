@@ -25,6 +25,8 @@ use tokio::task::JoinSet;
 const CONVERSATIONS_A_SOCKET: usize = 32;
 /// Before measuring.
 const WARM_UP: Duration = Duration::from_millis(500);
+/// What visitors say.
+pub(super) const TEXT: &str = "Hello, I would like to know when my order number 4711 will arrive, please.";
 /// Messages in flight, and seconds between two looks, until the write-ahead log has been copied for the first time: from then
 /// on a server is as it stays.
 const SETTLE: (usize, Duration) = (64, Duration::from_secs(1));
@@ -106,7 +108,7 @@ pub(super) async fn start_server_with(dir: &Path, more: &[&str]) -> anyhow::Resu
 
 pub(super) struct Tenant {
     pub(super) agent_token: String,
-    chatbot_key: String,
+    pub(super) chatbot_key: String,
 }
 
 impl Tenant {
@@ -130,8 +132,8 @@ pub(super) struct Visitor {
 
 impl Visitor {
     /// Starts a session; gives its conversation too.
-    pub(super) async fn start(api: &Api, tenant: &Tenant) -> anyhow::Result<(Self, String)> {
-        let session = api.start_session(&tenant.chatbot_key, &json!({})).await?;
+    pub(super) async fn start(api: &Api, chatbot_key: &str) -> anyhow::Result<(Self, String)> {
+        let session = api.start_session(chatbot_key, &json!({})).await?;
         let text =
             |key: &str| anyhow::Ok(session[key].as_str().with_context(|| format!("a session has {key}"))?.to_owned());
         let address = api.base().trim_start_matches("http://");
@@ -143,13 +145,12 @@ impl Visitor {
     }
 
     /// Sends one message; gives the time to its acknowledgement, and that.
-    pub(super) async fn post(&mut self) -> anyhow::Result<(Duration, Bytes)> {
-        let body = json!({ "content": "Hello, I would like to know when my order number 4711 will arrive, please." });
+    pub(super) async fn post(&mut self, message: &Value) -> anyhow::Result<(Duration, Bytes)> {
         let request = hyper::Request::post("/v1/widget/events")
             .header("host", "localhost")
             .header("content-type", "application/json")
             .header("authorization", format!("Bearer {}", self.token))
-            .body(Full::from(body.to_string()))?;
+            .body(Full::from(message.to_string()))?;
         let started = Instant::now();
         self.connection.ready().await?;
         let response = self.connection.send_request(request).await?;
@@ -172,7 +173,7 @@ impl Followed {
     /// Sends one message and gives the times to its acknowledgement and to the agent's socket.
     async fn send(&mut self) -> anyhow::Result<(Duration, Duration)> {
         let started = Instant::now();
-        let (acknowledged, _) = self.visitor.post().await?;
+        let (acknowledged, _) = self.visitor.post(&json!({ "content": TEXT })).await?;
         let arrived = tokio::time::timeout(Duration::from_secs(10), self.arrivals.recv()).await;
         let arrived = arrived.context("a message didn't reach the socket in 10 s")?.context("the socket closed")?;
         Ok((acknowledged, arrived.saturating_duration_since(started)))
@@ -211,7 +212,7 @@ impl Conversations {
         let mut routes = HashMap::new();
         for number in 0..in_flight {
             let (arrived, arrivals) = mpsc::unbounded_channel();
-            let (visitor, conversation) = Visitor::start(api, tenant).await?;
+            let (visitor, conversation) = Visitor::start(api, &tenant.chatbot_key).await?;
             visitors.push(Followed { visitor, arrivals });
             routes.insert(conversation, arrived);
             if routes.len() == CONVERSATIONS_A_SOCKET || number + 1 == in_flight {
