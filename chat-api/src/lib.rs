@@ -1,5 +1,6 @@
 //! The chat API: commands, decide/apply, state, routes, sockets.
 //!
+//! - [`check`]: what a field must look like, by whatever way it comes in.
 //! - [`core`]: the pure core. Start at [`core::decide`](fn@core::decide).
 //! - [`store`]: state as SQLite rows. [`domain`]: core and store as the writer's state machine.
 //! - [`app`]: what every route shares. [`http`]: the routes. [`auth`]: who is calling. [`view`]: what is shown.
@@ -14,6 +15,7 @@ pub mod activity;
 pub mod app;
 pub mod auth;
 pub mod breaks;
+pub mod check;
 pub mod core;
 pub mod domain;
 pub mod erasure;

@@ -20,6 +20,7 @@ pub use quarantine::LISTED_MAX;
 pub use transcript::{LINE_BYTES_MAX, Line, Party, Transcript};
 
 use crate::app::App;
+use crate::check::canonical_email;
 use crate::core::command::{
     AgentDetails, Command, CommandKind, ImportedConversation, ImportedMessage, LookUp, NewAgent, NewVisitor,
 };
@@ -366,10 +367,11 @@ pub fn slugify(name: &str) -> String {
     slug.trim_end_matches('-').to_owned()
 }
 
-/// By what an address is looked up: the HMAC of its trimmed lower-case form.
+/// By what an address is looked up: the HMAC of its lower-case form, which it has once however its domain is written.
 #[must_use]
 pub fn email_hmac(key_file: &KeyFile, email: &str) -> String {
-    key_file.lookup("email", email.trim().to_lowercase().as_bytes())
+    let kept = canonical_email(email).unwrap_or_else(|| email.trim().to_owned());
+    key_file.lookup("email", kept.to_lowercase().as_bytes())
 }
 
 /// By what a visitor with this address and this name is looked up.
