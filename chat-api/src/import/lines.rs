@@ -3,7 +3,7 @@
 //! What is held is one line, at most [`LINE_BYTES_MAX`] of it, counted as it grows; of a longer one nothing is held, it's
 //! read past. What may be unpacked is bounded by [`Unpacking`]: a small body can't become work without end.
 
-use super::transcript::LINE_BYTES_MAX;
+use super::parse::LINE_BYTES_MAX;
 use crate::limits::{Buffer, NoRoom, Place};
 use flate2::bufread::MultiGzDecoder;
 use std::io::{self, BufRead as _, BufReader, Chain, Cursor, Read};
