@@ -5,21 +5,26 @@
 //! nothing. Start at [`Importer::run`]: it works on a thread of its own, at the lowest priority, and holds a line and what the
 //! writer hasn't answered, counted in the tenant's [`Place`].
 //!
-//! `run.rs` is one import, `lines.rs` pulls the lines, `transcript.rs` is a line and its checks, `quarantine.rs` what is wrong with some,
-//! `export.rs` writes what an import reads.
+//! `run.rs` is one import, `lines.rs` pulls the lines, `parse.rs` reads one, `transcript.rs` is what it says and its checks,
+//! `cleaning.rs` what is changed of it, `quarantine.rs` what is wrong with some, `export.rs` writes what an import reads.
 
+pub(crate) mod cleaning;
 mod export;
 mod lines;
+pub(crate) mod parse;
 mod quarantine;
 mod run;
 pub(crate) mod transcript;
 
+pub use cleaning::{CLEANED_MAX, CleanedField};
 pub use export::Exporter;
 pub use lines::{Lines, PullError, Pulled, Unpacking};
+pub use parse::LINE_BYTES_MAX;
 pub use quarantine::LISTED_MAX;
-pub use transcript::{LINE_BYTES_MAX, Line, Party, Transcript};
+pub use transcript::{Line, Party, Transcript};
 
 use crate::app::App;
+use crate::check::canonical_email;
 use crate::core::command::{
     AgentDetails, Command, CommandKind, ImportedConversation, ImportedMessage, LookUp, NewAgent, NewVisitor,
 };
@@ -29,6 +34,7 @@ use crate::http::surface::describe::may_lack;
 use crate::limits::{NoSpace, Place, Room};
 use crate::store::read;
 use crate::store::search::name_hmacs;
+use cleaning::Cleaner;
 use ingest::event::Actor;
 use ingest::id::{AgentId, ConversationId, EventId, PersonId, TenantId, VisitorId};
 use ingest::payload::Role;
@@ -37,6 +43,7 @@ use ingest::sqlite::person_keys::PersonKeyError;
 use ingest::sqlite::{NewPersonKey, PersonKeys, ReadPool};
 use ingest::time::Timestamp;
 use ingest::writer::{WriteError, Writer};
+use parse::Bad;
 use run::Run;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -47,7 +54,7 @@ use std::sync::Arc;
 use thread_priority::{ThreadPriority, set_current_thread_priority};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
-use transcript::{Bad, check};
+use transcript::check;
 
 /// Chats at once for an imported agent; the contract's default.
 const MAX_CONCURRENT_CHATS: u32 = 6;
@@ -57,6 +64,10 @@ const MAX_CONCURRENT_CHATS: u32 = 6;
 pub struct Quarantined {
     /// Its number, from 1.
     pub line: u64,
+    /// Which field, if it's one: `visitor.id`, `messages[3].at`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "may_lack::<String>")]
+    pub field: Option<String>,
     /// A stable word.
     pub code: Cow<'static, str>,
     /// A sentence; never the line's own words.
@@ -76,6 +87,12 @@ pub struct ImportReport {
     #[serde(rename = "quarantinedTotal", default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "may_lack::<u64>")]
     pub quarantined_total: Option<u64>,
+    /// Fields of imported lines that were changed or left out, since the API takes no such value: the first 1,000.
+    pub cleaned: Vec<CleanedField>,
+    /// How many there are, when they aren't all listed.
+    #[serde(rename = "cleanedTotal", default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "may_lack::<u64>")]
+    pub cleaned_total: Option<u64>,
 }
 
 impl ImportReport {
@@ -83,6 +100,12 @@ impl ImportReport {
     #[must_use]
     pub fn bad_lines(&self) -> u64 {
         self.quarantined_total.unwrap_or(self.quarantined.len() as u64)
+    }
+
+    /// How many fields were changed or left out.
+    #[must_use]
+    pub fn cleaned_fields(&self) -> u64 {
+        self.cleaned_total.unwrap_or(self.cleaned.len() as u64)
     }
 }
 
@@ -148,7 +171,7 @@ pub struct Importer {
 
 enum Prepared {
     Bad(Bad),
-    Ready(Box<Submission>),
+    Ready(Box<Submission>, Cleaner),
 }
 
 impl Importer {
@@ -203,8 +226,8 @@ impl Importer {
     }
 
     async fn prepare(&mut self, owner: Owner, line: &[u8]) -> Result<Prepared, ImportError> {
-        let transcript = match check(line) {
-            Ok(transcript) => transcript,
+        let (transcript, cleaner) = match check(line, Timestamp::now()) {
+            Ok(checked) => checked,
             Err(bad) => return Ok(Prepared::Bad(bad)),
         };
         let tenant = match (owner, &transcript.tenant) {
@@ -214,15 +237,15 @@ impl Importer {
                 Err(bad) => return Ok(Prepared::Bad(bad)),
             },
             (Owner::TenantField, None) => {
-                let detail = "the line names no tenant in 'tenant'".to_owned();
-                return Ok(Prepared::Bad(Bad("missing_tenant", detail)));
+                let detail = "the line names no tenant in 'tenant'";
+                return Ok(Prepared::Bad(Bad::field("tenant", "missing_tenant", detail)));
             }
         };
         match self.seal(tenant, transcript) {
-            Ok(submission) => Ok(Prepared::Ready(Box::new(submission))),
+            Ok(submission) => Ok(Prepared::Ready(Box::new(submission), cleaner)),
             Err(ImportError::Key(PersonKeyError::Damaged(_))) => {
                 let detail = "what is known of the visitor or the agent can't be read, so nothing is added to it";
-                Ok(Prepared::Bad(Bad("person_unreadable", detail.to_owned())))
+                Ok(Prepared::Bad(Bad::line("person_unreadable", detail)))
             }
             Err(error) => Err(error),
         }
@@ -236,8 +259,8 @@ impl Importer {
         let tenant = match found {
             Some(tenant) => tenant.id,
             None if slugify(slug) != slug => {
-                let detail = "a tenant's name in 'tenant' is lower-case letters, digits and hyphens".to_owned();
-                return Ok(Err(Bad("invalid_tenant", detail)));
+                let detail = "a tenant's name in 'tenant' is lower-case letters, digits and hyphens";
+                return Ok(Err(Bad::field("tenant", "invalid_tenant", detail)));
             }
             None => {
                 let tenant = TenantId::fresh();
@@ -257,7 +280,7 @@ impl Importer {
                 };
                 match self.writer.submit(command.into()).await? {
                     Ok(_) => tenant,
-                    Err(rejection) => return Ok(Err(Bad("invalid_tenant", rejection.detail))),
+                    Err(rejection) => return Ok(Err(Bad::field("tenant", "invalid_tenant", rejection.detail))),
                 }
             }
         };
@@ -305,7 +328,8 @@ impl Importer {
             Some(party) => {
                 let agent_id = AgentId::derived(&derived(&party.id).each_ref().map(Vec::as_slice));
                 let key = key_of(agent_id.into())?;
-                let name = party.name.clone().unwrap_or_else(|| party.id.clone());
+                // An id has a name's limits.
+                let name = party.name.clone().unwrap_or_else(|| party.id.trim().to_owned());
                 Some(NewAgent {
                     agent_id,
                     name: key.seal(&name).map_err(PersonKeyError::from)?,
@@ -366,10 +390,11 @@ pub fn slugify(name: &str) -> String {
     slug.trim_end_matches('-').to_owned()
 }
 
-/// By what an address is looked up: the HMAC of its trimmed lower-case form.
+/// By what an address is looked up: the HMAC of its lower-case form, which it has once however its domain is written.
 #[must_use]
 pub fn email_hmac(key_file: &KeyFile, email: &str) -> String {
-    key_file.lookup("email", email.trim().to_lowercase().as_bytes())
+    let kept = canonical_email(email).unwrap_or_else(|| email.trim().to_owned());
+    key_file.lookup("email", kept.to_lowercase().as_bytes())
 }
 
 /// By what a visitor with this address and this name is looked up.

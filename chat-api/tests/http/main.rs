@@ -15,6 +15,7 @@ mod files;
 mod grants;
 mod idempotency;
 mod identified;
+mod importing;
 mod isolation;
 mod limits;
 mod origins;
