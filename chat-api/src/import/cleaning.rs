@@ -13,6 +13,8 @@ use std::borrow::Cow;
 pub const CLEANED_MAX: usize = 1_000;
 /// Cleaned fields of one line that are told apart.
 const LINE_CLEANED_MAX: usize = 100;
+/// Bytes of what is kept of a fault: a field's name, ours, and a sentence.
+const FAULT_BYTES: usize = 512;
 /// What stands for words that aren't there.
 pub(crate) const NO_TEXT: &str = "[no text]";
 
@@ -111,6 +113,11 @@ impl Cleaner {
             let detail = format!("{}; {done}", fault.detail);
             self.faults.push(FieldFault { detail, ..fault });
         }
+    }
+
+    /// Bytes that are held of it, at most.
+    pub(super) fn bytes(&self) -> usize {
+        self.faults.len() * FAULT_BYTES
     }
 
     /// Whether nothing was.
