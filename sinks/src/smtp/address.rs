@@ -3,12 +3,20 @@
 //!
 //! Steps and memory are linear in the address, which those who store it bound (254 bytes).
 
+use lettre::Address;
+
 /// The name before the last `@`, and the domain in lower case and in ASCII; `None` without both. A domain that is none stays as it
 /// is: who looks at it next refuses it.
 pub(super) fn parts(address: &str) -> Option<(&str, String)> {
     let (name, domain) = address.trim().rsplit_once('@')?;
     let domain = idna::domain_to_ascii(domain).unwrap_or_else(|_| domain.to_lowercase());
     Some((name, domain))
+}
+
+/// The address as it stands in an envelope and in headers; `None` for what is none.
+pub(super) fn address(text: &str) -> Option<Address> {
+    let (name, domain) = parts(text)?;
+    Address::new(name, domain).ok()
 }
 
 /// The mailbox, for what counts by it: what stands behind a `+` only sorts its mails, and anybody can type as many as they like.
