@@ -123,11 +123,12 @@ impl Run {
         };
         let room = self.importer.room.transcripts(submission.command.tenant, bytes as u64);
         room.map_err(|none| ImportError::NoSpace { line: self.number - 1, none })?;
+        let mut beside = cleaner.bytes();
         if let CommandKind::Import(import) = &submission.command.kind {
-            let messages = import.messages.len() * MESSAGE_BYTES;
-            self.hold(messages)?;
-            bytes += messages;
+            beside += import.messages.len() * MESSAGE_BYTES;
         }
+        self.hold(beside)?;
+        bytes += beside;
         while self.under_way.len() >= IN_FLIGHT
             || !self.under_way.is_empty() && self.under_way_bytes + bytes > IN_FLIGHT_BYTES_MAX
         {
