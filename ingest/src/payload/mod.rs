@@ -197,7 +197,7 @@ payloads! {
     /// A conversation is read-only from here on.
     ConversationClosed = "conversation_closed" v 1;
     /// The visitor rated the conversation.
-    ConversationRated = "conversation_rated" v 1;
+    ConversationRated = "conversation_rated" v 2;
     /// Tags were put on or taken off.
     ConversationTagged = "conversation_tagged" v 1;
     /// A conversation's notes or group changed.
