@@ -83,9 +83,9 @@ macro_rules! payloads {
 
 payloads! {
     /// A tenant signed up.
-    TenantCreated = "tenant_created" v 1;
+    TenantCreated = "tenant_created" v 2;
     /// A tenant's name or settings changed.
-    TenantUpdated = "tenant_updated" v 3;
+    TenantUpdated = "tenant_updated" v 4;
     /// A person of the tenant was added.
     AgentCreated = "agent_created" v 2;
     /// An agent's fields changed.

@@ -18,8 +18,8 @@ use async_trait::async_trait;
 use parquet::arrow::ArrowWriter;
 use parquet::file::properties::WriterProperties;
 use sql::{
-    Caller, Limits, NewestBy, NotFresh, Opening, ParquetFile, QueryError, QueryResult, Readable, Reports, RowFilters,
-    SnapshotGuard, TableDef, TableSnapshot, TablesError, TenantTables,
+    Caller, Limits, MetricsVersion, NewestBy, NotFresh, Opening, ParquetFile, QueryError, QueryResult, Readable,
+    Reports, RowFilters, SnapshotGuard, TableDef, TableSnapshot, TablesError, TenantTables,
 };
 
 /// 2024-06-01T12:00:00Z.
@@ -248,7 +248,8 @@ impl TenantTables for Facts {
 pub fn caller(tenant: &str) -> Caller {
     let time_zone = "Europe/Berlin".to_owned();
     let (readable, filters) = (Readable::All, RowFilters::new());
-    Caller { tenant: tenant.to_owned(), time_zone, now_ms: NOW_MS, readable, filters }
+    let metrics = MetricsVersion::V1;
+    Caller { tenant: tenant.to_owned(), time_zone, now_ms: NOW_MS, readable, filters, metrics }
 }
 
 /// `a=1 b=2` as parameters.
