@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Duration, Utc};
 use chrono_tz::Tz;
 
+use crate::buckets::{BUCKETS_MAX, Unit};
 use crate::call::{Caller, Params};
 use crate::datafile;
 use crate::definitions::{self, MetricsVersion};
@@ -103,6 +104,8 @@ pub(crate) fn load(name: &str, text: &str) -> Result<Endpoint, LoadError> {
 const DEFINED_ANEW: [&str; 2] = ["reply_seconds", "FROM ratings"];
 /// Whether a period cuts no minute, `yes` or `no`; templates may ask for it, to read sums of minutes.
 const WHOLE_MINUTES: &str = "whole_minutes";
+/// Whether a row for each piece of the period is asked for and few enough, `yes` or `no`; templates may ask for it.
+const FILLED: &str = "filled";
 /// Whether a period has ended, `yes` or `no`; templates may ask for it, since what doesn't ask for the time can be kept.
 const ENDED: &str = "ended";
 
@@ -123,7 +126,9 @@ impl Endpoint {
         if self.0.declares("date_from") {
             let (from, to) = period(caller, params, zone)?;
             let whole = [from, to].iter().all(|at| at.timestamp_millis() % 60_000 == 0);
-            for (name, is) in [(WHOLE_MINUTES, whole), (ENDED, to.timestamp_millis() <= caller.now_ms)] {
+            let filled = self.filled(params, from, to)?;
+            let ended = to.timestamp_millis() <= caller.now_ms;
+            for (name, is) in [(WHOLE_MINUTES, whole), (ENDED, ended), (FILLED, filled)] {
                 // A caller can't say otherwise.
                 args.set(name, Some(if is { "yes" } else { "no" }.to_owned()));
             }
@@ -131,6 +136,21 @@ impl Endpoint {
             args.set("date_to", Some(zone::instant_text(to)));
         }
         self.0.render(&args, budget)
+    }
+
+    /// Whether the pieces of a period without facts get rows: unless the call says no, if there aren't too many.
+    /// # Errors  `fill=true` for too many.
+    fn filled(&self, params: &Params, from: DateTime<Utc>, to: DateTime<Utc>) -> Result<bool, QueryError> {
+        let named = ["granularity", "by"].into_iter().filter(|name| self.0.declares(name));
+        let unit = named.filter_map(|name| given(params, name)).find_map(Unit::parse);
+        let Some(unit) = unit else { return Ok(false) };
+        let fits = unit.fits(from.timestamp_millis(), to.timestamp_millis());
+        if !fits && given(params, "fill") == Some("true") {
+            let limit =
+                format!("is for at most {BUCKETS_MAX} rows and days: ask for a shorter period or larger pieces");
+            return Err(QueryError::parameter("fill", limit));
+        }
+        Ok(fits)
     }
 }
 

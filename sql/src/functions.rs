@@ -10,7 +10,7 @@ use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
 
 use crate::hours::Clock;
 use crate::text::{self, Budget};
-use crate::{covered, local, percentile, types};
+use crate::{buckets, covered, local, percentile, types};
 
 /// Cheap functions, linear in their input, whose output is no larger than it.
 const PLAIN: &[&str] = &[
@@ -113,9 +113,12 @@ const PLAIN: &[&str] = &[
     "regexp_match",
 ];
 
+/// Ours, and what is replaced by ours.
+const OWN: &[&str] = &["to_local_time", "first_day", "bucket_starts"];
+
 /// Whether the function is the same for every call.
 pub(crate) fn is_shared(function: &ScalarUDF) -> bool {
-    PLAIN.contains(&function.name()) || function.name() == "to_local_time"
+    PLAIN.contains(&function.name()) || OWN.contains(&function.name())
 }
 
 /// The scalar functions that are the same for every call; `to_local_time` is replaced by a faster one.
@@ -124,6 +127,7 @@ pub(crate) fn shared() -> Vec<Arc<ScalarUDF>> {
     functions.retain(|function| PLAIN.contains(&function.name()));
     functions.iter_mut().for_each(types::bound);
     functions.push(Arc::new(local::fast()));
+    functions.extend(buckets::functions().map(Arc::new));
     functions
 }
 

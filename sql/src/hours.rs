@@ -29,8 +29,6 @@ use crate::zone;
 const NAME: &str = "business_seconds";
 const MINUTE_MS: i64 = 60_000;
 const DAY_MS: i64 = 24 * 60 * MINUTE_MS;
-/// 1900-01-01 and 2200-01-01: the instants that parameters can name, too.
-const RANGE_MS: std::ops::Range<i64> = -2_208_988_800_000..7_258_118_400_000;
 
 /// When a tenant answers; the default is always.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -294,7 +292,7 @@ impl ScalarUDFImpl for BusinessSeconds {
             return Ok(ColumnarValue::Array(Arc::new(Float64Array::new_null(starts.len()))));
         };
         let last = known().map(|(start, end)| start.max(end)).max().unwrap_or(first);
-        if !RANGE_MS.contains(&first) || !RANGE_MS.contains(&last) {
+        if !zone::RANGE_MS.contains(&first) || !zone::RANGE_MS.contains(&last) {
             return Err(DataFusionError::Execution("business_seconds takes instants from 1900 to 2199".to_owned()));
         }
         let unbound = || fault("business hours were asked for outside a call");

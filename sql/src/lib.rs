@@ -2,7 +2,7 @@
 //!
 //! - [`catalog`]: the port ([`TenantTables`]) through which facts come in, and the catalog of one call.
 //! - `scan`, `newest`: one table as a union of Parquet files and rows in memory; rows that are versions.
-//! - `budget`, `dialect`, `gate`, `expand`: what SQL may pass, and the limits on its text. `types`, `inlined`, `aggregates`, `windows`: types within types, expressions within expressions, what aggregates allocate by and windows reach. `names`: columns in their own case. `functions`, `text`, `percentile`, `covered`: what it may call. `hours`: business hours. `local`: wall clocks.
+//! - `budget`, `dialect`, `gate`, `expand`: what SQL may pass, and the limits on its text. `types`, `inlined`, `aggregates`, `windows`: types within types, expressions within expressions, what aggregates allocate by and windows reach. `names`: columns in their own case. `functions`, `text`, `percentile`, `covered`: what it may call. `hours`: business hours. `local`: wall clocks. `buckets`: weeks, months, and the pieces of a period.
 //! - `call`: who asks, what comes back. `engine` ([`Reports`]), `session`, `tenants`, `measure`, `watch`, `once`, `give_way`: running it within the limits of its tenant.
 //! - `endpoints` (`endpoints/*.pipe`), `endpoint_node`, `datafile`, `template`, `zone`: a call's parameters to SQL with bound values.
 //! - `own`: endpoints that tenants publish. `kept_pipes`: those that were read.
@@ -16,6 +16,7 @@
 
 mod aggregates;
 mod answers;
+mod buckets;
 mod budget;
 mod call;
 pub mod catalog;
@@ -66,6 +67,7 @@ mod watch;
 mod windows;
 mod zone;
 
+pub use buckets::BUCKETS_MAX;
 pub use budget::{NESTING_MAX, OPERATORS_MAX, SQL_BYTES_MAX, SUFFIXES_MAX};
 pub use call::{Caller, Limits, Params, QueryResult};
 pub use catalog::{NewestBy, NotFresh, ParquetFile, SnapshotGuard, TableDef, TableSnapshot, TablesError, TenantTables};

@@ -4,6 +4,9 @@
 use chrono::{DateTime, Duration, LocalResult, NaiveDate, NaiveDateTime, NaiveTime, Offset as _, TimeZone, Utc};
 use chrono_tz::Tz;
 
+/// 1900-01-01 and 2200-01-01, in milliseconds: the instants that parameters can name. Every engine type can hold them.
+pub(crate) const RANGE_MS: std::ops::Range<i64> = -2_208_988_800_000..7_258_118_400_000;
+
 /// Days a report covers when the call names no period.
 pub(crate) const DEFAULT_DAYS: i64 = 30;
 
@@ -52,11 +55,8 @@ fn wall_clock(naive: NaiveDateTime, zone: Tz) -> Option<DateTime<Utc>> {
     Some(instant).filter(in_range)
 }
 
-/// Years that every engine type can hold.
 fn in_range(instant: &DateTime<Utc>) -> bool {
-    const MIN_S: i64 = -2_208_988_800; // 1900-01-01
-    const MAX_S: i64 = 7_258_118_400; // 2200-01-01
-    (MIN_S..MAX_S).contains(&instant.timestamp())
+    RANGE_MS.contains(&instant.timestamp_millis())
 }
 
 /// The form in which an instant is bound: RFC 3339, milliseconds, `Z`.

@@ -38,7 +38,7 @@ assert client.sql("SELECT 1 AS a").get(OutputFormat.TSV).text == "1\n"
 assert client.sql("SELECT 1 AS a").get(OutputFormat.JSONEachRow).text == '{"a":1}\n'
 
 try:
-    client.api.pipes.query("usage", parameters={"granularity": "week"})
+    client.api.pipes.query("usage", parameters={"granularity": "decade"})
     raise AssertionError("a bad parameter must be refused")
 except ApiError as error:
     assert "granularity" in str(error), error

@@ -46,7 +46,7 @@ async fn sql_is_sent_in_any_place() {
         ("/v0/pipes/nothing/openapi.json", 404),
         ("/v0/pipes/usage.xlsx", 404),
         ("/v0/pipes/usage.json.json", 404),
-        ("/v0/pipes/usage.json?granularity=week", 400),
+        ("/v0/pipes/usage.json?granularity=decade", 400),
         ("/v0/pipes/usage.json?q=SELEKT", 400),
         ("/v0/pipes/usage.json?q=DROP+TABLE+_", 403),
         ("/v0/pipes/usage.json?q=SELECT+*+FROM+agents", 403),
@@ -68,11 +68,11 @@ async fn sql_is_sent_in_any_place() {
         ),
         (Call::new(Method::POST, "/v0/sql").raw([0xff, 0xfe]), 400),
         (Call::post("/v0/pipes/usage.json", json!({ "granularity": { "a": 1 } })), 400),
-        (Call::post("/v0/pipes/usage.json", json!({ "granularity": "week" })), 400),
+        (Call::post("/v0/pipes/usage.json", json!({ "granularity": "decade" })), 400),
         (
             Call::new(Method::POST, "/v0/pipes/usage.json")
                 .header("content-type", "application/x-www-form-urlencoded")
-                .raw("granularity=week"),
+                .raw("granularity=decade"),
             400,
         ),
     ] {
@@ -142,18 +142,18 @@ async fn fixed_parameters_cannot_be_overridden() {
     let fixed =
         |value: &str| json!([{ "type": "PIPES:READ", "resource": "usage", "fixed_params": { "granularity": value } }]);
     // The fixed value is refused whatever is sent, so it is the one that was read.
-    let wrong = token(&server, &acme, fixed("week")).await;
+    let wrong = token(&server, &acme, fixed("decade")).await;
     for call in [
         Call::get("/v0/pipes/usage.json"),
         Call::get("/v0/pipes/usage.json?granularity=day&granularity=hour"),
         Call::post("/v0/pipes/usage.json?granularity=day", json!({ "granularity": ["day", "hour"] })),
     ] {
         let refused = server.call(call.token(&wrong)).await.expect(400);
-        assert!(text(&refused["error"]).contains("week"), "{refused}");
+        assert!(text(&refused["error"]).contains("decade"), "{refused}");
     }
     // A wrong value that is sent isn't even read. (There are no tables here, so the query itself finds none.)
     let right = token(&server, &acme, fixed("day")).await;
-    server.call(Call::get("/v0/pipes/usage.json?granularity=week").token(&right)).await.expect(404);
+    server.call(Call::get("/v0/pipes/usage.json?granularity=decade").token(&right)).await.expect(404);
 }
 
 #[tokio::test]
@@ -228,13 +228,13 @@ async fn a_tenant_signs_tokens_with_its_own_key() {
     }
 
     let soon = ingest::time::Timestamp::now().0 / 1_000 + 600;
-    let usage = json!([{ "type": "PIPES:READ", "resource": "usage", "fixed_params": { "granularity": "week" } }]);
+    let usage = json!([{ "type": "PIPES:READ", "resource": "usage", "fixed_params": { "granularity": "decade" } }]);
     let claims = |exp: i64, scopes: &Value| json!({ "workspace_id": acme.id, "name": "front", "exp": exp, "scopes": scopes, "limits": { "rps": 5 } });
     let good = jwt(&own, &claims(soon, &usage));
     let call = Call::get(format!("/v0/pipes/usage.json?granularity=day&token={good}"));
     let refused = server.call(call).await;
     assert_eq!((refused.status.as_u16(), refused.header("x-ratelimit-remaining")), (400, Some("4")));
-    assert!(refused.text.contains("week"), "its fixed parameters hold: {}", refused.text);
+    assert!(refused.text.contains("decade"), "its fixed parameters hold: {}", refused.text);
     server.call(Call::get("/v0/pipes/csat.json").token(&good)).await.expect(403);
     server.call(Call::get("/v0/sql?q=SELECT+*+FROM+messages").token(&good)).await.expect(403);
     server.call(Call::get("/v0/tokens").token(&good)).await.expect(403);

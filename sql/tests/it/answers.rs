@@ -208,7 +208,7 @@ async fn calls_are_in_the_tenants_own_tables() {
     expect![[r#"
         endpoint String | status Int64 | code String | error String
         "query_api" | 400 | "sql_invalid" | "failed to read the SQL: No field named nothing.\nValid fields are messages.event_id, messages.conversation_id, messages.thread_id, messages.seq, messages.occurred_at, messages.recorded_at, messages.origin, messages.author_type, messages.author_id, messages.group_id, messages.content_chars, messages.reply_seconds, messages.first_response_seconds. at line 1, column 8"
-        "reply_time" | 400 | "parameter_invalid" | "parameter `by`: `moon` is not one of none, day, agent, group, tag"
+        "reply_time" | 400 | "parameter_invalid" | "parameter `by`: `moon` is not one of none, day, week, month, agent, group, tag"
     "#]]
     .assert_eq(&run(&reports, "acme", errors).await);
     expect![[r#"

@@ -125,7 +125,7 @@ fn two_tenants() -> Facts {
 async fn sql_over_an_endpoint_sees_its_result_and_nothing_else() {
     let reports = two_tenants().reports();
     let over = async |q: &str| {
-        let params = params("granularity=day&date_from=2024-05-19&date_to=2024-05-22");
+        let params = params("granularity=day&fill=false&date_from=2024-05-19&date_to=2024-05-22");
         show(reports.endpoint_over(&caller("acme"), "usage", &params, q).await)
     };
     expect![[r#"

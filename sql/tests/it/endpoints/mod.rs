@@ -1,8 +1,10 @@
 //! Every endpoint over small fixtures: facts in, rows out.
 //!
 //! Here those that count messages, resolves and ratings, and what all endpoints share; [`work`] has those about the work
-//! itself: queue, assignments, agents' time, promises, mails; [`conversations`] those about single conversations.
+//! itself: queue, assignments, agents' time, promises, mails; [`conversations`] those about single conversations,
+//! [`buckets`] weeks, months and rows without facts.
 
+mod buckets;
 mod conversations;
 mod work;
 
@@ -103,27 +105,27 @@ async fn usage() {
         bucket DateTime | conversations Int64 | resolved Int64 | messages_visitor Int64 | messages_agent Int64 | messages_bot Int64 | visitors Int64 | agents Int64
         "2024-05-02 14:01:00" | 2 | 2 | 3 | 3 | 1 | 2 | 2
     "#]]).await;
-    check(&r, "acme", "usage?granularity=day", expect![[r#"
+    check(&r, "acme", "usage?granularity=day&fill=false", expect![[r#"
         bucket Nullable(Date) | conversations Int64 | resolved Int64 | messages_visitor Int64 | messages_agent Int64 | messages_bot Int64 | visitors Int64 | agents Int64
         "2024-05-20" | 1 | 1 | 1 | 1 | 1 | 1 | 1
         "2024-05-21" | 1 | 1 | 2 | 2 | 0 | 2 | 1
     "#]]).await;
-    check(&r, "acme", "usage?granularity=hour&time_zone=UTC&date_from=2024-05-20&date_to=2024-05-21", expect![[r#"
+    check(&r, "acme", "usage?granularity=hour&fill=false&time_zone=UTC&date_from=2024-05-20&date_to=2024-05-21", expect![[r#"
         bucket Nullable(DateTime) | conversations Int64 | resolved Int64 | messages_visitor Int64 | messages_agent Int64 | messages_bot Int64 | visitors Int64 | agents Int64
         "2024-05-20 21:00:00" | 1 | 1 | 1 | 1 | 1 | 1 | 1
         "2024-05-20 22:00:00" | 0 | 1 | 1 | 1 | 0 | 1 | 1
     "#]]).await;
-    check(&r, "acme", "usage?granularity=minute&date_from=2024-05-21 10:00&date_to=2024-05-21T10:01:00", expect![[r#"
+    check(&r, "acme", "usage?granularity=minute&fill=false&date_from=2024-05-21 10:00&date_to=2024-05-21T10:01:00", expect![[r#"
         bucket Nullable(DateTime) | conversations Int64 | resolved Int64 | messages_visitor Int64 | messages_agent Int64 | messages_bot Int64 | visitors Int64 | agents Int64
         "2024-05-21 10:00:00" | 1 | 0 | 1 | 0 | 0 | 1 | 0
     "#]]).await;
     check(
         &r,
         "acme",
-        "usage?granularity=week",
+        "usage?granularity=decade",
         expect![[r#"
-        400 parameter_invalid: parameter `granularity`: `week` is not one of total, day, hour, minute
-    "#]],
+            400 parameter_invalid: parameter `granularity`: `decade` is not one of total, month, week, day, hour, minute
+        "#]],
     )
     .await;
 }
@@ -154,12 +156,12 @@ async fn reply_time() {
         count Int64 | avg_s Nullable(Float64) | p50_s Nullable(Float64) | p90_s Nullable(Float64) | p99_s Nullable(Float64)
         3 | 53.5 | 40 | 88 | 98.8
     "#]]).await;
-    check(&r, "acme", "reply_time?by=day", expect![[r#"
+    check(&r, "acme", "reply_time?by=day&fill=false", expect![[r#"
         day Nullable(Date) | count Int64 | avg_s Nullable(Float64) | p50_s Nullable(Float64) | p90_s Nullable(Float64) | p99_s Nullable(Float64)
         "2024-05-20" | 1 | 40 | 40 | 40 | 40
         "2024-05-21" | 2 | 60.25 | 60.25 | 92.05 | 99.205
     "#]]).await;
-    check(&r, "acme", "reply_time?by=day&time_zone=UTC", expect![[r#"
+    check(&r, "acme", "reply_time?by=day&fill=false&time_zone=UTC", expect![[r#"
         day Nullable(Date) | count Int64 | avg_s Nullable(Float64) | p50_s Nullable(Float64) | p90_s Nullable(Float64) | p99_s Nullable(Float64)
         "2024-05-20" | 2 | 30.25 | 30.25 | 38.05 | 39.805
         "2024-05-21" | 1 | 100 | 100 | 100 | 100
@@ -256,7 +258,7 @@ async fn nothing_there() {
         bucket DateTime | conversations Int64 | resolved Int64 | messages_visitor Int64 | messages_agent Int64 | messages_bot Int64 | visitors Int64 | agents Int64
         "2024-05-01 00:00:00" | 0 | 0 | 0 | 0 | 0 | 0 | 0
     "#]]).await;
-    check(&r, "nobody", "usage?granularity=day", expect![[r#"
+    check(&r, "nobody", "usage?granularity=day&fill=false", expect![[r#"
         bucket Nullable(Date) | conversations Int64 | resolved Int64 | messages_visitor Int64 | messages_agent Int64 | messages_bot Int64 | visitors Int64 | agents Int64
     "#]]).await;
     check(&r, "nobody", "first_response", expect![[r#"
@@ -292,8 +294,8 @@ async fn parameters() {
         "acme",
         "csat?by=mood",
         expect![[r#"
-        400 parameter_invalid: parameter `by`: `mood` is not one of none, day, agent, group, tag
-    "#]],
+            400 parameter_invalid: parameter `by`: `mood` is not one of none, day, week, month, agent, group, tag
+        "#]],
     )
     .await;
     check(
@@ -348,8 +350,8 @@ async fn parameters() {
         "acme",
         "csat?by=none' OR 1=1 --",
         expect![[r#"
-        400 parameter_invalid: parameter `by`: `none' OR 1=1 --` is not one of none, day, agent, group, tag
-    "#]],
+            400 parameter_invalid: parameter `by`: `none' OR 1=1 --` is not one of none, day, week, month, agent, group, tag
+        "#]],
     )
     .await;
     check(
@@ -438,9 +440,10 @@ async fn descriptions() {
         .map(|p| format!("{} {} {:?} {:?} {:?}", p.name, p.kind, p.default, p.description, p.allowed))
         .collect();
     expect![[r#"
-        granularity String Some("total") Some("One row, or one a bucket") ["total", "day", "hour", "minute"]
+        granularity String Some("total") Some("One row, or one a bucket") ["total", "month", "week", "day", "hour", "minute"]
         date_from DateTime None Some("First instant, the last 30 days by default") []
         time_zone String None Some("IANA name, the tenant zone by default") []
-        date_to DateTime None Some("Instant after the last") []"#]]
+        date_to DateTime None Some("Instant after the last") []
+        fill String Some("auto") Some("Rows for buckets without facts") ["auto", "true", "false"]"#]]
     .assert_eq(&parameters.join("\n"));
 }

@@ -93,12 +93,12 @@ async fn waiting_time() {
         count Int64 | avg_s Nullable(Float64) | p50_s Nullable(Float64) | p90_s Nullable(Float64) | p99_s Nullable(Float64)
         4 | 62.625 | 60.25 | 111.15 | 119.115
     "#]]).await;
-    check(&r, "acme", "waiting_time?by=day&time_zone=UTC", expect![[r#"
+    check(&r, "acme", "waiting_time?by=day&fill=false&time_zone=UTC", expect![[r#"
         day Nullable(Date) | count Int64 | avg_s Nullable(Float64) | p50_s Nullable(Float64) | p90_s Nullable(Float64) | p99_s Nullable(Float64)
         "2024-05-20" | 1 | 10 | 10 | 10 | 10
         "2024-05-21" | 3 | 80.16666666666667 | 90.5 | 114.1 | 119.41
     "#]]).await;
-    check(&r, "acme", "waiting_time?by=day", expect![[r#"
+    check(&r, "acme", "waiting_time?by=day&fill=false", expect![[r#"
         day Nullable(Date) | count Int64 | avg_s Nullable(Float64) | p50_s Nullable(Float64) | p90_s Nullable(Float64) | p99_s Nullable(Float64)
         "2024-05-21" | 4 | 62.625 | 60.25 | 111.15 | 119.115
     "#]]).await;
@@ -181,7 +181,7 @@ async fn business_hours() {
             ],
         )
         .reports();
-    check(&r, "acme", "reply_time?hours=business&date_from=2024-03-01&by=day", expect![[r#"
+    check(&r, "acme", "reply_time?hours=business&date_from=2024-03-01&by=day&fill=false", expect![[r#"
         day Nullable(Date) | count Int64 | avg_s Nullable(Float64) | p50_s Nullable(Float64) | p90_s Nullable(Float64) | p99_s Nullable(Float64)
         "2024-04-01" | 1 | 7200 | 7200 | 7200 | 7200
         "2024-05-21" | 2 | 500.125 | 500.125 | 820.025 | 892.0024999999999
@@ -346,7 +346,7 @@ async fn sla() {
         .open(opening())
         .add("acme", "sla_targets", &[target("first_response", 99, true), target("next_response", 20, true)])
         .reports();
-    check(&r, "acme", "sla?by=day", expect![[r#"
+    check(&r, "acme", "sla?by=day&fill=false", expect![[r#"
         day Nullable(Date) | first_response_target_s Nullable(Int64) | first_response_count Int64 | first_response_met Nullable(Float64) | next_response_target_s Nullable(Int64) | next_response_count Int64 | next_response_met Nullable(Float64) | resolution_target_s Nullable(Int64) | resolution_count Int64 | resolution_met Nullable(Float64) | sla_met Nullable(Float64)
         "2024-05-20" | 99 | 1 | 1 | 20 | 0 | null | null | 1 | null | 1
         "2024-05-21" | 99 | 1 | 0 | 20 | 1 | 1 | null | 1 | null | 0
@@ -388,7 +388,7 @@ async fn bot_outcomes() {
     "#]],
     )
     .await;
-    check(&r, "acme", "bot_outcomes?by=day", expect![[r#"
+    check(&r, "acme", "bot_outcomes?by=day&fill=false", expect![[r#"
         day Nullable(Date) | resolved Int64 | with_bot Int64 | handed_over Int64 | deflected Int64 | deflection Nullable(Float64)
         "2024-05-20" | 1 | 1 | 0 | 1 | 1
         "2024-05-21" | 3 | 1 | 1 | 1 | 0.3333333333333333
