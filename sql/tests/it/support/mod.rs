@@ -66,7 +66,8 @@ pub fn defs() -> Vec<TableDef> {
             "conversation_id:text version:int status:text visitor_id:text chatbot_id:text? group_id:text? agent_id:text? \
              tags:texts started_at:time updated_at:time origin:text first_response_seconds:float? resolved_at:time? \
              resolutions:int messages_visitor:int messages_agent:int messages_bot:int rating:int? \
-             resolved_by:text? resolve_reason:text? active_since:time? assignments:int? sessions:int? session_seconds:float?",
+             resolved_by:text? resolve_reason:text? active_since:time? assignments:int? sessions:int? session_seconds:float? \
+             resolved_as:text?",
         ),
         table(
             "resolutions",
