@@ -4,6 +4,7 @@ use crate::cli::{ExportArgs, ImportArgs, SqlArgs, TenantCreateArgs, TokenCreateA
 use crate::engine::Engine;
 use crate::output::{ExportFile, Progress, open};
 use anyhow::{Context as _, bail};
+use chat_api::auth::wire::metrics_version;
 use chat_api::auth::{passwords, tokens};
 use chat_api::check;
 use chat_api::core::command::{AgentDetails, Command, CommandKind, NewAgent};
@@ -261,6 +262,7 @@ pub async fn sql(args: &SqlArgs) -> anyhow::Result<()> {
             now_ms,
             readable: sql::Readable::All,
             filters: sql::RowFilters::new(),
+            metrics: metrics_version(&tenant.settings),
         };
         let result = reports.query(&caller, &args.sql).await?;
         println!("{}", arrow::util::pretty::pretty_format_batches_with_schema(result.schema, &result.batches)?);

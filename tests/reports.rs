@@ -25,6 +25,7 @@ fn close(found: &Value, expected: &Value, tolerance: f64, what: &str) {
     assert!((found - expected).abs() <= tolerance, "{what}: {found} instead of {expected}");
 }
 
+/// Nothing in the dialogues was reopened or rated twice: both versions of the definitions say what is expected.
 async fn check_tenant(server: &Server, slug: &str, token: &str, expected: &Value) {
     let usage = &rows(server, "usage.json?granularity=total", token).await[0];
     for key in ["conversations", "resolved", "messages_visitor", "messages_agent", "visitors", "agents"] {
@@ -49,9 +50,14 @@ async fn check_tenant(server: &Server, slug: &str, token: &str, expected: &Value
             assert_eq!(sum, row["count"], "{slug} {endpoint} by {by}");
         }
     }
-    let csat = &rows(server, "csat.json?by=none", token).await[0];
-    assert_eq!(csat["count"], expected["rating"]["count"], "{slug} csat");
-    close(&csat["avg"], &expected["rating"]["avg"], 0.000_051, &format!("{slug} csat"));
+    for version in [1, 2] {
+        let csat = &rows(server, &format!("csat.json?by=none&version={version}"), token).await[0];
+        assert_eq!(csat["count"], expected["rating"]["count"], "{slug} csat {version}");
+        close(&csat["avg"], &expected["rating"]["avg"], 0.000_051, &format!("{slug} csat {version}"));
+        let replies = &rows(server, &format!("reply_time.json?by=none&version={version}"), token).await[0];
+        assert_eq!(replies["count"], expected["reply_seconds"]["count"], "{slug} replies {version}");
+        close(&replies["avg_s"], &expected["reply_seconds"]["avg"], 0.000_501, &format!("{slug} replies {version}"));
+    }
 
     let messages =
         |row: &Value| row["messages_visitor"].as_i64().unwrap_or(0) + row["messages_agent"].as_i64().unwrap_or(0);
@@ -285,8 +291,8 @@ async fn the_reports_tell_how_a_conversation_went() {
         }
     }
     let work = &report(&server, &tenant, "agent_performance.json").await[0];
-    let counts = ["assigned", "resolved", "resolution_rate", "messages", "ratings", "csat", "concurrency"];
-    assert_eq!(counts.map(|key| work[key].as_f64()), [Some(1.0); 7], "{work}");
+    let counts = ["assigned", "resolved", "resolution_rate", "messages", "ratings", "csat", "concurrency", "confirmed"];
+    assert_eq!(counts.map(|key| work[key].as_f64()), [Some(1.0); 8], "{work}");
     assert_eq!(work["agent_id"], json!(tenant.agent));
     let share = |key: &str| work[key].as_f64().expect("a number");
     assert!(0.0 < share("occupancy") && share("occupancy") <= 1.0 && share("busy_s") <= share("online_s"), "{work}");
@@ -296,6 +302,8 @@ async fn the_reports_tell_how_a_conversation_went() {
     assert_eq!((&quality["strategy"], &quality["waited"]), (&json!("least_loaded"), &json!(1)), "{quality}");
     let outcomes = &report(&server, &tenant, "bot_outcomes.json").await[0];
     assert_eq!((&outcomes["resolved"], &outcomes["deflected"]), (&json!(1), &json!(0)));
+    // It was rated.
+    assert_eq!((&outcomes["confirmed"], &outcomes["assumed"]), (&json!(1), &json!(0)));
     let sent = |rows: &[Value]| rows.iter().any(|row| row["kind"] == "welcome" && row["sent"] == 1);
     eventually(&server, &tenant, "notification_outcomes.json?by=kind", sent).await;
     assert!(report(&server, &tenant, "queue.json").await.is_empty());

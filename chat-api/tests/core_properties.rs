@@ -2,7 +2,7 @@
 //! assignment, nobody waits while an agent is free, a replay gives the same state, a repeated key changes nothing.
 
 use chat_api::core::command::{
-    AgentDetails, Command, CommandKind as K, LookUp, NewAgent, NewMessage, NewVisitor, TransferTo,
+    AgentDetails, Command, CommandKind as K, LookUp, MarkedComment, NewAgent, NewMessage, NewVisitor, TransferTo,
 };
 use chat_api::core::decide::Decision;
 use chat_api::core::state::{Agent, Status};
@@ -377,6 +377,79 @@ fn people_may_do_what_the_job_may_not() {
     let lost = world.run(Actor::Agent(agent_id(3)), K::Take { conversation_id: chat_id(0) }).expect_err("taken");
     assert_eq!((lost.status, lost.winner), (409, Some(agent_id(1))));
     assert!(world.run(Actor::Agent(agent_id(1)), K::Take { conversation_id: chat_id(0) }).expect("mine").is_empty());
+}
+
+/// What one of `chat 0`'s people does: `take 2`, `resolve 2`, `write`, `rate 5 words`.
+fn act(world: &mut World, step: &str) -> Vec<Event> {
+    let conversation_id = chat_id(0);
+    let words: Vec<&str> = step.split(' ').collect();
+    let agent = || Actor::Agent(agent_id(words[1].parse().expect("a number")));
+    let visitor = Actor::Visitor(visitor_id(0));
+    let (actor, kind) = match words[0] {
+        "write" => (visitor, K::PostMessage { conversation_id, message: message() }),
+        "end" => (visitor, K::Resolve { conversation_id }),
+        "leave" => (visitor, K::Close { conversation_id }),
+        "take" => (agent(), K::Take { conversation_id }),
+        "pass" => {
+            let to = TransferTo::Agent(agent_id(words[2].parse().expect("a number")));
+            (agent(), K::Transfer { conversation_id, to, note: None })
+        }
+        "resolve" => (agent(), K::Resolve { conversation_id }),
+        "reopen" => (agent(), K::Reopen { conversation_id }),
+        "close" => (agent(), K::Close { conversation_id }),
+        "dismiss" => (Actor::Operator, K::DeleteAgent { agent_id: agent_id(words[1].parse().expect("a number")) }),
+        "rate" => {
+            let mark = |word: &&str| MarkedComment { text: sealed(b"visitor"), mark: (*word).to_owned() };
+            let score = words[1].parse().expect("a number");
+            (visitor, K::Rate { conversation_id, score, comment: words.get(2).map(mark) })
+        }
+        other => panic!("nobody can {other}"),
+    };
+    world.run(actor, kind).unwrap_or_else(|refusal| panic!("{step}: {refusal:?}"))
+}
+
+/// A rating is of the thread that ended last and its agent's; what repeats it writes nothing, and what differs replaces it.
+#[test]
+fn ratings_are_of_the_thread_that_ended() {
+    for (steps, expected) in [
+        // Before any end: the thread under way.
+        ("rate 2", "2 of 1 to 0"),
+        ("take 1|rate 2|rate 2", "2 of 2 to 1"),
+        ("take 1|rate 2|resolve 1|rate 2|rate 4", "2 of 2 to 1|4 of 2 to 1"),
+        // A double click, a changed mind, words, the same words.
+        ("take 1|resolve 1|rate 5|rate 5", "5 of 2 to 1"),
+        ("take 1|resolve 1|rate 1|rate 3|rate 1", "1 of 2 to 1|3 of 2 to 1|1 of 2 to 1"),
+        ("take 1|resolve 1|rate 5|rate 5 nice|rate 5 nice|rate 5", "5 of 2 to 1|5 of 2 to 1"),
+        ("take 1|resolve 1|rate 5 nice|rate 5 good|rate 4 good", "5 of 2 to 1|5 of 2 to 1|4 of 2 to 1"),
+        // Late, after a reopen, with another agent by then, or none any more.
+        ("take 1|resolve 1|write|rate 5", "5 of 2 to 1"),
+        ("take 1|resolve 1|rate 4|write|take 2|rate 4|rate 5", "4 of 2 to 1|5 of 2 to 1"),
+        ("take 1|resolve 1|reopen 2|take 2|rate 3", "3 of 2 to 1"),
+        ("take 1|pass 1 2|resolve 2|rate 3", "3 of 3 to 2"),
+        ("take 1|resolve 1|dismiss 1|rate 3", "3 of 2 to 1"),
+        // The next resolve is rated anew, by the same score too.
+        ("take 1|resolve 1|rate 5|write|take 2|resolve 2|rate 5", "5 of 2 to 1|5 of 4 to 2"),
+        ("take 1|resolve 1|rate 5 nice|write|end|rate 5 nice", "5 of 2 to 1|5 of 3 to 0"),
+        // Closed: what was resolved before ended there; what wasn't ends here.
+        ("take 1|resolve 1|close 1|rate 5|rate 5", "5 of 2 to 1"),
+        ("take 1|close 1|rate 5", "5 of 2 to 1"),
+        ("take 1|resolve 1|rate 5|write|take 2|leave|rate 5", "5 of 2 to 1|5 of 4 to 2"),
+        ("end|rate 1", "1 of 1 to 0"),
+    ] {
+        let mut world = World::new();
+        take_step(&mut world, &Step::Start(0, true, None));
+        let made: Vec<Event> = steps.split('|').flat_map(|step| act(&mut world, step)).collect();
+        let threads: Vec<_> = world.state.conversations[&chat_id(0)].threads.iter().map(|thread| thread.id).collect();
+        let said = made.iter().filter_map(|event| match &event.payload {
+            Payload::ConversationRated(rated) => {
+                let thread = threads.iter().position(|id| *id == rated.thread_id).expect("a thread") + 1;
+                let agent = (1..=AGENTS).find(|number| Some(agent_id(*number)) == rated.agent_id).unwrap_or(0);
+                Some(format!("{} of {thread} to {agent}", rated.score))
+            }
+            _ => None,
+        });
+        assert_eq!(said.collect::<Vec<_>>().join("|"), expected, "{steps}");
+    }
 }
 
 /// The core knows no clock, runtime, database or web framework: it can be driven from anywhere.

@@ -16,6 +16,7 @@ use crate::id::PersonId;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD as BASE64;
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use ring::hmac;
 use ring::rand::{SecureRandom, SystemRandom};
 use serde::{Deserialize, Serialize};
 
@@ -113,6 +114,9 @@ fn open_bytes(key: &LessSafeKey, aad: &[u8], sealed: &mut [u8]) -> Result<Vec<u8
     Ok(plain.to_vec())
 }
 
+/// Of a mark's HMAC that is kept: enough that no two texts of a person share it.
+const MARK_BYTES: usize = 16;
+
 /// The key of one person. Cheap to use, not to be logged.
 pub struct PersonKey {
     person: PersonId,
@@ -156,6 +160,20 @@ impl PersonKey {
         let mut bytes = BASE64.decode(&sealed.ciphertext).map_err(|_| SealError::Damaged)?;
         let plain = open_bytes(&self.cipher, sealed.person.bytes(), &mut bytes)?;
         String::from_utf8(plain).map_err(|_| SealError::Damaged)
+    }
+}
+
+impl PersonKey {
+    /// Hex HMAC of a text about this person, by which the same text is known again: 32 characters. It says nothing once the
+    /// key is gone, as what was sealed.
+    #[must_use]
+    pub fn mark(&self, purpose: &str, text: &str) -> String {
+        let mut context = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, &self.bytes));
+        context.update(b"mark\0");
+        context.update(purpose.as_bytes());
+        context.update(&[0]);
+        context.update(text.as_bytes());
+        hex::encode(&context.sign().as_ref()[..MARK_BYTES])
     }
 }
 

@@ -1,6 +1,6 @@
 //! Answers that are still true. A dashboard asks the same again and again; as long as nothing of the tenant has changed,
 //! the answer is the same. What an answer is kept under is everything that it follows from: the statement with its
-//! values, the rows that the caller may see, the time zone, and the version of the tenant's rows
+//! values, the rows that the caller may see, the time zone, the metrics' definitions, and the version of the tenant's rows
 //! ([`TenantTables::version`]). What asks for the time or for chance is never kept ([`Optimized`](crate::plans::Optimized)). Start at [`Answers`].
 //!
 //! [`TenantTables::version`]: crate::TenantTables::version

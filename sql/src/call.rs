@@ -9,6 +9,7 @@ use std::{iter, mem};
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 
+use crate::definitions::MetricsVersion;
 use crate::error::QueryError;
 use crate::format::{self, Format};
 use crate::reads::{Readable, RowFilters};
@@ -94,6 +95,8 @@ pub struct Caller {
     pub readable: Readable,
     /// From the credential, never from the request. They hold wherever the tables are named, in endpoints too.
     pub filters: RowFilters,
+    /// The tenant's version of the definitions, or the one that the call asks for.
+    pub metrics: MetricsVersion,
 }
 
 /// All rows of a query, within [`Limits`].

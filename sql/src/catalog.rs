@@ -15,6 +15,7 @@ use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 
+use crate::definitions::{MetricsVersion, TableView};
 use crate::error::{QueryError, fault};
 use crate::filter;
 use crate::hours::Opening;
@@ -55,7 +56,7 @@ pub struct NewestBy {
 /// Every batch has exactly `schema`; a file may lack columns that are newer than it (they read as NULL).
 #[derive(Debug, Clone)]
 pub struct TableSnapshot {
-    /// Columns in the order `SELECT *` shows them.
+    /// Columns in the order `SELECT *` shows them, but for what a [`TableView`] shows otherwise.
     pub schema: SchemaRef,
     /// Flushed rows. No row is both in a file and in a batch.
     pub files: Vec<ParquetFile>,
@@ -89,7 +90,7 @@ impl std::fmt::Debug for SnapshotGuard {
 pub struct TableDef {
     /// Lower case.
     pub name: Arc<str>,
-    /// As in [`TableSnapshot::schema`].
+    /// As in [`TableSnapshot::schema`], or as the table's [`TableView`] shows it.
     pub schema: SchemaRef,
 }
 
@@ -125,6 +126,13 @@ pub trait TenantTables: Send + Sync + 'static {
     /// # Errors  See [`TablesError`].
     fn snapshot(&self, tenant: &str, table: &str) -> Result<TableSnapshot, TablesError>;
 
+    /// How a table of [`TenantTables::tables`] shows the columns of its snapshot under a version of the metrics'
+    /// definitions; `None` when it shows them as they are stored.
+    fn view(&self, table: &str, metrics: MetricsVersion) -> Option<TableView> {
+        let _ = (table, metrics);
+        None
+    }
+
     /// When one tenant answers, for `business_seconds`; the days are those of [`Caller::time_zone`](crate::Caller).
     /// Synchronous; asked once a call that counts business hours.
     /// # Errors  See [`TablesError`].
@@ -154,20 +162,21 @@ pub(crate) struct CallCatalog {
 
 impl CallCatalog {
     pub(crate) fn new(source: &Arc<dyn TenantTables>, tenant: &Arc<str>, readable: &Readable) -> Arc<Self> {
-        Self::with(source, tenant, readable, Vec::new())
+        Self::with(source, tenant, readable, MetricsVersion::default(), Vec::new())
     }
 
-    /// The same, with more schemas. What isn't readable isn't there, however a statement comes to name it.
+    /// The same, under a version of the metrics and with more schemas. What isn't readable isn't there, however a statement comes to name it.
     pub(crate) fn with(
         source: &Arc<dyn TenantTables>,
         tenant: &Arc<str>,
         readable: &Readable,
+        metrics: MetricsVersion,
         extra: Vec<(&'static str, Arc<dyn SchemaProvider>)>,
     ) -> Arc<Self> {
         let readable = source.tables(tenant).into_iter().filter(|def| readable.has(&def.name));
         let tables = readable.map(|def| {
             let name = Arc::clone(&def.name);
-            (name, Arc::new(TenantTable::new(def, Arc::clone(tenant), Arc::clone(source))))
+            (name, Arc::new(TenantTable::new(def, Arc::clone(tenant), Arc::clone(source), metrics)))
         });
         Arc::new(Self { tables: tables.collect(), extra, filters: OnceLock::new() })
     }

@@ -9,6 +9,7 @@ use chrono_tz::Tz;
 use crate::buckets::{BUCKETS_MAX, Unit};
 use crate::call::{Caller, Params};
 use crate::datafile;
+use crate::definitions::{self, MetricsVersion};
 use crate::endpoint_node::{self, EndpointDescription, EndpointNode, LoadError, ParameterDescription};
 use crate::error::QueryError;
 use crate::reads::EndpointName;
@@ -86,9 +87,21 @@ pub(crate) fn load(name: &str, text: &str) -> Result<Endpoint, LoadError> {
             allowed: Vec::new(),
         });
     }
+    if DEFINED_ANEW.iter().any(|words| node.description.sql.contains(words)) {
+        node.description.parameters.push(ParameterDescription {
+            name: definitions::PARAMETER.to_owned(),
+            kind: "Int32".to_owned(),
+            required: false,
+            default: None,
+            description: Some("Of the metrics' definitions: 1 or 2, the tenant's by default".to_owned()),
+            allowed: MetricsVersion::ALL.iter().map(|version| version.number().to_string()).collect(),
+        });
+    }
     Ok(Endpoint(node))
 }
 
+/// What has more than one definition; an endpoint whose SQL reads it can be asked under each.
+const DEFINED_ANEW: [&str; 2] = ["reply_seconds", "FROM ratings"];
 /// Whether a period cuts no minute, `yes` or `no`; templates may ask for it, to read sums of minutes.
 const WHOLE_MINUTES: &str = "whole_minutes";
 /// Whether a row for each piece of the period is asked for and few enough, `yes` or `no`; templates may ask for it.
@@ -97,6 +110,13 @@ const FILLED: &str = "filled";
 const ENDED: &str = "ended";
 
 impl Endpoint {
+    /// The version of the definitions that a call asks for; `None` for the tenant's, or when all are the same here.
+    /// # Errors  `Parameter` for what is no version.
+    pub(crate) fn metrics(&self, params: &Params) -> Result<Option<MetricsVersion>, QueryError> {
+        let known = self.0.description.parameters.iter().any(|parameter| parameter.name == definitions::PARAMETER);
+        given(params, definitions::PARAMETER).filter(|_| known).map(MetricsVersion::parse).transpose()
+    }
+
     /// The SQL of one call.
     /// # Errors  `Parameter` for a bad value, `Refused` for the endpoint's own errors, `TemplateTooLarge`.
     pub(crate) fn render(&self, caller: &Caller, params: &Params, budget: &mut Budget) -> Result<Rendered, QueryError> {

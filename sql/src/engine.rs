@@ -413,6 +413,7 @@ impl Inner {
         let Call { caller, work, slot, started } = call;
         let work = work.as_ref();
         let (caller, who) = work.reader(caller);
+        let caller = self.under_asked_version(caller, work)?;
         let caller = caller.as_ref();
         let (mut wire, mut waited) = (None, Duration::ZERO);
         let run = !matches!(work, Work::Try(_));
@@ -485,6 +486,16 @@ impl Inner {
         Ok((answer, false))
     }
 
+    /// The caller, under the definitions that a call of an endpoint names.
+    fn under_asked_version<'a>(&self, caller: Cow<'a, Caller>, work: &Work) -> Result<Cow<'a, Caller>, QueryError> {
+        let Work::Endpoint { name, params, .. } = work else { return Ok(caller) };
+        let asked = self.endpoints.get(name).map(|endpoint| endpoint.metrics(params)).transpose()?.flatten();
+        Ok(match asked {
+            Some(metrics) if metrics != caller.metrics => Cow::Owned(Caller { metrics, ..caller.into_owned() }),
+            _ => caller,
+        })
+    }
+
     /// Waits until the tables hold every event acknowledged before; gives how long that took.
     async fn fresh(&self) -> Result<Duration, QueryError> {
         let started = Instant::now();
@@ -497,7 +508,8 @@ impl Inner {
         let tenant: Arc<str> = Arc::from(caller.tenant.as_str());
         let extra =
             wire.map(|job| job.schemas(&self.tables.tables(&caller.tenant))).transpose().map_err(|e| self.error(&e))?;
-        Ok(CallCatalog::with(&self.tables, &tenant, &caller.readable, extra.unwrap_or_default()))
+        let extra = extra.unwrap_or_default();
+        Ok(CallCatalog::with(&self.tables, &tenant, &caller.readable, caller.metrics, extra))
     }
 
     /// Into how many parts a query is cut: few rows are done before a second thread has begun.

@@ -16,6 +16,7 @@ use chrono::DateTime;
 
 use crate::call::{Caller, Limits};
 use crate::catalog::{CallCatalog, NotFresh, SnapshotGuard, TableDef, TableSnapshot, TablesError, TenantTables};
+use crate::definitions::MetricsVersion;
 use crate::engine::Reports;
 use crate::error::QueryError;
 use crate::hours::Clock;
@@ -89,7 +90,8 @@ fn reports() -> Reports {
 fn caller() -> Caller {
     let (tenant, time_zone) = ("acme".to_owned(), "UTC".to_owned());
     let (readable, filters) = (Readable::All, RowFilters::new());
-    Caller { tenant, time_zone, now_ms: 1_717_243_200_000, readable, filters }
+    let metrics = MetricsVersion::V1;
+    Caller { tenant, time_zone, now_ms: 1_717_243_200_000, readable, filters, metrics }
 }
 
 /// Scalar functions, aggregates and window functions by all their names.

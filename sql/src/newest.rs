@@ -207,6 +207,10 @@ impl Kept {
     fn place(&mut self, place: Place) {
         let (key, hasher) = (self.key, &self.hasher);
         let batches = &mut self.batches;
+        // A row that is older than the column is a version of nothing.
+        if batches[place.batch].rows.column(key).is_null(place.row) {
+            return;
+        }
         let text = batches[place.batch].key(key, place.row);
         let entry = self.newest.entry(
             hasher.hash_one(text),

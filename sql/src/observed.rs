@@ -15,6 +15,7 @@ use lru::LruCache;
 
 use crate::call::QueryResult;
 use crate::catalog::{NotFresh, SnapshotGuard, TableDef, TableSnapshot, TablesError, TenantTables};
+use crate::definitions::{MetricsVersion, TableView};
 use crate::error::QueryError;
 use crate::hours::Opening;
 
@@ -169,6 +170,10 @@ impl TenantTables for WithObserved {
         let schema = Arc::clone(&SCHEMAS[place]);
         let guard = SnapshotGuard::new(());
         Ok(TableSnapshot { schema, files: Vec::new(), batches: vec![batch], newest_by: None, guard })
+    }
+
+    fn view(&self, table: &str, metrics: MetricsVersion) -> Option<TableView> {
+        self.tables.view(table, metrics)
     }
 
     fn opening(&self, tenant: &str) -> Result<Opening, TablesError> {

@@ -3,7 +3,7 @@
 //!
 //! A kept plan holds no row and no file: its tables are names that the call which runs it looks up
 //! ([`NamedTable`](crate::catalog::NamedTable)). It is kept under its tenant, the statement with its values, the rows that the
-//! caller may see and the time zone ([`Key`]), and is good while its tables have the same columns. Opening hours are put in by
+//! caller may see, the time zone and the metrics' definitions ([`Key`]), and is good while its tables have the same columns. Opening hours are put in by
 //! each call ([`hours::bound`]). What asks for the time or for chance is planned anew, as what makes texts under a call's
 //! budget is ([`functions::is_shared`]). Start at [`optimized`] and [`Plans`].
 
@@ -165,6 +165,7 @@ mod tests {
     use super::*;
     use crate::call::Caller;
     use crate::catalog::{CallCatalog, NotFresh, TableSnapshot, TablesError, TenantTables};
+    use crate::definitions::MetricsVersion;
     use crate::hours::Clock;
     use crate::reads::{Readable, RowFilters};
     use crate::session;
@@ -210,7 +211,8 @@ mod tests {
         catalog.open(&state, &RowFilters::new()).expect("no filters");
         let passed = gate::read(sql).expect("a statement");
         let (tenant, time_zone) = ("acme".to_owned(), "UTC".to_owned());
-        let caller = Caller { tenant, time_zone, now_ms: 0, readable: Readable::All, filters: RowFilters::new() };
+        let (readable, filters, metrics) = (Readable::All, RowFilters::new(), MetricsVersion::V1);
+        let caller = Caller { tenant, time_zone, now_ms: 0, readable, filters, metrics };
         let key = Key::of(&caller, &passed).expect("a key");
         (key, optimized(&state, passed.statement).await.expect("a plan"))
     }

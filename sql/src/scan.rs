@@ -23,6 +23,7 @@ use datafusion::physical_plan::union::UnionExec;
 use tokio::sync::OnceCell;
 
 use crate::catalog::{NewestBy, TableDef, TableSnapshot, TablesError, TenantTables};
+use crate::definitions::{MetricsVersion, TableView};
 use crate::newest::NewestExec;
 
 /// A table of one tenant within one call. Every scan in the call sees the same snapshot.
@@ -30,12 +31,15 @@ pub(crate) struct TenantTable {
     def: TableDef,
     tenant: Arc<str>,
     source: Arc<dyn TenantTables>,
+    /// `None`: as it is stored.
+    view: Option<TableView>,
     snapshot: OnceCell<Arc<TableSnapshot>>,
 }
 
 impl TenantTable {
-    pub(crate) fn new(def: TableDef, tenant: Arc<str>, source: Arc<dyn TenantTables>) -> Self {
-        Self { def, tenant, source, snapshot: OnceCell::new() }
+    pub(crate) fn new(def: TableDef, tenant: Arc<str>, source: Arc<dyn TenantTables>, metrics: MetricsVersion) -> Self {
+        let view = source.view(&def.name, metrics);
+        Self { def, tenant, source, view, snapshot: OnceCell::new() }
     }
 
     pub(crate) fn def(&self) -> &TableDef {
@@ -51,10 +55,11 @@ impl TenantTable {
         filters: &[Expr],
     ) -> DfResult<Arc<dyn ExecutionPlan>> {
         let snapshot = self.snapshot().await?;
-        match snapshot.newest_by {
-            None => union(state, snapshot, wanted, filters),
-            Some(newest_by) => newest(state, snapshot, wanted, filters, newest_by),
-        }
+        let Some(view) = &self.view else { return stored(state, snapshot, wanted, filters, snapshot.newest_by) };
+        let places = view.places(&self.def.schema, &snapshot.schema, wanted)?;
+        let filters = filters.iter().map(|filter| view.condition(filter)).collect::<DfResult<Vec<_>>>()?;
+        let rows = stored(state, snapshot, &places, &filters, view.newest_by.or(snapshot.newest_by))?;
+        view.named(&self.def.schema, wanted, rows)
     }
 
     /// Before anything is pruned, and older versions among them.
@@ -74,13 +79,27 @@ impl TenantTable {
                 .map_err(|e| TablesError::Fault(e.to_string()))
                 .and_then(|s| s)
                 .map_err(|e| DataFusionError::External(Box::new(e)))?;
-            if snapshot.schema.fields() != self.def.schema.fields() {
+            if self.view.is_none() && snapshot.schema.fields() != self.def.schema.fields() {
                 let fault = format!("table {} does not have its declared columns", self.def.name);
                 return Err(DataFusionError::External(Box::new(TablesError::Fault(fault))));
             }
             Ok(Arc::new(snapshot))
         };
         self.snapshot.get_or_try_init(take).await
+    }
+}
+
+/// Those stored columns of the rows.
+fn stored(
+    state: &dyn Session,
+    snapshot: &TableSnapshot,
+    wanted: &[usize],
+    filters: &[Expr],
+    newest_by: Option<NewestBy>,
+) -> DfResult<Arc<dyn ExecutionPlan>> {
+    match newest_by {
+        None => union(state, snapshot, wanted, filters),
+        Some(newest_by) => newest(state, snapshot, wanted, filters, newest_by),
     }
 }
 

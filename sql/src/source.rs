@@ -24,6 +24,7 @@ enum Kind {
     FilteredTable = 9,
     Condition = 10,
     Zone = 11,
+    Metrics = 12,
 }
 
 /// A digest of parts, of which none can be taken for another or for two.
@@ -84,9 +85,11 @@ impl Source {
         Parts::new().add(Kind::Source, &self.0).add(Kind::Over, &over.0).end()
     }
 
-    /// A statement, with the rows that its caller may see and the zone in which it reads times.
+    /// A statement, with the rows that its caller may see, the zone in which it reads times and the definitions that its
+    /// numbers follow.
     pub(crate) fn asked_by(self, caller: &Caller) -> Self {
         let mut parts = Parts::new().add(Kind::Source, &self.0).add(Kind::Zone, caller.time_zone.as_bytes());
+        parts = parts.add(Kind::Metrics, &caller.metrics.number().to_le_bytes());
         for (table, conditions) in &caller.filters {
             parts = parts.add(Kind::FilteredTable, table.as_str().as_bytes());
             parts = conditions.iter().fold(parts, |parts, text| parts.add(Kind::Condition, text.as_bytes()));
@@ -104,6 +107,7 @@ impl fmt::Display for Source {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::definitions::MetricsVersion;
     use crate::reads::{Readable, TableName};
     use proptest::prelude::*;
 
@@ -162,6 +166,7 @@ mod tests {
         nodes: Vec<(String, String, Vec<Literal>)>,
         over: Option<String>,
         zone: String,
+        metrics: MetricsVersion,
         filters: Vec<(String, Vec<String>)>,
     }
 
@@ -172,8 +177,12 @@ mod tests {
             prop::collection::vec(texts(), 0..3),
             0..3,
         );
-        (prop::collection::vec(node, 1..3), prop::option::of(texts()), texts(), filters).prop_map(
-            |(nodes, over, zone, filters)| Asked { nodes, over, zone, filters: filters.into_iter().collect() },
+        let metrics = prop::sample::select(MetricsVersion::ALL.to_vec());
+        (prop::collection::vec(node, 1..3), prop::option::of(texts()), texts(), metrics, filters).prop_map(
+            |(nodes, over, zone, metrics, filters)| {
+                let filters = filters.into_iter().collect();
+                Asked { nodes, over, zone, metrics, filters }
+            },
         )
     }
 
@@ -186,7 +195,7 @@ mod tests {
         let filters = asked.filters.iter().map(|(table, conditions)| (TableName::of(table), conditions.clone()));
         let (tenant, time_zone) = (String::new(), asked.zone.clone());
         let (readable, filters) = (Readable::All, filters.collect());
-        source.asked_by(&Caller { tenant, time_zone, now_ms: 0, readable, filters })
+        source.asked_by(&Caller { tenant, time_zone, now_ms: 0, readable, filters, metrics: asked.metrics })
     }
 
     proptest! {

@@ -20,7 +20,7 @@ use ingest::sqlite::DataDir;
 use reqwest::Method;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use sql::{Caller, Params, QueryResult, Readable, Reports, RowFilters};
+use sql::{Caller, MetricsVersion, Params, QueryResult, Readable, Reports, RowFilters};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -324,7 +324,8 @@ async fn repeat(reports: &Reports, call: &Call, time: Duration) -> anyhow::Resul
 fn caller(tenant: &Measured) -> Caller {
     let now_ms = FROM.plus_ms(SPAN_MS).0;
     let (tenant, time_zone) = (tenant.id.to_string(), ZONE.to_owned());
-    Caller { tenant, time_zone, now_ms, readable: Readable::All, filters: RowFilters::new() }
+    let (readable, filters, metrics) = (Readable::All, RowFilters::new(), MetricsVersion::V1);
+    Caller { tenant, time_zone, now_ms, readable, filters, metrics }
 }
 
 fn parsed(params: &str, conversation: &str) -> Params {

@@ -3,6 +3,7 @@
 //! Facts come from the Parquet store and its tail, the tenant's own data sources from theirs; what is as of now is read from
 //! the state when a query names it ([`StateTable`]).
 
+use super::definitions;
 use super::facts::Facts;
 use super::state_tables::{self, StateTable};
 use arrow::array::RecordBatch;
@@ -13,7 +14,8 @@ use ingest::log::LogReader;
 use ingest::sqlite::ReadPool;
 use sinks::parquet::{Table, Versions};
 use sql::{
-    NewestBy, NotFresh, Opening, ParquetFile, SnapshotGuard, TableDef, TableSnapshot, TablesError, TenantTables,
+    MetricsVersion, NewestBy, NotFresh, Opening, ParquetFile, SnapshotGuard, TableDef, TableSnapshot, TableView,
+    TablesError, TenantTables,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -74,7 +76,7 @@ fn fault(error: impl std::fmt::Display) -> TablesError {
 impl TenantTables for Tables {
     fn tables(&self, tenant: &str) -> Vec<TableDef> {
         let def = |name: &str, schema| TableDef { name: name.into(), schema };
-        let facts = Table::ALL.into_iter().map(|table| def(table.as_str(), table.schema()));
+        let facts = Table::ALL.into_iter().map(|table| def(table.as_str(), definitions::shown(table)));
         let state = StateTable::ALL.into_iter().map(|table| def(table.as_str(), table.schema()));
         let own = tenant.parse().map(|tenant| self.facts.sources().tables(tenant)).unwrap_or_default();
         let own = own.into_iter().map(|(name, schema)| TableDef { name, schema });
@@ -84,6 +86,10 @@ impl TenantTables for Tables {
     /// Here the tenant chooses the rows. What notices when it doesn't: `cargo xtask mutants`.
     fn snapshot(&self, tenant: &str, name: &str) -> Result<TableSnapshot, TablesError> {
         self.rows_of(tenant.parse().map_err(fault)?, name)
+    }
+
+    fn view(&self, table: &str, metrics: MetricsVersion) -> Option<TableView> {
+        Table::parse(table).and_then(|table| definitions::view(table, metrics))
     }
 
     fn opening(&self, tenant: &str) -> Result<Opening, TablesError> {

@@ -2858,6 +2858,11 @@ export interface components {
             id: string;
             /** Format: uint32 */
             idleMinutes: number;
+            /**
+             * Format: uint32
+             * @description Which of the metrics' definitions the reports follow (docs/METRICS.md).
+             */
+            metricsVersion: number;
             name: string;
             openingHours: components["schemas"]["OpeningHours"][];
             requireEmail: boolean;
@@ -3852,7 +3857,7 @@ export interface operations {
     getV0PipesByName: {
         parameters: {
             query?: {
-                /** @description Of the tenant's own: which. */
+                /** @description Of the tenant's own: which. Of one that ships: which of the metrics' definitions. */
                 version?: string;
             };
             header?: never;
@@ -4001,6 +4006,8 @@ export interface operations {
             query?: {
                 /** @description The SQL. */
                 q?: string;
+                /** @description Of the metrics' definitions; the tenant's by default. */
+                version?: "1" | "2";
             };
             header?: never;
             path?: never;
@@ -4029,7 +4036,10 @@ export interface operations {
     };
     postV0Sql: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description Of the metrics' definitions; the tenant's by default. */
+                version?: "1" | "2";
+            };
             header?: never;
             path?: never;
             cookie?: never;
@@ -7594,6 +7604,8 @@ export interface operations {
                     }[] | null;
                     /** Format: uint32 */
                     idleMinutes?: number | null;
+                    /** Format: uint32 */
+                    metricsVersion?: number | null;
                     name?: string | null;
                     openingHours?: {
                         /**

@@ -2,11 +2,11 @@
 
 use super::{AuthError, TokenCaller, caller};
 use crate::app::App;
-use crate::core::state::Tenant;
+use crate::core::state::{Tenant, TenantSettings};
 use crate::store::read;
 use ingest::time::Timestamp;
-use sql::Caller;
 use sql::pg::{Access, Admitted, Knock, Refused};
+use sql::{Caller, MetricsVersion};
 use std::sync::Arc;
 
 /// The engine's view of a token's holder, as of now.
@@ -21,7 +21,14 @@ pub fn engine_caller(app: &App, token: &TokenCaller) -> rusqlite::Result<Caller>
 fn caller_of(token: &TokenCaller, tenant: Option<&Tenant>) -> Caller {
     let time_zone = tenant.map_or_else(|| "UTC".to_owned(), |tenant| tenant.time_zone.clone());
     let (readable, filters) = (token.readable(), token.scopes.filters());
-    Caller { tenant: token.tenant.to_string(), time_zone, now_ms: Timestamp::now().0, readable, filters }
+    let metrics = tenant.map(|tenant| metrics_version(&tenant.settings)).unwrap_or_default();
+    Caller { tenant: token.tenant.to_string(), time_zone, now_ms: Timestamp::now().0, readable, filters, metrics }
+}
+
+/// Which definitions a tenant's numbers follow; the first, if it's one that this build doesn't know.
+#[must_use]
+pub fn metrics_version(settings: &TenantSettings) -> MetricsVersion {
+    MetricsVersion::of(settings.metrics_version).unwrap_or_default()
 }
 
 /// Whether a client means the token's tenant: by its id or its slug, in letters of any case.

@@ -12,6 +12,9 @@ use ingest::payload::{
     AgentStatus, AgentStatusChanged, Permission, TenantCreated, TenantUpdated, TokenCreated, TokenRevoked, Trigger,
 };
 
+/// The metrics' definitions of tenants that sign up from now on.
+const METRICS_VERSION_NEW: u32 = 2;
+
 /// Tenants, presence, tokens. `false` when the command is about something else.
 pub(super) fn decide(state: &State, command: &Command, emit: &mut Emit<'_>) -> Result<bool, Rejection> {
     match &command.kind {
@@ -20,7 +23,12 @@ pub(super) fn decide(state: &State, command: &Command, emit: &mut Emit<'_>) -> R
                 let detail = format!("the name '{slug}' is taken");
                 return Err(Rejection::new(409, "slug_taken", detail).at("name"));
             }
-            emit.tenant(TenantCreated { name: name.clone(), slug: slug.clone(), time_zone: time_zone.clone() });
+            emit.tenant(TenantCreated {
+                name: name.clone(),
+                slug: slug.clone(),
+                time_zone: time_zone.clone(),
+                metrics_version: Some(METRICS_VERSION_NEW),
+            });
             owner.iter().for_each(|owner| emit.agent(owner, emit.now()));
         }
         K::UpdateTenant(change) => {

@@ -139,6 +139,15 @@ pub struct NewMessage {
     pub file_id: Option<FileId>,
 }
 
+/// What a visitor says with a rating.
+#[derive(Debug, Clone)]
+pub struct MarkedComment {
+    /// The words.
+    pub text: Sealed,
+    /// By what the same words are known again.
+    pub mark: String,
+}
+
 /// To whom a conversation is passed on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TransferTo {
@@ -420,7 +429,7 @@ pub enum CommandKind {
     Rate {
         conversation_id: ConversationId,
         score: u8,
-        comment: Option<Sealed>,
+        comment: Option<MarkedComment>,
     },
     Tag {
         conversation_id: ConversationId,

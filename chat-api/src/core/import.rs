@@ -97,7 +97,7 @@ fn import_conversation(
         emit.conversation_as(id, 0, last.at, command.actor, closed);
     }
     if let Some(score) = import.rating {
-        let rated = ConversationRated { thread_id, score, agent_id, comment: None };
+        let rated = ConversationRated { thread_id, score, agent_id, comment: None, comment_mark: None };
         emit.conversation_as(id, 0, last.at, visitor, rated);
     }
     Ok(())

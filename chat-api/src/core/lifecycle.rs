@@ -4,7 +4,7 @@ use super::actions::held_by_other;
 use super::assignment::{back_rank, group_of_session, over};
 use super::command::{Command, CommandKind as K, NewMessage};
 use super::decide::{Emit, Rejection, conversation, require};
-use super::state::{Conversation, State, Status};
+use super::state::{Conversation, Rated, State, Status};
 use super::visitors;
 use ingest::event::Actor;
 use ingest::id::{ConversationId, ThreadId};
@@ -39,15 +39,25 @@ fn post_note(state: &State, command: &Command, emit: &mut Emit<'_>) -> Result<()
     Ok(())
 }
 
+/// A rating is of the thread that ended last, also when it comes after a reopen, and of the one under way before any has
+/// ended. Another score, or other words, replaces what was said of that thread.
 fn rate(state: &State, command: &Command, emit: &mut Emit<'_>) -> Result<(), Rejection> {
     let K::Rate { conversation_id, score, comment } = &command.kind else { return Ok(()) };
     let chat = own_conversation(state, command, *conversation_id)?;
-    if chat.rating == Some(*score) && comment.is_none() {
+    let (thread_id, agent_id) = match &chat.ended {
+        Some(ended) => (ended.thread, ended.agent),
+        None => (chat.thread().id, chat.agent),
+    };
+    let comment_mark = comment.as_ref().map(|comment| comment.mark.clone());
+    let repeats = |last: &Rated| {
+        let says_nothing_new = comment_mark.is_none() || comment_mark == last.comment_mark;
+        last.thread == thread_id && last.score == *score && says_nothing_new
+    };
+    if chat.rated.as_ref().is_some_and(repeats) {
         return Ok(());
     }
-    let thread_id = chat.thread().id;
-    let rated = ConversationRated { thread_id, score: *score, agent_id: chat.agent, comment: comment.clone() };
-    emit.conversation(chat, rated);
+    let comment = comment.as_ref().map(|comment| comment.text.clone());
+    emit.conversation(chat, ConversationRated { thread_id, score: *score, agent_id, comment, comment_mark });
     Ok(())
 }
 

@@ -26,7 +26,9 @@ use axum::response::{IntoResponse as _, Response};
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Value, json};
-use sql::{Answer, EndpointDescription, EndpointName, Format, Params, Published, QueryError, QueryResult};
+use sql::{
+    Answer, EndpointDescription, EndpointName, Format, MetricsVersion, Params, Published, QueryError, QueryResult,
+};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,12 +42,16 @@ pub(super) fn routes() -> Routes {
         .post("/v0/sql", sql, REPORTS, "The same; the SQL is the body.")
         .answers::<Rows>(&[200])
         .also(|operation| operation.takes("text/plain"))
+        .also(metrics_version)
         .also(refusals)
         .get("/v0/pipes", list, REPORTS, "The endpoints that the token may read.")
         .answers::<PipeList<'static>>(&[200])
         .get("/v0/pipes/{name}", pipe, REPORTS, "Runs an endpoint, as NAME.json; without the ending, describes it.")
         .answers::<PipeAnswer>(&[200])
-        .also(|operation| operation.query("version", "Of the tenant's own: which.", json!({ "type": "string" })))
+        .also(|operation| {
+            let words = "Of the tenant's own: which. Of one that ships: which of the metrics' definitions.";
+            operation.query("version", words, json!({ "type": "string" }));
+        })
         .also(refusals)
         .post("/v0/pipes/{name}", pipe, REPORTS, "The same, with parameters in the body.")
         .answers::<PipeAnswer>(&[200])
@@ -102,6 +108,13 @@ struct PipeList<'a> {
 
 fn statement_query(operation: &mut Operation<'_>) {
     operation.query("q", "The SQL.", json!({ "type": "string" }));
+    metrics_version(operation);
+}
+
+/// Which definitions the numbers follow.
+fn metrics_version(operation: &mut Operation<'_>) {
+    let words = "Of the metrics' definitions; the tenant's by default.";
+    operation.query("version", words, json!({ "type": "string", "enum": ["1", "2"] }));
 }
 
 /// What the query took, and of that its wait for the newest events; in milliseconds, as browsers and proxies show it.
@@ -154,8 +167,13 @@ async fn statement(request: Request) -> Result<String, V0Error> {
 
 async fn sql(State(app): State<Arc<App>>, token: TokenCaller, request: Request) -> Response {
     let outcome = async {
+        let version = first(form(request.uri().query().unwrap_or_default()), "version");
         let sql = statement(request).await?;
-        let result = app.reports.query(&engine_caller(&app, &token).map_err(Problem::from)?, &sql).await?;
+        let mut caller = engine_caller(&app, &token).map_err(Problem::from)?;
+        if let Some(version) = version.filter(|version| !version.is_empty()) {
+            caller.metrics = MetricsVersion::parse(&version)?;
+        }
+        let result = app.reports.query(&caller, &sql).await?;
         written(&app, result, Format::Json).await
     };
     answer(&token, outcome.await)

@@ -6,6 +6,7 @@ use super::problem::{Outcome, Problem};
 use super::tenants::tenant;
 use crate::app::App;
 use crate::auth::AgentCaller;
+use crate::auth::wire::metrics_version;
 use crate::store::read;
 use axum::Json;
 use axum::extract::State;
@@ -59,11 +60,12 @@ fn statement(agent: AgentId, zone: &str) -> String {
 }
 
 async fn report(app: &App, caller: &AgentCaller, id: AgentId) -> Outcome<Row> {
-    let time_zone = tenant(app, caller.tenant)?.time_zone;
+    let found = tenant(app, caller.tenant)?;
+    let (metrics, time_zone) = (metrics_version(&found.settings), found.time_zone);
     let sql = statement(id, &time_zone);
     let (tenant, now_ms) = (caller.tenant.to_string(), Timestamp::now().0);
     let (readable, filters) = (sql::Readable::All, sql::RowFilters::new());
-    let asked = sql::Caller { tenant, time_zone, now_ms, readable, filters };
+    let asked = sql::Caller { tenant, time_zone, now_ms, readable, filters, metrics };
     let json = match app.reports.query(&asked, &sql).await {
         Ok(result) => app.reports.json(result).await.map_err(unavailable)?,
         Err(error) => return Err(unavailable(error)),

@@ -27,6 +27,7 @@ use ingest::payload::{Holiday, OpeningHours, Permission, Role, SlaTargets, Tenan
 use ingest::time::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use sql::MetricsVersion;
 use std::sync::Arc;
 
 /// Chats at once for a new agent; the contract's default.
@@ -213,6 +214,7 @@ struct Change {
     idle_minutes: Option<u32>,
     auto_close_days: Option<u32>,
     require_email: Option<bool>,
+    metrics_version: Option<u32>,
 }
 
 fn checked(body: &Change) -> Outcome<TenantUpdated> {
@@ -227,6 +229,7 @@ fn checked(body: &Change) -> Outcome<TenantUpdated> {
         idle_minutes: check::number("idleMinutes", body.idle_minutes, 1..=MINUTES_MAX)?,
         auto_close_days: check::number("autoCloseDays", body.auto_close_days, 1..=365)?,
         require_email: body.require_email,
+        metrics_version: check::number("metricsVersion", body.metrics_version, 1..=MetricsVersion::NEWEST.number())?,
     })
 }
 

@@ -408,7 +408,7 @@ async fn rate(
     let comment = comment.as_deref().filter(|text| !text.trim().is_empty());
     comment.map(|text| check::content("comment", text)).transpose()?;
     let sealer = Sealer::for_known(&app, caller.visitor)?;
-    let comment = sealer.seal_option(comment)?;
+    let comment = comment.map(|text| sealer.comment(text)).transpose()?;
     let kind = CommandKind::Rate { conversation_id: caller.conversation, score: *score, comment };
     let request = write.request(&app, caller.sender());
     submit(&app, &caller, command(caller.tenant, caller.actor(), request, kind)).await?;

@@ -3,6 +3,7 @@
 use super::problem::{Outcome, Problem};
 use crate::app::App;
 use crate::auth::AgentCaller;
+use crate::core::command::MarkedComment;
 use crate::core::state::{Conversation, RequestRecord};
 use crate::core::{Command, CommandKind, decide};
 use crate::domain::{Answer, Submission};
@@ -85,6 +86,14 @@ impl Sealer {
     /// 500 without randomness.
     pub fn seal_option(&self, text: Option<&str>) -> Outcome<Option<Sealed>> {
         text.map(|text| self.seal(text)).transpose()
+    }
+
+    /// Seals what is said with a rating.
+    ///
+    /// # Errors
+    /// 500 without randomness.
+    pub fn comment(&self, text: &str) -> Outcome<MarkedComment> {
+        Ok(MarkedComment { text: self.seal(text)?, mark: self.key.mark("rating", text) })
     }
 
     /// Seals a file.

@@ -33,6 +33,8 @@ pub struct TenantView {
     pub idle_minutes: u32,
     pub auto_close_days: u32,
     pub require_email: bool,
+    /// Which of the metrics' definitions the reports follow (docs/METRICS.md).
+    pub metrics_version: u32,
     #[serde(serialize_with = "rfc3339")]
     pub created_at: Timestamp,
 }
@@ -53,6 +55,7 @@ impl From<&Tenant> for TenantView {
             idle_minutes: settings.idle_minutes,
             auto_close_days: settings.auto_close_days,
             require_email: settings.require_email,
+            metrics_version: settings.metrics_version,
             created_at: tenant.created_at,
         }
     }

@@ -367,7 +367,8 @@ async fn every_door_gives_every_format_whole_or_in_parts() {
     }
     let caller = || {
         let (tenant, time_zone) = (acme.id.clone(), "UTC".to_owned());
-        Caller { tenant, time_zone, now_ms: 0, readable: sql::Readable::All, filters: RowFilters::new() }
+        let (readable, filters, metrics) = (sql::Readable::All, RowFilters::new(), sql::MetricsVersion::V1);
+        Caller { tenant, time_zone, now_ms: 0, readable, filters, metrics }
     };
     for (pipe, sql) in [("small", small), ("large", &large)] {
         for (name, format) in Format::ALL {

@@ -19,6 +19,7 @@ async fn settings_have_the_contracts_defaults_and_are_changed_one_by_one() {
     };
     assert_eq!(numbers(&shown), [Some(24), Some(10), Some(30), Some(7)]);
     assert_eq!((&shown["requireEmail"], &shown["openingHours"]), (&json!(false), &json!([])));
+    assert_eq!(shown["metricsVersion"], 2);
 
     let hours = json!([{ "day": "monday", "from": "09:00", "to": "17:30" }]);
     let holidays = json!([{ "date": "2026-12-25", "name": "Christmas" }]);
@@ -28,7 +29,9 @@ async fn settings_have_the_contracts_defaults_and_are_changed_one_by_one() {
         "slaTargets": sla,
     });
     server.call(patch(change).token(&acme.token)).await.expect(200);
+    server.call(patch(json!({ "metricsVersion": 1 })).token(&acme.token)).await.expect(200);
     let changed = server.call(patch(json!({ "idleMinutes": 45 })).token(&acme.token)).await.expect(200);
+    assert_eq!(changed["metricsVersion"], 1);
     assert_eq!(numbers(&changed), [Some(168), Some(5), Some(45), Some(7)]);
     assert_eq!((&changed["requireEmail"], &changed["openingHours"]), (&json!(true), &hours));
     assert_eq!((&changed["holidays"], &changed["slaTargets"]), (&holidays, &sla));
@@ -46,6 +49,8 @@ async fn bad_settings_are_refused() {
         (json!({ "sessionHours": 169 }), "sessionHours"),
         (json!({ "standbyMinutes": 0 }), "standbyMinutes"),
         (json!({ "autoCloseDays": 366 }), "autoCloseDays"),
+        (json!({ "metricsVersion": 0 }), "metricsVersion"),
+        (json!({ "metricsVersion": 3 }), "metricsVersion"),
         (json!({ "timeZone": "Mars/Olympus" }), "timeZone"),
         (json!({ "openingHours": [{ "day": "monday", "from": "17:00", "to": "09:00" }] }), "openingHours"),
         (json!({ "holidays": [{ "date": "2026-02-30" }] }), "holidays"),

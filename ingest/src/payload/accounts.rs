@@ -19,6 +19,9 @@ pub struct TenantCreated {
     pub slug: String,
     /// IANA name, for days and hours in reports.
     pub time_zone: String,
+    /// Since v2: which of the metrics' definitions its reports follow; the first when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metrics_version: Option<u32>,
 }
 
 /// Fields of `tenant_updated`; absent ones stay.
@@ -55,6 +58,9 @@ pub struct TenantUpdated {
     /// Since v2: whether a visitor must give an address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub require_email: Option<bool>,
+    /// Since v4: which of the metrics' definitions the reports follow.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metrics_version: Option<u32>,
 }
 
 /// Fields of `agent_created`.

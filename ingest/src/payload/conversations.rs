@@ -253,6 +253,9 @@ pub struct ConversationRated {
     /// The visitor's words, sealed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub comment: Option<Sealed>,
+    /// Since v2, with `comment`: by what the same words are known again (`PersonKey::mark`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub comment_mark: Option<String>,
 }
 
 /// Fields of `conversation_tagged`.

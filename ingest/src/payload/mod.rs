@@ -83,9 +83,9 @@ macro_rules! payloads {
 
 payloads! {
     /// A tenant signed up.
-    TenantCreated = "tenant_created" v 1;
+    TenantCreated = "tenant_created" v 2;
     /// A tenant's name or settings changed.
-    TenantUpdated = "tenant_updated" v 3;
+    TenantUpdated = "tenant_updated" v 4;
     /// A person of the tenant was added.
     AgentCreated = "agent_created" v 2;
     /// An agent's fields changed.
@@ -197,7 +197,7 @@ payloads! {
     /// A conversation is read-only from here on.
     ConversationClosed = "conversation_closed" v 1;
     /// The visitor rated the conversation.
-    ConversationRated = "conversation_rated" v 1;
+    ConversationRated = "conversation_rated" v 2;
     /// Tags were put on or taken off.
     ConversationTagged = "conversation_tagged" v 1;
     /// A conversation's notes or group changed.

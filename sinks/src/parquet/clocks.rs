@@ -104,6 +104,8 @@ pub(crate) struct Thread {
     group: Option<GroupId>,
     waiting_seconds: Option<f64>,
     handled: Stopwatch,
+    /// What its resolve is taken for, as long as that stands.
+    pub(crate) resolved_as: Option<&'static str>,
 }
 
 impl Thread {
@@ -118,6 +120,7 @@ impl Thread {
             group: None,
             waiting_seconds: None,
             handled: Stopwatch::default(),
+            resolved_as: None,
         }
     }
 
@@ -175,6 +178,7 @@ impl Thread {
             group_id: self.group,
             waiting_seconds: self.waiting_seconds,
             handle_seconds: ended_at.filter(|_| self.agent.is_some()).and_then(|at| self.handled.read(at)),
+            resolved_as: self.resolved_as,
         }
     }
 }

@@ -169,6 +169,7 @@ fn schema(table: Table) -> Schema {
                 int("content_chars"),
                 seconds_or_null("reply_seconds"),
                 seconds_or_null("first_response_seconds"),
+                seconds_or_null("reply_seconds_v2"),
             ],
         ),
         Table::Resolutions => with(
@@ -182,7 +183,17 @@ fn schema(table: Table) -> Schema {
                 Field::new("assigned_at", time_type(), true),
             ],
         ),
-        Table::Ratings => with(envelope(), vec![text_or_null("agent_id"), text_or_null("group_id"), int("score")]),
+        Table::Ratings => with(
+            envelope(),
+            vec![
+                text_or_null("agent_id"),
+                text_or_null("group_id"),
+                int("score"),
+                text_or_null("thread_id_v2"),
+                text_or_null("agent_id_v2"),
+                text_or_null("group_id_v2"),
+            ],
+        ),
         Table::Conversations => Schema::new(vec![
             text("conversation_id"),
             int("version"),
@@ -208,6 +219,7 @@ fn schema(table: Table) -> Schema {
             Field::new("assignments", DataType::Int64, true),
             Field::new("sessions", DataType::Int64, true),
             seconds_or_null("session_seconds"),
+            text_or_null("resolved_as"),
         ]),
         Table::UsageMinute => Schema::new(vec![time("minute"), text("metric"), int("value")]),
         Table::Events => life::events_schema(),
@@ -262,6 +274,8 @@ pub struct MessageRow {
     pub reply_seconds: Option<f64>,
     /// Of the message that is the conversation's first response.
     pub first_response_seconds: Option<f64>,
+    /// By definition 2: a wait doesn't outlast a resolve or a close.
+    pub reply_seconds_v2: Option<f64>,
 }
 
 /// A row of `resolutions`.
@@ -301,6 +315,12 @@ pub struct RatingRow {
     pub agent_id: Option<AgentId>,
     pub group_id: Option<GroupId>,
     pub score: u8,
+    /// By definition 2: the thread that ended last, else the one under way; of its ratings the newest counts.
+    pub thread_id_v2: ThreadId,
+    /// Who had that thread when it ended.
+    pub agent_id_v2: Option<AgentId>,
+    /// Where.
+    pub group_id_v2: Option<GroupId>,
 }
 
 /// Where a conversation stands.
@@ -368,6 +388,9 @@ pub struct ConversationRow {
     pub sessions: u32,
     /// Of all of them together.
     pub session_seconds: Option<f64>,
+    /// Of the last resolve, unless the visitor's standby had expired: `confirmed` or `assumed`; `None` while it is open
+    /// again.
+    pub resolved_as: Option<&'static str>,
 }
 
 /// A row of the usage job, with the offset of the event it comes from; the store dedupes by it.
@@ -478,6 +501,7 @@ pub(crate) fn messages_batch(rows: &[MessageRow]) -> RecordBatch {
         ints(rows, |row| i64::from(row.content_chars)),
         floats(rows, |row| row.reply_seconds),
         floats(rows, |row| row.first_response_seconds),
+        floats(rows, |row| row.reply_seconds_v2),
     ]);
     batch(Table::Messages, columns)
 }
@@ -502,6 +526,9 @@ pub(crate) fn ratings_batch(rows: &[RatingRow]) -> RecordBatch {
         ids_or_null!(rows, agent_id),
         ids_or_null!(rows, group_id),
         ints(rows, |row| i64::from(row.score)),
+        ids!(rows, thread_id_v2),
+        ids_or_null!(rows, agent_id_v2),
+        ids_or_null!(rows, group_id_v2),
     ]);
     batch(Table::Ratings, columns)
 }
@@ -539,6 +566,7 @@ pub(crate) fn conversations_batch(rows: &[ConversationRow]) -> RecordBatch {
         ints(rows, |row| i64::from(row.assignments)),
         ints(rows, |row| i64::from(row.sessions)),
         floats(rows, |row| row.session_seconds),
+        Arc::new(rows.iter().map(|row| row.resolved_as).collect::<StringArray>()),
     ];
     batch(Table::Conversations, columns)
 }

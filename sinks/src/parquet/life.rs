@@ -219,6 +219,8 @@ fact! {
         waiting_seconds: Option<f64>,
         /// How long the agent had it in this thread, standby and snoozed time left out; once it has ended.
         handle_seconds: Option<f64>,
+        /// Once it is resolved, and not reopened: `confirmed` or `assumed`.
+        resolved_as: Option<&'static str>,
     }
     columns {
         thread_id: id of thread_id,
@@ -234,6 +236,7 @@ fact! {
         group_id: id_or_null of group_id,
         waiting_seconds: seconds_or_null of waiting_seconds,
         handle_seconds: seconds_or_null of handle_seconds,
+        resolved_as: text_or_null of resolved_as,
     }
 }
 

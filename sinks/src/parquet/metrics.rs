@@ -1,8 +1,8 @@
-//! The metric definitions, version 1, as a fold: events of one conversation to fact rows.
+//! The metric definitions, versions 1 and 2, as a fold: events of one conversation to fact rows.
 //!
 //! Pure: no clock, no IO. Start at [`ConversationMetrics::apply`]. The definitions are in `docs/METRICS.md`; a changed
-//! one is a new version beside this one, never an edit of it. A fold is cheap to make again from the conversation's own
-//! events, so none is ever stored.
+//! one is a new version beside the others, never an edit of one, and rows have the numbers of all of them. A fold is cheap
+//! to make again from the conversation's own events, so none is ever stored.
 
 use super::clocks::{STANDBY_EXPIRED, Sessions, Stopwatch, Thread, seconds};
 use super::facts::{ConversationRow, ConversationStatus, FactRow, MessageRow, RatingRow, ResolutionRow};
@@ -11,13 +11,10 @@ use ingest::event::{Actor, Event, Origin};
 use ingest::id::ThreadId;
 use ingest::id::{AgentId, ChatbotId, ConversationId, GroupId, TenantId, VisitorId};
 use ingest::payload::{
-    AgentAssigned, AuthorType, ConversationClosed, ConversationResolved, ConversationStarted, ConversationTagged,
-    MessagePosted, Payload, StaleReason, Trigger,
+    AgentAssigned, AuthorType, ConversationClosed, ConversationRated, ConversationResolved, ConversationStarted,
+    ConversationTagged, MessagePosted, Payload, StaleReason, Trigger,
 };
 use ingest::time::Timestamp;
-
-/// The version of the definitions that this fold computes.
-pub const DEFINITION_VERSION: u32 = 1;
 
 /// What the metrics need to remember of one conversation.
 #[derive(Debug, Clone, PartialEq)]
@@ -41,12 +38,18 @@ pub struct ConversationMetrics {
     first_response_seconds: Option<f64>,
     /// The earliest visitor message that no human agent has answered.
     waiting_since: Option<Timestamp>,
+    /// The same by definition 2: since the last resolve or close.
+    waiting_since_v2: Option<Timestamp>,
     resolved_at: Option<Timestamp>,
     resolutions: u32,
     messages_visitor: u32,
     messages_agent: u32,
     messages_bot: u32,
     rating: Option<u8>,
+    /// The thread of the newest rating.
+    rated: Option<ThreadId>,
+    /// The thread that a rating is of: the last that was resolved, or closed without a resolve.
+    ended: Option<Ended>,
     resolved_by: Option<&'static str>,
     resolve_reason: Option<String>,
     /// Nobody waits for an answer: it takes no slot.
@@ -64,6 +67,19 @@ pub struct ConversationMetrics {
     sessions: Sessions,
     thread: Option<Thread>,
 }
+
+/// A thread that ended, and whose it was then.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Ended {
+    thread: ThreadId,
+    agent: Option<AgentId>,
+    group: Option<GroupId>,
+}
+
+/// What the visitor said so: they rated it, or resolved it themselves.
+const CONFIRMED: &str = "confirmed";
+/// What was resolved without a word of the visitor since.
+const ASSUMED: &str = "assumed";
 
 impl ConversationMetrics {
     /// The fold before the conversation's first event.
@@ -86,12 +102,15 @@ impl ConversationMetrics {
             first_visitor_message_at: None,
             first_response_seconds: None,
             waiting_since: None,
+            waiting_since_v2: None,
             resolved_at: None,
             resolutions: 0,
             messages_visitor: 0,
             messages_agent: 0,
             messages_bot: 0,
             rating: None,
+            rated: None,
+            ended: None,
             resolved_by: None,
             resolve_reason: None,
             stale: false,
@@ -188,6 +207,7 @@ impl ConversationMetrics {
                 self.wait();
                 self.period_started_at = event.occurred_at;
                 (self.resolved_at, self.resolved_by, self.resolve_reason) = (None, None, None);
+                self.take_resolve_as(None, rows);
                 return self.open_thread(event, data.thread_id);
             }
             Payload::ConversationClosed(data) => self.close(event, data, rows),
@@ -207,19 +227,8 @@ impl ConversationMetrics {
             }
             Payload::ConversationSnoozed(data) => self.snoozed = data.until.is_some(),
             Payload::ConversationRated(data) => {
-                self.rating = Some(data.score);
-                rows.push(FactRow::Rating(RatingRow {
-                    event_id: event.id,
-                    conversation_id: self.conversation,
-                    thread_id: data.thread_id,
-                    seq: event.seq,
-                    occurred_at: event.occurred_at,
-                    recorded_at: event.recorded_at,
-                    origin: event.origin,
-                    agent_id: data.agent_id,
-                    group_id: self.group,
-                    score: data.score,
-                }));
+                let row = self.rate(event, data, rows);
+                rows.push(FactRow::Rating(row));
             }
             Payload::ConversationTagged(data) => self.tag(data),
             // Notes and whatever else belongs to the conversation only move its version.
@@ -280,6 +289,15 @@ impl ConversationMetrics {
         if let Some(thread) = &mut self.thread
             && thread.end(event, reason, agent)
         {
+            rows.push(FactRow::Thread(thread.row(conversation, origin, seq)));
+        }
+    }
+
+    /// What the resolve of the thread that ended is taken for from here on; a change is a version of the thread.
+    fn take_resolve_as(&mut self, resolved_as: Option<&'static str>, rows: &mut Vec<FactRow>) {
+        let (conversation, origin, seq) = (self.conversation, self.origin, self.seq);
+        if let Some(thread) = self.thread.as_mut().filter(|thread| thread.resolved_as != resolved_as) {
+            thread.resolved_as = resolved_as;
             rows.push(FactRow::Thread(thread.row(conversation, origin, seq)));
         }
     }
@@ -356,6 +374,7 @@ impl ConversationMetrics {
             assignments: self.assignments,
             sessions: self.sessions.count(),
             session_seconds: self.sessions.seconds(),
+            resolved_as: self.thread.as_ref().and_then(|thread| thread.resolved_as),
         })
     }
 
@@ -376,16 +395,18 @@ impl ConversationMetrics {
 
     fn message(&mut self, event: &Event, data: &MessagePosted) -> MessageRow {
         let at = event.occurred_at;
-        let (mut reply_seconds, mut first_response_seconds) = (None, None);
+        let (mut reply_seconds, mut reply_seconds_v2, mut first_response_seconds) = (None, None, None);
         match data.author_type {
             AuthorType::Visitor => {
                 self.messages_visitor += 1;
                 self.first_visitor_message_at.get_or_insert(at);
                 self.waiting_since.get_or_insert(at);
+                self.waiting_since_v2.get_or_insert(at);
             }
             AuthorType::Agent => {
                 self.messages_agent += 1;
                 reply_seconds = self.waiting_since.take().map(|since| seconds(since, at));
+                reply_seconds_v2 = self.waiting_since_v2.take().map(|since| seconds(since, at));
                 if let (None, Some(first)) = (self.first_response_seconds, self.first_visitor_message_at) {
                     first_response_seconds = Some(seconds(first, at));
                     self.first_response_seconds = first_response_seconds;
@@ -408,6 +429,31 @@ impl ConversationMetrics {
             content_chars: data.content_chars,
             reply_seconds,
             first_response_seconds,
+            reply_seconds_v2,
+        }
+    }
+
+    fn rate(&mut self, event: &Event, data: &ConversationRated, rows: &mut Vec<FactRow>) -> RatingRow {
+        let of = self.ended.unwrap_or(Ended { thread: data.thread_id, agent: data.agent_id, group: self.group });
+        (self.rating, self.rated) = (Some(data.score), Some(of.thread));
+        // What is open again, or was left by its visitor, has no resolve that stands.
+        if self.thread.as_ref().is_some_and(|thread| thread.resolved_as.is_some()) {
+            self.take_resolve_as(Some(CONFIRMED), rows);
+        }
+        RatingRow {
+            event_id: event.id,
+            conversation_id: self.conversation,
+            thread_id: data.thread_id,
+            seq: event.seq,
+            occurred_at: event.occurred_at,
+            recorded_at: event.recorded_at,
+            origin: event.origin,
+            agent_id: data.agent_id,
+            group_id: self.group,
+            score: data.score,
+            thread_id_v2: of.thread,
+            agent_id_v2: of.agent,
+            group_id_v2: of.group,
         }
     }
 
@@ -418,9 +464,17 @@ impl ConversationMetrics {
         rows: &mut Vec<FactRow>,
     ) -> Option<ResolutionRow> {
         let reason = data.reason.as_deref();
+        let said_so = matches!(event.actor, Actor::Visitor(_)) || self.rated == Some(data.thread_id);
+        let resolved_as = reason.is_none().then_some(if said_so { CONFIRMED } else { ASSUMED });
+        if let Some(thread) = self.thread.as_mut().filter(|thread| !thread.is_over()) {
+            // The version that its end makes says so.
+            thread.resolved_as = resolved_as;
+        }
         self.end_thread(event, reason.unwrap_or("resolved"), data.agent_id, rows);
+        self.take_resolve_as(resolved_as, rows);
         let handle_seconds = self.handled.read(event.occurred_at);
         self.end(ConversationStatus::Resolved, data.agent_id);
+        self.ended = Some(Ended { thread: data.thread_id, agent: self.agent, group: self.group });
         self.resolved_at = Some(event.occurred_at);
         self.resolved_by = Some(actor_word(event.actor));
         self.resolve_reason.clone_from(&data.reason);
@@ -446,7 +500,13 @@ impl ConversationMetrics {
 
     fn close(&mut self, event: &Event, data: &ConversationClosed, rows: &mut Vec<FactRow>) {
         self.end_thread(event, "closed", data.agent_id, rows);
+        // What was resolved before ended there.
+        let under_way = self.thread.as_ref().filter(|_| self.status != ConversationStatus::Resolved);
+        let thread = under_way.map(|thread| thread.id);
         self.end(ConversationStatus::Closed, data.agent_id);
+        if let Some(thread) = thread {
+            self.ended = Some(Ended { thread, agent: self.agent, group: self.group });
+        }
     }
 
     /// Nobody works on it or waits in it any more; the agent stays for the credit.
@@ -454,6 +514,7 @@ impl ConversationMetrics {
         self.status = status;
         self.agent = agent.or(self.agent);
         (self.stale, self.snoozed, self.queued) = (false, false, None);
+        self.waiting_since_v2 = None;
     }
 
     fn tag(&mut self, data: &ConversationTagged) {

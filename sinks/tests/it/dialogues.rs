@@ -65,7 +65,7 @@ fn events(transcript: Transcript) -> Vec<Event> {
         events.push(story.event(at(line), Origin::Import, actor, message(author, chars)));
     }
     if let Some(score) = transcript.rating {
-        let rated = ConversationRated { thread_id, score, agent_id: Some(helper), comment: None };
+        let rated = ConversationRated { thread_id, score, agent_id: Some(helper), comment: None, comment_mark: None };
         events.push(story.event(last, Origin::Import, visitor, rated));
     }
     let agent_id = Some(helper);

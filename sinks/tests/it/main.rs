@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, missing_docs, reason = "tests")]
 
+mod definitions;
 mod dialogues;
 mod facts_property;
 mod facts_store;

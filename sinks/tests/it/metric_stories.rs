@@ -1,4 +1,4 @@
-//! The metric definitions, version 1: a conversation in, its rows and its last version out.
+//! The metric definitions: a conversation in, its rows and its last version out.
 
 use crate::story::{Story, agent};
 use expect_test::{Expect, expect};
@@ -6,6 +6,7 @@ use ingest::event::Actor;
 use ingest::id::AgentId;
 use sinks::parquet::facts::FactRow;
 use sinks::parquet::metrics::ConversationMetrics;
+use std::collections::BTreeMap;
 
 fn name(id: AgentId) -> &'static str {
     ["ada", "bob"].into_iter().find(|name| agent(name) == id).unwrap_or("?")
@@ -19,7 +20,10 @@ fn show(row: &FactRow) -> String {
                 Actor::Agent(id) => name(id),
                 _ => m.author_type.as_str(),
             };
-            let reply = seconds("reply", m.reply_seconds);
+            let mut reply = seconds("reply", m.reply_seconds);
+            if m.reply_seconds_v2 != m.reply_seconds {
+                reply += &format!(" v2={:?}", m.reply_seconds_v2);
+            }
             format!("{} message {author}{reply}{}", m.seq, seconds("first", m.first_response_seconds))
         }
         FactRow::Resolution(r) => {
@@ -389,4 +393,73 @@ fn a_session_ends_where_standby_expires() {
             assignments=2 active_since=None resolved_by=Some("agent") sessions=2 of Some(250.0)
         "#]],
     );
+}
+
+/// By definition 2 nobody waits over a resolve or a close, whoever did it; who reopens waits from the next message.
+#[test]
+fn a_wait_does_not_outlast_an_end() {
+    for (script, expected) in [
+        (
+            "visitor | 0:10 agent ada | 0:20 visitor | 0:30 resolve ada | 9:00 reopen | 9:00 visitor | 9:04 agent ada",
+            "9 9, 524 4",
+        ),
+        ("visitor | 0:30 resolve system | 9:00 reopen | 9:10 visitor | 9:40 visitor | 9:50 agent bob", "589 40"),
+        ("visitor | 0:30 standby | 9:00 reopen | 9:01 visitor | 9:03 agent bob", "542 2"),
+        ("visitor | 0:30 resolve ada | 9:00 reopen | 9:30 agent ada", "569 -"),
+        ("visitor | 0:30 resolve ada | 9:00 reopen | 9:30 agent ada | 9:40 visitor | 9:41 agent ada", "569 -, 1 1"),
+        (
+            "visitor | 0:30 resolve ada | 0:40 note ada | 9:00 reopen | 9:01 bot | 9:02 visitor | 9:03 bot | 9:05 agent ada",
+            "544 3",
+        ),
+        ("visitor | 0:30 close ada | 0:40 agent ada", "39 -"),
+        // Nothing of the kind happened: both say the same.
+        ("visitor | 0:10 idle | 0:20 visitor | 0:31 agent ada", "30 30"),
+        ("visitor | 0:10 transfer ada | 0:20 assign bob | 0:31 agent bob", "30 30"),
+    ] {
+        let (rows, _) = fold(&format!("0:00 start | 0:01 {script}"));
+        let seconds = |value: Option<f64>| value.map_or("-".to_owned(), |value| value.to_string());
+        let replies = rows.iter().filter_map(|row| match row {
+            FactRow::Message(m) if m.reply_seconds.is_some() || m.reply_seconds_v2.is_some() => {
+                Some(format!("{} {}", seconds(m.reply_seconds), seconds(m.reply_seconds_v2)))
+            }
+            _ => None,
+        });
+        assert_eq!(replies.collect::<Vec<_>>().join(", "), expected, "{script}");
+    }
+}
+
+/// What the visitor said so is kept apart from what was closed by silence; what goes on is neither.
+#[test]
+fn a_resolve_is_confirmed_or_assumed() {
+    for (script, expected) in [
+        ("resolve ada", Some("assumed")),
+        ("resolve system", Some("assumed")),
+        ("resolve ada | 1:00 close", Some("assumed")),
+        ("resolve ada | 1:00 rate 1", Some("confirmed")),
+        ("resolve ada | 1:00 close | 2:00 rate 5", Some("confirmed")),
+        ("rate 4 | 1:00 resolve ada", Some("confirmed")),
+        ("idle | 1:00 resolve ada", Some("assumed")),
+        ("idle | 1:00 resolve ada | 2:00 rate 5", Some("confirmed")),
+        ("end", Some("confirmed")),
+        ("end | 1:00 reopen", None),
+        ("resolve ada | 1:00 rate 5 | 2:00 reopen", None),
+        ("resolve ada | 1:00 reopen | 2:00 rate 5", None),
+        ("resolve ada | 1:00 rate 5 | 2:00 reopen | 3:00 resolve ada", Some("assumed")),
+        ("resolve ada | 1:00 reopen | 2:00 assign bob | 3:00 resolve bob | 4:00 rate 2", Some("confirmed")),
+        // Its visitor left: it wasn't resolved.
+        ("standby", None),
+        ("standby | 1:00 rate 3", None),
+        ("close ada | 1:00 rate 3", None),
+    ] {
+        let (rows, metrics) = fold(&format!("0:00 start | 0:01 visitor | 0:02 assign ada | 0:30 {script}"));
+        assert_eq!(metrics.row().expect("started").resolved_as, expected, "{script}");
+        let mut threads: BTreeMap<i64, Option<&str>> = BTreeMap::new();
+        for row in &rows {
+            if let FactRow::Thread(thread) = row {
+                threads.insert(thread.number, thread.resolved_as);
+            }
+        }
+        let stands: Vec<&str> = threads.into_values().flatten().collect();
+        assert_eq!(stands, expected.into_iter().collect::<Vec<_>>(), "of a thread: {script}");
+    }
 }

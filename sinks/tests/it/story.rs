@@ -158,11 +158,15 @@ impl Story {
                 (Actor::Agent(assigned.agent_id), AgentAssigned { strategy: "manual".into(), ..assigned }.into())
             }
             "resolve" => (actor, ConversationResolved { thread_id, agent_id: credited, reason: None }.into()),
+            "end" => (visitor, ConversationResolved { thread_id, agent_id: None, reason: None }.into()),
             "reopen" => (visitor, ConversationReopened { thread_id: self.next_thread() }.into()),
             "close" => (actor, ConversationClosed { reason: "agent".into(), agent_id: credited }.into()),
             "rate" => {
                 let score = who.parse().unwrap();
-                (visitor, ConversationRated { thread_id, score, agent_id: None, comment: None }.into())
+                (
+                    visitor,
+                    ConversationRated { thread_id, score, agent_id: None, comment: None, comment_mark: None }.into(),
+                )
             }
             "tag" => {
                 let pick =

@@ -2,6 +2,7 @@
 
 mod answers;
 mod datafiles;
+mod definitions;
 mod depth;
 mod doctests;
 mod endpoints;

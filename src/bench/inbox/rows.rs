@@ -255,6 +255,8 @@ impl Rows<'_> {
                 at: updated_at,
             }),
             rating: number.is_multiple_of(5).then_some(5),
+            ended: None,
+            rated: None,
             notes: None,
             stale: false,
             snoozed_until: None,

@@ -284,7 +284,17 @@ impl Traffic {
             }
             Step::Rate => {
                 let score = [5, 5, 5, 4, 4, 3, 2, 1][self.rng.usize(..8)];
-                (visitor, ConversationRated { thread_id, score, agent_id: Some(talk.agent), comment: None }.into())
+                (
+                    visitor,
+                    ConversationRated {
+                        thread_id,
+                        score,
+                        agent_id: Some(talk.agent),
+                        comment: None,
+                        comment_mark: None,
+                    }
+                    .into(),
+                )
             }
             Step::Reopen => (visitor, ConversationReopened { thread_id }.into()),
             Step::Mail => (Actor::System, requested(talk).into()),

@@ -18,6 +18,8 @@ fn apply_configuration(state: &mut State, event: &Event) {
     match &event.payload {
         Payload::TenantCreated(made) => {
             state.taken.insert(slug_word(&made.slug));
+            let mut settings = TenantSettings::default();
+            set(&mut settings.metrics_version, made.metrics_version.as_ref());
             state.tenants.insert(
                 tenant,
                 Tenant {
@@ -25,7 +27,7 @@ fn apply_configuration(state: &mut State, event: &Event) {
                     name: made.name.clone(),
                     slug: made.slug.clone(),
                     time_zone: made.time_zone.clone(),
-                    settings: TenantSettings::default(),
+                    settings,
                     created_at: at,
                 },
             );
@@ -73,6 +75,7 @@ fn apply_settings(settings: &mut TenantSettings, change: &TenantUpdated) {
     set(&mut settings.idle_minutes, change.idle_minutes.as_ref());
     set(&mut settings.auto_close_days, change.auto_close_days.as_ref());
     set(&mut settings.require_email, change.require_email.as_ref());
+    set(&mut settings.metrics_version, change.metrics_version.as_ref());
 }
 
 fn apply_agent(state: &mut State, event: &Event) {

@@ -52,7 +52,7 @@ const ABOUT: [(&str, &str); 16] = [
     ("tenantId", "tenant"),
 ];
 /// Fields whose values are shown beside ids.
-const SHOWN: [&str; 27] = [
+const SHOWN: [&str; 28] = [
     "role",
     "customRole",
     "permissions",
@@ -77,6 +77,7 @@ const SHOWN: [&str; 27] = [
     "idleMinutes",
     "autoCloseDays",
     "requireEmail",
+    "metricsVersion",
     "allowedOrigins",
     "routingStrategy",
     "isDefault",

@@ -2,12 +2,14 @@
 
 use super::{actor_word, set, timers};
 use crate::core::state::{
-    Conversation, Key, LastMessage, Queued, State, Status, StoredFile, Thread, ThreadClosed, Timers, Unread,
-    is_for_agents,
+    Conversation, Ended, Key, LastMessage, Queued, Rated, State, Status, StoredFile, Thread, ThreadClosed, Timers,
+    Unread, is_for_agents,
 };
 use ingest::event::Event;
 use ingest::id::{AgentId, ConversationId, GroupId, TenantId, ThreadId};
-use ingest::payload::{AuthorType, ConversationRead, ConversationStarted, MessagePosted, Payload, StaleReason};
+use ingest::payload::{
+    AuthorType, ConversationRated, ConversationRead, ConversationStarted, MessagePosted, Payload, StaleReason,
+};
 
 pub(super) fn apply(state: &mut State, event: &Event) {
     if let Payload::ConversationRead(read) = &event.payload {
@@ -40,6 +42,8 @@ fn start(state: &mut State, event: &Event, id: ConversationId, made: &Conversati
         visitor_messages: 0,
         last_message: None,
         rating: None,
+        ended: None,
+        rated: None,
         notes: None,
         stale: false,
         snoozed_until: None,
@@ -153,7 +157,7 @@ fn change(state: &mut State, event: &Event, id: ConversationId) {
             conversation.agent = None;
             open_thread(conversation, event, reopened.thread_id);
         }
-        Payload::ConversationRated(rated) => conversation.rating = Some(rated.score),
+        Payload::ConversationRated(rated) => rate(conversation, rated),
         Payload::ConversationTagged(tagged) => {
             conversation.tags.extend(tagged.add.iter().cloned());
             conversation.tags.retain(|tag| !tagged.remove.contains(tag));
@@ -244,6 +248,12 @@ fn count_chat(state: &mut State, agent: AgentId, event: &Event, change: i32) {
     }
 }
 
+fn rate(conversation: &mut Conversation, rated: &ConversationRated) {
+    let (thread, score, comment_mark) = (rated.thread_id, rated.score, rated.comment_mark.clone());
+    conversation.rating = Some(score);
+    conversation.rated = Some(Rated { thread, score, comment_mark });
+}
+
 /// Resolved or closed: the thread ends, the slot is free, the queue forgets it; the agent stays for the credit.
 fn end(
     state: &mut State,
@@ -255,8 +265,12 @@ fn end(
 ) {
     let Some(conversation) = state.conversations.get_mut(&id) else { return };
     let slot = conversation.slot_of();
-    conversation.status = status;
     conversation.agent = agent.or(conversation.agent);
+    // What is closed after it was resolved has ended there.
+    if conversation.status != Status::Resolved {
+        conversation.ended = Some(Ended { thread: conversation.thread().id, agent: conversation.agent });
+    }
+    conversation.status = status;
     conversation.stale = false;
     conversation.snoozed_until = None;
     close_thread(conversation, event, thread_reason);

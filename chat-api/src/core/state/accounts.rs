@@ -47,6 +47,19 @@ pub struct TenantSettings {
     pub auto_close_days: u32,
     /// Whether a visitor must give an address.
     pub require_email: bool,
+    /// Which of the metrics' definitions its reports follow.
+    #[serde(default = "first_metrics", skip_serializing_if = "is_first_metrics")]
+    pub metrics_version: u32,
+}
+
+/// The definitions of tenants that are older than the choice.
+fn first_metrics() -> u32 {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+fn is_first_metrics(version: &u32) -> bool {
+    *version == first_metrics()
 }
 
 impl Default for TenantSettings {
@@ -60,6 +73,7 @@ impl Default for TenantSettings {
             idle_minutes: 30,
             auto_close_days: 7,
             require_email: false,
+            metrics_version: first_metrics(),
         }
     }
 }

@@ -60,6 +60,27 @@ pub struct ThreadClosed {
     pub reason: String,
 }
 
+/// The end that a visitor rates: the last resolve, or the last close of what wasn't resolved.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ended {
+    /// The thread that ended.
+    pub thread: ThreadId,
+    /// Who had it then, and gets the credit.
+    pub agent: Option<AgentId>,
+}
+
+/// The newest rating.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rated {
+    /// Of which thread.
+    pub thread: ThreadId,
+    /// 1 to 5.
+    pub score: u8,
+    /// By what its words are known again; none without words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub comment_mark: Option<String>,
+}
+
 /// Place in the tenant's queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Queued {
@@ -227,8 +248,14 @@ pub struct Conversation {
     pub visitor_messages: u64,
     /// The newest public message.
     pub last_message: Option<LastMessage>,
-    /// 1 to 5.
+    /// 1 to 5, the newest.
     pub rating: Option<u8>,
+    /// The thread that a rating is of; none before the first end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<Ended>,
+    /// What a repeat of it is told by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rated: Option<Rated>,
     /// The agents' own words about it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub notes: Option<Sealed>,

@@ -18,8 +18,8 @@ use async_trait::async_trait;
 use parquet::arrow::ArrowWriter;
 use parquet::file::properties::WriterProperties;
 use sql::{
-    Caller, Limits, NewestBy, NotFresh, Opening, ParquetFile, QueryError, QueryResult, Readable, Reports, RowFilters,
-    SnapshotGuard, TableDef, TableSnapshot, TablesError, TenantTables,
+    Caller, Limits, MetricsVersion, NewestBy, NotFresh, Opening, ParquetFile, QueryError, QueryResult, Readable,
+    Reports, RowFilters, SnapshotGuard, TableDef, TableSnapshot, TablesError, TenantTables,
 };
 
 /// 2024-06-01T12:00:00Z.
@@ -66,7 +66,8 @@ pub fn defs() -> Vec<TableDef> {
             "conversation_id:text version:int status:text visitor_id:text chatbot_id:text? group_id:text? agent_id:text? \
              tags:texts started_at:time updated_at:time origin:text first_response_seconds:float? resolved_at:time? \
              resolutions:int messages_visitor:int messages_agent:int messages_bot:int rating:int? \
-             resolved_by:text? resolve_reason:text? active_since:time? assignments:int? sessions:int? session_seconds:float?",
+             resolved_by:text? resolve_reason:text? active_since:time? assignments:int? sessions:int? session_seconds:float? \
+             resolved_as:text?",
         ),
         table(
             "resolutions",
@@ -248,7 +249,8 @@ impl TenantTables for Facts {
 pub fn caller(tenant: &str) -> Caller {
     let time_zone = "Europe/Berlin".to_owned();
     let (readable, filters) = (Readable::All, RowFilters::new());
-    Caller { tenant: tenant.to_owned(), time_zone, now_ms: NOW_MS, readable, filters }
+    let metrics = MetricsVersion::V1;
+    Caller { tenant: tenant.to_owned(), time_zone, now_ms: NOW_MS, readable, filters, metrics }
 }
 
 /// `a=1 b=2` as parameters.
