@@ -24,6 +24,7 @@ use chat_api::http::surface::{ANYONE, OPERATOR, Routes};
 use chat_api::limits::disk::Disk;
 use chat_api::limits::{Limit, Limiter, Room, usage};
 use chat_api::live::LiveHub;
+use chat_api::names;
 use chat_api::presence::{self, Presence};
 use chat_api::store::{read, save};
 use ingest::sqlite::data_dir::consumer_offset;
@@ -202,6 +203,7 @@ impl Server {
         tasks.spawn(async move { outbox.run(stop).await });
         tasks.spawn(usage::follow(Arc::clone(&app), stop_work.clone()));
         tasks.spawn(prune(Arc::clone(&engine), Arc::clone(&app), stop_work.clone()));
+        tasks.spawn(fold_names(Arc::clone(&app), stop_work.clone()));
         tasks.spawn(presence::watch(Arc::clone(&app), stop_work.clone()));
         let (writer, pool) = (engine.writer.clone(), engine.pool.clone());
         tasks.spawn(chat_api::timers::run(writer, pool, Moment::now, stop_work.clone()));
@@ -346,6 +348,17 @@ fn probes(engine: &Engine, outbox: &Outbox) -> Vec<(&'static str, Probe)> {
     let disk = DiskProbe::new(engine.dir.path());
     let disk: Probe = Box::new(move || disk.problem().into());
     vec![("log", log), ("disk", disk), ("facts", facts), ("mail", mail)]
+}
+
+/// After an update, once: visitors are found by their names without accents.
+async fn fold_names(app: Arc<App>, stop: CancellationToken) {
+    let outcome =
+        tokio::select! { () = stop.cancelled() => return, outcome = names::bring_up_to_date(&app) => outcome };
+    match outcome {
+        Ok(0) => {}
+        Ok(changed) => tracing::info!(changed, "visitors are found by their names without accents too"),
+        Err(error) => tracing::warn!(%error, "failed to bring names up to date; the next start goes on with it"),
+    }
 }
 
 async fn prune(engine: Arc<Engine>, app: Arc<App>, stop: CancellationToken) {

@@ -7,6 +7,7 @@
 //! - [`activity`]: what widgets did lately. [`live`]: sockets and the hub that feeds them from the log.
 //! - `encoding`: texts in UTF-16, as UTF-8.
 //! - [`sources`]: rows on their way into a tenant's own tables.
+//! - [`names`]: by what visitors are found, brought up to date after an update.
 //! - [`presence`]: who is there, and what follows when they are gone. [`timers`]: what happens by itself.
 //!   [`breaks`]: when the server itself was away.
 //! - [`files`]: the bytes of what was sent. [`erasure`]: forgetting a person. [`import`]: transcripts in and out. [`limits`]: how often somebody may call, and
@@ -28,6 +29,7 @@ pub mod http;
 pub mod import;
 pub mod limits;
 pub mod live;
+pub mod names;
 pub mod presence;
 pub mod sources;
 pub mod store;

@@ -3,12 +3,13 @@
 //! Each entity is a row: its key, the columns that queries go by, and the entity itself as JSON in `body`, with every
 //! personal text sealed. [`load`] brings rows into a [`State`](crate::core::State) for the writer, [`save`] writes what
 //! changed, [`read`], [`inbox`], [`search`] and [`visitor_access`] answer the API from the read-only pool, [`outbox`] says
-//! which mails are due, [`hash`] sums all of it up. What is kept of persons beside the log, so that erasing can take it
+//! which mails are due, [`hash`] sums all of it up. [`names`] is by what a name is found. What is kept of persons beside the log, so that erasing can take it
 //! away, is in [`persons`], what was used of quotas in [`usage`].
 
 pub mod hash;
 pub mod inbox;
 pub mod load;
+pub mod names;
 pub mod outbox;
 pub mod persons;
 pub mod read;
@@ -136,7 +137,8 @@ pub fn create_tables(connection: &Connection) -> rusqlite::Result<()> {
     outbox::create_table(connection)?;
     usage::create_table(connection)?;
     visitor_access::create_tables(connection)?;
-    persons::create_tables(connection)
+    persons::create_tables(connection)?;
+    names::create_table(connection)
 }
 
 /// Empties every table of the state; part of `rebuild`.

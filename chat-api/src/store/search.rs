@@ -5,6 +5,7 @@
 //! the newest [`VISITORS_MAX`] at most; then it takes another word to find the others.
 
 use super::inbox::{Along, Filter, Place, Sort, merged};
+use super::names;
 use crate::core::state::Status;
 use ingest::id::{AgentId, ConversationId, GroupId, TenantId};
 use ingest::seal::KeyFile;
@@ -16,8 +17,6 @@ use uuid::Uuid;
 const VISITORS_MAX: i64 = 200;
 /// Conversations of a visitor that one query looks at, the newest.
 const CONVERSATIONS_MAX: i64 = 200;
-/// Words of a name, and of a query, that count.
-const WORDS_MAX: usize = 8;
 
 /// A query, as it's looked up.
 #[derive(Debug, Clone)]
@@ -28,8 +27,8 @@ pub struct Search {
     readable_id: String,
     /// The query as an address.
     email_hmac: String,
-    /// Each has to be found in a name.
-    name: Vec<String>,
+    /// All of one of these have to be found in a name.
+    names: Vec<Vec<String>>,
     /// The query as a conversation's or a visitor's id.
     id: Option<[u8; 16]>,
 }
@@ -43,42 +42,9 @@ impl Search {
             tag: query.to_owned(),
             readable_id: query.to_lowercase(),
             email_hmac,
-            name: asked(key_file, tenant, query),
+            names: names::asked(key_file, tenant, query),
             id: query.parse::<ConversationId>().ok().map(|id| *id.bytes()),
         }
-    }
-}
-
-/// Lower-case words of letters and digits, each once, in order of the alphabet.
-fn words(text: &str) -> Vec<String> {
-    let words = text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
-    let words: BTreeSet<String> = words.take(WORDS_MAX).map(str::to_lowercase).collect();
-    words.into_iter().collect()
-}
-
-fn hmac(key_file: &KeyFile, tenant: TenantId, words: &[&str]) -> String {
-    key_file.lookup("name", [&tenant.to_string(), words.join(" ").as_str()].join("\n").as_bytes())
-}
-
-/// By what a name is looked up: HMACs of its words, and of each two of them, since many people share a word and few share
-/// two.
-#[must_use]
-pub fn name_hmacs(key_file: &KeyFile, tenant: TenantId, name: &str) -> Vec<String> {
-    let words = words(name);
-    let mut hmacs = Vec::new();
-    for (number, word) in words.iter().enumerate() {
-        hmacs.push(hmac(key_file, tenant, &[word]));
-        hmacs.extend(words[number + 1..].iter().map(|other| hmac(key_file, tenant, &[word, other])));
-    }
-    hmacs
-}
-
-/// What a name that has all words of the query is looked up by.
-fn asked(key_file: &KeyFile, tenant: TenantId, query: &str) -> Vec<String> {
-    let words = words(query);
-    match words.as_slice() {
-        [word] => vec![hmac(key_file, tenant, &[word])],
-        words => words.windows(2).map(|pair| hmac(key_file, tenant, &[&pair[0], &pair[1]])).collect(),
     }
 }
 
@@ -185,7 +151,8 @@ fn visitors(connection: &Connection, tenant: TenantId, search: &Search) -> rusql
     add(sql, &[tenant, &search.readable_id, &VISITORS_MAX])?;
     let sql = "SELECT visitor FROM visitor_emails WHERE tenant = ?1 AND email_hmac = ?2 LIMIT ?3";
     add(sql, &[tenant, &search.email_hmac, &VISITORS_MAX])?;
-    if let [first, rest @ ..] = search.name.as_slice() {
+    for name in &search.names {
+        let [first, rest @ ..] = name.as_slice() else { continue };
         let rest = serde_json::Value::from(rest).to_string();
         let sql = "SELECT n.visitor FROM visitor_names AS n
                    WHERE n.tenant = ?1 AND n.name_hmac = ?2
@@ -210,11 +177,5 @@ mod tests {
         let sql = format!("EXPLAIN QUERY PLAN {CONVERSATIONS}");
         let plan: String = connection.query_row(&sql, [None::<i64>; 3], |row| row.get(3)).expect("a plan");
         assert!(plan.starts_with("SEARCH c USING COVERING INDEX"), "{plan}");
-    }
-
-    #[test]
-    fn words_are_lower_case_letters_and_digits_each_once() {
-        assert_eq!(words("Anna-Lena  von der Größe, ANNA 3rd"), ["3rd", "anna", "der", "größe", "lena", "von"]);
-        assert!(words("%_*' \"\\").is_empty());
     }
 }

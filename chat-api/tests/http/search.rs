@@ -2,6 +2,8 @@
 
 use crate::support::{Call, Server, Tenant, next_millisecond, text};
 use chat_api::auth::identity;
+use chat_api::names;
+use ingest::id::VisitorId;
 use ingest::time::Timestamp;
 use ring::hmac;
 use serde_json::{Value, json};
@@ -176,4 +178,52 @@ async fn erased_people_are_not_found() {
         server.app.pool.read(|connection| connection.query_row(&sql, [], |row| row.get::<_, i64>(0))).expect("a count")
     };
     assert_eq!((rows("visitor_names"), rows("visitor_emails")), (0, 0));
+}
+
+#[tokio::test]
+async fn accents_and_case_of_names_dont_count() {
+    let server = Server::start();
+    let acme = server.tenant("Acme").await;
+    let (jose, ..) = chat(&server, &acme, json!({ "name": "José Müller-Łukasz", "initialMessage": "hi" })).await;
+    let (plain, ..) = chat(&server, &acme, json!({ "name": "Jose Strasse", "initialMessage": "hi" })).await;
+    for query in ["jose muller", "JOSÉ MÜLLER", "Lukasz", "łukasz josé", "Jose\u{301} muller"] {
+        assert_eq!(found(&server, &acme.token, query).await, std::slice::from_ref(&jose), "{query}");
+    }
+    assert_eq!(found(&server, &acme.token, "José Straße").await, [plain], "what is written without is found with");
+    assert_eq!(found(&server, &acme.token, "mueller").await, [""; 0], "an accent is left out, not written otherwise");
+}
+
+/// What was written before accents were left out: found as it was, and by both once it is brought up to date.
+#[tokio::test]
+async fn names_that_were_there_before_are_brought_up_to_date() {
+    let server = Server::start();
+    let acme = server.tenant("Acme").await;
+    let (chat_of, person, _) = chat(&server, &acme, json!({ "name": "José Müller", "initialMessage": "hi" })).await;
+    let (_, erased, _) = chat(&server, &acme, json!({ "name": "Zoë", "initialMessage": "hi" })).await;
+    chat(&server, &acme, json!({ "name": "Plain", "initialMessage": "hi" })).await;
+    let old = |words: &str| server.app.key_file.lookup("name", format!("{}\n{words}", acme.id).as_bytes());
+    let rows = [(person, old("josé")), (erased.clone(), old("zoë"))];
+    let forget = move |connection: &rusqlite::Connection| {
+        for (visitor, hmac) in &rows {
+            let id = *visitor.parse::<VisitorId>().expect("an id").bytes();
+            let (tenant, at): ([u8; 16], i64) =
+                connection.query_row("SELECT tenant, at FROM visitor_names WHERE visitor = ?1", [id], |row| {
+                    Ok((row.get(0)?, row.get(1)?))
+                })?;
+            connection.execute("DELETE FROM visitor_names WHERE visitor = ?1", [id])?;
+            connection.execute("INSERT INTO visitor_names VALUES (?1, ?2, ?3, ?4)", (tenant, hmac, at, id))?;
+        }
+        connection.execute("UPDATE names_folded SET done = 0", ()).map(drop)
+    };
+    server.app.writer.transact(forget).await.expect("written");
+    let path = format!("/v1/visitors/{erased}");
+    server.call(Call::delete(path).token(&acme.token)).await.expect(200);
+    assert_eq!(found(&server, &acme.token, "José").await, std::slice::from_ref(&chat_of), "as it was");
+    assert_eq!(found(&server, &acme.token, "jose").await, [""; 0]);
+    assert_eq!(names::bring_up_to_date(&server.app).await.expect("read and written"), 1);
+    for query in ["jose", "José", "muller jose"] {
+        assert_eq!(found(&server, &acme.token, query).await, std::slice::from_ref(&chat_of), "{query}");
+    }
+    assert_eq!(found(&server, &acme.token, "zoe").await, [""; 0], "who was erased is found by nothing");
+    assert_eq!(names::bring_up_to_date(&server.app).await.expect("nothing to do"), 0);
 }
