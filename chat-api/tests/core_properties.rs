@@ -452,6 +452,24 @@ fn ratings_are_of_the_thread_that_ended() {
     }
 }
 
+/// New tenants follow the newest definitions; who signed up before there was a choice stays with the first.
+#[test]
+fn only_new_tenants_follow_the_newest_definitions() {
+    let world = World::new();
+    assert_eq!(world.state.tenants[&world.tenant].settings.metrics_version, 2);
+    for (version, follows) in [(1, 1), (2, 2)] {
+        let golden = format!("../ingest/tests/golden/tenant_created.v{version}.json");
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(golden);
+        let event = Event::decode(std::fs::read_to_string(path).expect("readable").trim_end()).expect("decodes");
+        let mut state = State::default();
+        apply(&mut state, &event);
+        let settings = &state.tenants[&event.tenant].settings;
+        assert_eq!(settings.metrics_version, follows);
+        let stored = serde_json::to_string(settings).expect("JSON");
+        assert_eq!(stored.contains("metrics_version"), version > 1, "rows of older tenants stay as they are: {stored}");
+    }
+}
+
 /// The core knows no clock, runtime, database or web framework: it can be driven from anywhere.
 #[test]
 fn the_core_imports_nothing_impure() {

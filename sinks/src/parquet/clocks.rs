@@ -9,6 +9,9 @@ use ingest::time::Timestamp;
 /// Why a conversation is resolved whose visitor went away and didn't come back.
 pub(crate) const STANDBY_EXPIRED: &str = "standby_expired";
 
+/// Why an imported conversation is closed that nobody had ended; its history may go on in a later import.
+pub(crate) const IMPORTED_UNRESOLVED: &str = "imported_unresolved";
+
 /// Seconds from `from` to `to`, exact to the millisecond.
 pub(crate) fn seconds(from: Timestamp, to: Timestamp) -> f64 {
     seconds_of(to.since(from))

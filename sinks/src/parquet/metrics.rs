@@ -4,7 +4,7 @@
 //! one is a new version beside the others, never an edit of one, and rows have the numbers of all of them. A fold is cheap
 //! to make again from the conversation's own events, so none is ever stored.
 
-use super::clocks::{STANDBY_EXPIRED, Sessions, Stopwatch, Thread, seconds};
+use super::clocks::{IMPORTED_UNRESOLVED, STANDBY_EXPIRED, Sessions, Stopwatch, Thread, seconds};
 use super::facts::{ConversationRow, ConversationStatus, FactRow, MessageRow, RatingRow, ResolutionRow};
 use super::life::{ActivityRow, AssignmentRow, EventRow, actor_word};
 use ingest::event::{Actor, Event, Origin};
@@ -474,6 +474,7 @@ impl ConversationMetrics {
         self.take_resolve_as(resolved_as, rows);
         let handle_seconds = self.handled.read(event.occurred_at);
         self.end(ConversationStatus::Resolved, data.agent_id);
+        self.waiting_since_v2 = None;
         self.ended = Some(Ended { thread: data.thread_id, agent: self.agent, group: self.group });
         self.resolved_at = Some(event.occurred_at);
         self.resolved_by = Some(actor_word(event.actor));
@@ -500,12 +501,15 @@ impl ConversationMetrics {
 
     fn close(&mut self, event: &Event, data: &ConversationClosed, rows: &mut Vec<FactRow>) {
         self.end_thread(event, "closed", data.agent_id, rows);
-        // What was resolved before ended there.
-        let under_way = self.thread.as_ref().filter(|_| self.status != ConversationStatus::Resolved);
-        let thread = under_way.map(|thread| thread.id);
+        let was_resolved = self.status == ConversationStatus::Resolved;
         self.end(ConversationStatus::Closed, data.agent_id);
-        if let Some(thread) = thread {
-            self.ended = Some(Ended { thread, agent: self.agent, group: self.group });
+        if data.reason == IMPORTED_UNRESOLVED {
+            return;
+        }
+        self.waiting_since_v2 = None;
+        // What was resolved before ended there.
+        if let Some(thread) = self.thread.as_ref().filter(|_| !was_resolved) {
+            self.ended = Some(Ended { thread: thread.id, agent: self.agent, group: self.group });
         }
     }
 
@@ -514,7 +518,6 @@ impl ConversationMetrics {
         self.status = status;
         self.agent = agent.or(self.agent);
         (self.stale, self.snoozed, self.queued) = (false, false, None);
-        self.waiting_since_v2 = None;
     }
 
     fn tag(&mut self, data: &ConversationTagged) {

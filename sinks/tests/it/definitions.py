@@ -23,10 +23,15 @@ def is_resolved(before):
     return told is not None and told["type"] == "conversation_resolved"
 
 
+def stops(event):
+    """A resolve or a close; an import that nobody had ended only runs out."""
+    return event["type"] == "conversation_resolved" or \
+        event["type"] == "conversation_closed" and event["data"]["reason"] != "imported_unresolved"
+
+
 def ends(events, at):
     """A resolve, or a close of what isn't resolved."""
-    kind = events[at]["type"]
-    return kind == "conversation_resolved" or kind == "conversation_closed" and not is_resolved(events[:at])
+    return stops(events[at]) and (events[at]["type"] == "conversation_resolved" or not is_resolved(events[:at]))
 
 
 def holder(events):
@@ -58,7 +63,7 @@ def reply(events, at, over_ends):
     for place in range(at):
         if author(events[place]) == "agent":
             since = place + 1
-        if not over_ends and events[place]["type"] in ("conversation_resolved", "conversation_closed"):
+        if not over_ends and stops(events[place]):
             since = place + 1
     waits = [event["occurredAt"] for event in events[since:at] if author(event) == "visitor"]
     return (events[at]["occurredAt"] - waits[0]) / 1000 if waits else None

@@ -16,7 +16,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 const HISTORIES: usize = 600;
-const STEPS: [&str; 26] = [
+const STEPS: [&str; 27] = [
     "visitor",
     "visitor",
     "visitor",
@@ -38,6 +38,7 @@ const STEPS: [&str; 26] = [
     "reopen",
     "reopen",
     "close bob",
+    "run_out",
     "idle",
     "rate 1",
     "rate 3",

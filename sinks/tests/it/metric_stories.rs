@@ -412,7 +412,8 @@ fn a_wait_does_not_outlast_an_end() {
             "544 3",
         ),
         ("visitor | 0:30 close ada | 0:40 agent ada", "39 -"),
-        // Nothing of the kind happened: both say the same.
+        // Nothing of the kind happened: both say the same. An import that runs out may go on.
+        ("visitor | 0:10 run_out | 0:31 agent ada", "30 30"),
         ("visitor | 0:10 idle | 0:20 visitor | 0:31 agent ada", "30 30"),
         ("visitor | 0:10 transfer ada | 0:20 assign bob | 0:31 agent bob", "30 30"),
     ] {

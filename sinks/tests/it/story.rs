@@ -158,6 +158,10 @@ impl Story {
                 (Actor::Agent(assigned.agent_id), AgentAssigned { strategy: "manual".into(), ..assigned }.into())
             }
             "resolve" => (actor, ConversationResolved { thread_id, agent_id: credited, reason: None }.into()),
+            "run_out" => {
+                let reason = "imported_unresolved".into();
+                (Actor::System, ConversationClosed { reason, agent_id: credited }.into())
+            }
             "end" => (visitor, ConversationResolved { thread_id, agent_id: None, reason: None }.into()),
             "reopen" => (visitor, ConversationReopened { thread_id: self.next_thread() }.into()),
             "close" => (actor, ConversationClosed { reason: "agent".into(), agent_id: credited }.into()),
