@@ -86,14 +86,14 @@ fn reports() -> Reports {
     Reports::new(Arc::new(Hostile), limits).expect("the engine starts")
 }
 
-fn caller() -> Caller {
+pub(crate) fn caller() -> Caller {
     let (tenant, time_zone) = ("acme".to_owned(), "UTC".to_owned());
     let (readable, filters) = (Readable::All, RowFilters::new());
     Caller { tenant, time_zone, now_ms: 1_717_243_200_000, readable, filters }
 }
 
 /// Scalar functions, aggregates and window functions by all their names.
-fn functions() -> [BTreeSet<String>; 3] {
+pub(crate) fn functions() -> [BTreeSet<String>; 3] {
     let (source, tenant): (Arc<dyn TenantTables>, Arc<str>) = (Arc::new(Hostile), "acme".into());
     let catalog = CallCatalog::new(&source, &tenant, &Readable::All);
     let runtime = session::runtime(1 << 20, 1 << 20, None, None).expect("pools");

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use arrow::array::{AsArray, Float64Array};
-use arrow::datatypes::{DataType, Field, FieldRef, TimeUnit, TimestampMillisecondType};
+use arrow::datatypes::{DataType, TimeUnit, TimestampMillisecondType};
 use chrono::{DateTime, Datelike, NaiveDate};
 use chrono_tz::Tz;
 use datafusion::common::tree_node::{Transformed, TransformedResult as _, TreeNode as _};
@@ -18,8 +18,8 @@ use datafusion::execution::FunctionRegistry as _;
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::{
-    ColumnarValue, Expr, LogicalPlan, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
-    TypeSignature, Volatility,
+    ColumnarValue, Expr, LogicalPlan, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TypeSignature,
+    Volatility,
 };
 
 use crate::catalog::{TablesError, TenantTables};
@@ -276,30 +276,25 @@ impl ScalarUDFImpl for BusinessSeconds {
         Ok(DataType::Float64)
     }
 
-    fn return_field_from_args(&self, args: ReturnFieldArgs) -> DfResult<FieldRef> {
-        let nullable = args.arg_fields.iter().any(|field| field.is_nullable());
-        Ok(Arc::new(Field::new(NAME, DataType::Float64, nullable)))
-    }
-
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
         let arrays = ColumnarValue::values_to_arrays(&args.args)?;
         let (starts, ends) = (
             arrays[0].as_primitive::<TimestampMillisecondType>(),
             arrays[1].as_primitive::<TimestampMillisecondType>(),
         );
-        let known = || starts.iter().zip(ends.iter()).filter_map(|(start, end)| Some((start?, end?)));
-        let Some(first) = known().map(|(start, end)| start.min(end)).min() else {
+        // Outside, nothing says when clocks change.
+        let inside = |at: Option<i64>| at.filter(|at| zone::RANGE_MS.contains(at));
+        let spans = || starts.iter().zip(ends.iter()).map(|(start, end)| Some((inside(start)?, inside(end)?)));
+        let Some(first) = spans().flatten().map(|(start, end)| start.min(end)).min() else {
             return Ok(ColumnarValue::Array(Arc::new(Float64Array::new_null(starts.len()))));
         };
-        let last = known().map(|(start, end)| start.max(end)).max().unwrap_or(first);
-        if !zone::RANGE_MS.contains(&first) || !zone::RANGE_MS.contains(&last) {
-            return Err(DataFusionError::Execution("business_seconds takes instants from 1900 to 2199".to_owned()));
-        }
+        let last = spans().flatten().map(|(start, end)| start.max(end)).max().unwrap_or(first);
         let unbound = || fault("business hours were asked for outside a call");
         let clock = self.clock.as_ref().ok_or_else(unbound)?;
         let calendar = clock.covering(first, last).map_err(|e| DataFusionError::External(Box::new(e)))?;
-        let seconds = starts.iter().zip(ends.iter()).map(|(start, end)| {
-            let open_ms = calendar.before(end?) - calendar.before(start?);
+        let seconds = spans().map(|span| {
+            let (start, end) = span?;
+            let open_ms = calendar.before(end) - calendar.before(start);
             // An end before its start is a negative span, as in subtraction.
             Some(open_ms as f64 / 1_000.0)
         });
