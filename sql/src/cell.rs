@@ -11,7 +11,7 @@ use arrow::datatypes::{
 };
 use arrow::error::ArrowError;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
-use chrono::{DateTime, TimeZone};
+use chrono::{DateTime, Offset as _, TimeZone};
 
 /// A value to be written.
 pub(crate) enum Cell<'a> {
@@ -97,11 +97,13 @@ fn timestamp(array: &dyn Array, row: usize, unit: TimeUnit, zone: Option<&str>) 
         }
     };
     let Some(instant) = instant else { return Ok(Cell::Null) };
+    let utc = instant.naive_utc();
     let local = match zone {
-        None => instant.naive_utc(),
-        Some(zone) => zone.parse::<Tz>()?.from_utc_datetime(&instant.naive_utc()).naive_local(),
+        None => Some(utc),
+        // The last hours that there are may have no wall clock.
+        Some(zone) => utc.checked_add_offset(zone.parse::<Tz>()?.offset_from_utc_datetime(&utc).fix()),
     };
-    Ok(Cell::Time(local.format(form).to_string()))
+    Ok(local.map_or(Cell::Null, |local| Cell::Time(local.format(form).to_string())))
 }
 
 /// Digits as ClickHouse writes them: the shortest that read back equal, with an exponent from 1e21 up and below 1e-6.

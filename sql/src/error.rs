@@ -293,6 +293,11 @@ pub(crate) fn fault(message: impl Into<String>) -> DataFusionError {
     DataFusionError::External(Box::new(Fault(message.into())))
 }
 
+/// Whether an error was made by a library for a value, rather than here: a limit, a table, a fault.
+pub(crate) fn is_foreign(error: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
+    !(error.is::<QueryError>() || error.is::<Fault>() || error.is::<TablesError>() || error.is::<NotFresh>())
+}
+
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 struct Fault(String);

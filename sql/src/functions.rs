@@ -10,7 +10,7 @@ use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
 
 use crate::hours::Clock;
 use crate::text::{self, Budget};
-use crate::{buckets, covered, local, percentile, types};
+use crate::{buckets, covered, local, percentile, row_errors, types};
 
 /// Cheap functions, linear in their input, whose output is no larger than it.
 const PLAIN: &[&str] = &[
@@ -119,6 +119,39 @@ const OWN: &[&str] = &["to_local_time", "first_day", "bucket_starts"];
 /// Whether the function is the same for every call.
 pub(crate) fn is_shared(function: &ScalarUDF) -> bool {
     PLAIN.contains(&function.name()) || OWN.contains(&function.name())
+}
+
+/// Of all functions of a session those that take every value, or aren't computed row by row.
+const TAKE_ALL: &[&str] = &[
+    "arrow_cast",
+    "arrow_try_cast",
+    "arrow_typeof",
+    "coalesce",
+    "current_date",
+    "current_time",
+    "get_field",
+    "greatest",
+    "least",
+    "now",
+    "nullif",
+    "nvl",
+    "nvl2",
+    "pi",
+    "random",
+    // They answer NULL themselves.
+    "business_seconds",
+    "first_day",
+    "bucket_starts",
+];
+
+/// Whether what its arguments can't be made into is NULL to it. A cast that is written in one of the others is one by itself.
+pub(crate) fn takes_what_it_gets(function: &ScalarUDF) -> bool {
+    may_fail(function) || ["greatest", "least", "nullif", "nvl2"].contains(&function.name())
+}
+
+/// Whether a row's value can make the function fail; then it answers NULL for the row.
+pub(crate) fn may_fail(function: &ScalarUDF) -> bool {
+    !TAKE_ALL.contains(&function.name()) && !row_errors::is_lenient(function)
 }
 
 /// The scalar functions that are the same for every call; `to_local_time` is replaced by a faster one.

@@ -87,7 +87,7 @@ fn reports() -> Reports {
     Reports::new(Arc::new(Hostile), limits).expect("the engine starts")
 }
 
-fn caller() -> Caller {
+pub(crate) fn caller() -> Caller {
     let (tenant, time_zone) = ("acme".to_owned(), "UTC".to_owned());
     let (readable, filters) = (Readable::All, RowFilters::new());
     let metrics = MetricsVersion::V1;
@@ -95,7 +95,7 @@ fn caller() -> Caller {
 }
 
 /// Scalar functions, aggregates and window functions by all their names.
-fn functions() -> [BTreeSet<String>; 3] {
+pub(crate) fn functions() -> [BTreeSet<String>; 3] {
     let (source, tenant): (Arc<dyn TenantTables>, Arc<str>) = (Arc::new(Hostile), "acme".into());
     let catalog = CallCatalog::new(&source, &tenant, &Readable::All);
     let runtime = session::runtime(1 << 20, 1 << 20, None, None).expect("pools");

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use arrow::array::{AsArray, Float64Array};
-use arrow::datatypes::{DataType, Field, FieldRef, TimeUnit, TimestampMillisecondType};
+use arrow::datatypes::{DataType, TimeUnit, TimestampMillisecondType};
 use chrono::{DateTime, Datelike, NaiveDate};
 use chrono_tz::Tz;
 use datafusion::common::tree_node::{Transformed, TransformedResult as _, TreeNode as _};
@@ -18,8 +18,8 @@ use datafusion::execution::FunctionRegistry as _;
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::{
-    ColumnarValue, Expr, LogicalPlan, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
-    TypeSignature, Volatility,
+    ColumnarValue, Expr, LogicalPlan, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TypeSignature,
+    Volatility,
 };
 
 use crate::catalog::{TablesError, TenantTables};
@@ -28,6 +28,7 @@ use crate::zone;
 
 const NAME: &str = "business_seconds";
 const MINUTE_MS: i64 = 60_000;
+const DAY_MINUTES: u32 = 24 * 60;
 const DAY_MS: i64 = 24 * 60 * MINUTE_MS;
 
 /// When a tenant answers; the default is always.
@@ -39,13 +40,23 @@ pub struct Opening {
 }
 
 impl Opening {
-    /// Opens a weekday (0 is Monday) from one minute of the day to another (at most 1,440); others add up.
+    /// Opens a weekday (0 is Monday) from one minute of the day (below 1,440) to another (at most 1,440), of the next day unless it
+    /// is later. What is added again counts once. The part after midnight is the next day's, and its holiday's.
     pub fn add(&mut self, weekday: usize, from_minute: u32, to_minute: u32) {
-        let Some(day) = self.stretches.get_mut(weekday) else { return };
-        let to_minute = to_minute.min(24 * 60);
-        if from_minute >= to_minute {
+        if from_minute >= DAY_MINUTES {
             return;
         }
+        if to_minute > from_minute {
+            return self.add_to_day(weekday, from_minute, to_minute.min(DAY_MINUTES));
+        }
+        self.add_to_day(weekday, from_minute, DAY_MINUTES);
+        if to_minute > 0 {
+            self.add_to_day((weekday + 1) % 7, 0, to_minute);
+        }
+    }
+
+    fn add_to_day(&mut self, weekday: usize, from_minute: u32, to_minute: u32) {
+        let Some(day) = self.stretches.get_mut(weekday) else { return };
         day.push((from_minute, to_minute));
         day.sort_unstable();
         day.dedup_by(|later, earlier| {
@@ -276,30 +287,25 @@ impl ScalarUDFImpl for BusinessSeconds {
         Ok(DataType::Float64)
     }
 
-    fn return_field_from_args(&self, args: ReturnFieldArgs) -> DfResult<FieldRef> {
-        let nullable = args.arg_fields.iter().any(|field| field.is_nullable());
-        Ok(Arc::new(Field::new(NAME, DataType::Float64, nullable)))
-    }
-
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
         let arrays = ColumnarValue::values_to_arrays(&args.args)?;
         let (starts, ends) = (
             arrays[0].as_primitive::<TimestampMillisecondType>(),
             arrays[1].as_primitive::<TimestampMillisecondType>(),
         );
-        let known = || starts.iter().zip(ends.iter()).filter_map(|(start, end)| Some((start?, end?)));
-        let Some(first) = known().map(|(start, end)| start.min(end)).min() else {
+        // Outside, nothing says when clocks change.
+        let inside = |at: Option<i64>| at.filter(|at| zone::RANGE_MS.contains(at));
+        let spans = || starts.iter().zip(ends.iter()).map(|(start, end)| Some((inside(start)?, inside(end)?)));
+        let Some(first) = spans().flatten().map(|(start, end)| start.min(end)).min() else {
             return Ok(ColumnarValue::Array(Arc::new(Float64Array::new_null(starts.len()))));
         };
-        let last = known().map(|(start, end)| start.max(end)).max().unwrap_or(first);
-        if !zone::RANGE_MS.contains(&first) || !zone::RANGE_MS.contains(&last) {
-            return Err(DataFusionError::Execution("business_seconds takes instants from 1900 to 2199".to_owned()));
-        }
+        let last = spans().flatten().map(|(start, end)| start.max(end)).max().unwrap_or(first);
         let unbound = || fault("business hours were asked for outside a call");
         let clock = self.clock.as_ref().ok_or_else(unbound)?;
         let calendar = clock.covering(first, last).map_err(|e| DataFusionError::External(Box::new(e)))?;
-        let seconds = starts.iter().zip(ends.iter()).map(|(start, end)| {
-            let open_ms = calendar.before(end?) - calendar.before(start?);
+        let seconds = spans().map(|span| {
+            let (start, end) = span?;
+            let open_ms = calendar.before(end) - calendar.before(start);
             // An end before its start is a negative span, as in subtraction.
             Some(open_ms as f64 / 1_000.0)
         });
@@ -362,34 +368,69 @@ mod tests {
         open.add(0, 600, 720);
         open.add(0, 540, 630);
         open.add(0, 720, 5_000);
-        open.add(0, 30, 30);
+        open.add(0, 1_440, 1_440);
         assert_eq!(open.stretches[0], [(540, 1_440)]);
+        assert!(open.stretches[1].is_empty());
     }
 
-    /// Minute by minute: the wall clock of each says whether the tenant is open.
-    fn slowly(opening: &Opening, zone: Tz, from_minute: i64, to_minute: i64) -> i64 {
+    /// From Saturday to Monday: a night is one entry, Sunday's goes into Monday, and what overlaps counts once.
+    #[test]
+    fn nights_go_on_after_midnight() {
+        let mut open = Opening::default();
+        open.add(6, 22 * 60, 6 * 60);
+        assert_eq!(
+            (open.stretches[6].as_slice(), open.stretches[0].as_slice()),
+            (&[(1_320, 1_440)][..], &[(0, 360)][..])
+        );
+        let berlin = |open: &Opening, from: &str, to: &str| seconds(open, "Europe/Berlin", from, to);
+        // Sunday 2024-06-02 12:00 to Monday 12:00 there.
+        assert_eq!(berlin(&open, "2024-06-02T10:00:00Z", "2024-06-03T10:00:00Z"), 8 * 3_600);
+        open.add(0, 5 * 60, 9 * 60);
+        assert_eq!(berlin(&open, "2024-06-02T10:00:00Z", "2024-06-03T10:00:00Z"), 11 * 3_600);
+        // Monday is a holiday: its part of the night is closed, Sunday's isn't.
+        assert!(open.close("2024-06-03"));
+        assert_eq!(berlin(&open, "2024-06-02T10:00:00Z", "2024-06-03T10:00:00Z"), 2 * 3_600);
+        let mut round = Opening::default();
+        round.add(2, 540, 540);
+        assert_eq!(
+            (round.stretches[2].as_slice(), round.stretches[3].as_slice()),
+            (&[(540, 1_440)][..], &[(0, 540)][..])
+        );
+        // The nights of Saturdays on which clocks change: 22:00 to 06:00 has 7 hours, then 9.
+        let mut saturday = Opening::default();
+        saturday.add(5, 22 * 60, 6 * 60);
+        assert_eq!(berlin(&saturday, "2024-03-30T12:00:00Z", "2024-03-31T12:00:00Z"), 7 * 3_600);
+        assert_eq!(berlin(&saturday, "2024-10-26T12:00:00Z", "2024-10-27T12:00:00Z"), 9 * 3_600);
+    }
+
+    /// A weekday and two minutes, as settings have them.
+    type Entry = (usize, u32, u32);
+
+    /// Minute by minute: the wall clock of each says whether the tenant is open, by an entry of its day or of the day before.
+    fn slowly(entries: &[Entry], holidays: &BTreeSet<NaiveDate>, zone: Tz, from_minute: i64, to_minute: i64) -> i64 {
         (from_minute..to_minute)
             .filter(|minute| {
                 let local = DateTime::from_timestamp(minute * 60, 0).expect("in range").with_timezone(&zone);
-                let of_day = local.hour() * 60 + local.minute();
-                let date = local.date_naive();
-                let day = &opening.stretches[date.weekday().num_days_from_monday() as usize];
-                let open = opening.is_always() || day.iter().any(|(from, to)| (*from..*to).contains(&of_day));
-                open && !opening.holidays.contains(&date)
+                let (of_day, date) = (local.hour() * 60 + local.minute(), local.date_naive());
+                let weekday = date.weekday().num_days_from_monday() as usize;
+                let open = entries.iter().any(|&(day, from, to)| {
+                    if from < to {
+                        day == weekday && (from..to).contains(&of_day)
+                    } else {
+                        (day == weekday && of_day >= from) || ((day + 1) % 7 == weekday && of_day < to)
+                    }
+                });
+                (entries.is_empty() || open) && !holidays.contains(&date)
             })
             .count() as i64
             * 60
     }
 
-    fn opening() -> impl Strategy<Value = Opening> {
-        let stretch = (0..7_usize, 0..1_440_u32, 1..1_441_u32);
-        let holiday = 0..400_u64;
-        (proptest::collection::vec(stretch, 0..9), proptest::collection::vec(holiday, 0..6)).prop_map(|(days, off)| {
-            let mut opening = Opening::default();
-            days.into_iter().for_each(|(day, from, to)| opening.add(day, from, to));
+    fn entries() -> impl Strategy<Value = (Vec<Entry>, BTreeSet<NaiveDate>)> {
+        let entry = (0..7_usize, 0..1_440_u32, 0..1_441_u32);
+        (prop::collection::vec(entry, 0..9), prop::collection::vec(0..400_u64, 0..6)).prop_map(|(entries, off)| {
             let first = NaiveDate::from_ymd_opt(2024, 1, 1).expect("a date");
-            opening.holidays.extend(off.into_iter().filter_map(|day| first.checked_add_days(Days::new(day))));
-            opening
+            (entries, off.into_iter().filter_map(|day| first.checked_add_days(Days::new(day))).collect())
         })
     }
 
@@ -397,16 +438,18 @@ mod tests {
         /// Around both clock changes of a year, in zones with whole, half and no changes, north and south.
         #[test]
         fn as_a_slow_count_says(
-            opening in opening(), zone in 0..ZONES.len(), around in 0..3_usize, from in 0..8_000_i64, length in 0..9_000_i64,
+            (entries, holidays) in entries(), zone in 0..ZONES.len(), around in 0..3_usize, from in 0..8_000_i64, length in 0..9_000_i64,
         ) {
             let zone: Tz = ZONES[zone].parse().expect("a zone");
             // 2024-03-29, 2024-10-01 and 2018-11-01, in minutes: the last one when midnight was skipped in São Paulo.
             let from = [28_527_840, 28_795_680, 25_684_320][around] + from;
             let to = from + length;
+            let mut opening = Opening { holidays: holidays.clone(), ..Opening::default() };
+            entries.iter().for_each(|&(day, from, to)| opening.add(day, from, to));
             // The calendar begins somewhere before and ends after, as for a batch of spans.
             let calendar = Calendar::new(&opening, zone, (from - 777) * MINUTE_MS, (to + 555) * MINUTE_MS);
             let fast = (calendar.before(to * MINUTE_MS) - calendar.before(from * MINUTE_MS)) / 1_000;
-            prop_assert_eq!(fast, slowly(&opening, zone, from, to));
+            prop_assert_eq!(fast, slowly(&entries, &holidays, zone, from, to));
         }
     }
 }

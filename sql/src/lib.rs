@@ -2,7 +2,7 @@
 //!
 //! - [`catalog`]: the port ([`TenantTables`]) through which facts come in, and the catalog of one call.
 //! - `scan`, `newest`: one table as a union of Parquet files and rows in memory; rows that are versions.
-//! - `budget`, `dialect`, `gate`, `expand`: what SQL may pass, and the limits on its text. `types`, `inlined`, `aggregates`, `windows`: types within types, expressions within expressions, what aggregates allocate by and windows reach. `names`: columns in their own case. `functions`, `text`, `percentile`, `covered`: what it may call. `hours`: business hours. `local`: wall clocks. `buckets`: weeks, months, and the pieces of a period.
+//! - `budget`, `dialect`, `gate`, `expand`: what SQL may pass, and the limits on its text. `types`, `inlined`, `aggregates`, `windows`: types within types, expressions within expressions, what aggregates allocate by and windows reach. `names`: columns in their own case. `functions`, `text`, `percentile`, `covered`: what it may call. `lenient`, `row_errors`, `wide_times`: what a row's value can't stop. `hours`: business hours. `local`: wall clocks. `buckets`: weeks, months, and the pieces of a period.
 //! - `call`: who asks, what comes back. `engine` ([`Reports`]), `session`, `tenants`, `measure`, `watch`, `once`, `give_way`: running it within the limits of its tenant.
 //! - `endpoints` (`endpoints/*.pipe`), `endpoint_node`, `datafile`, `template`, `zone`: a call's parameters to SQL with bound values.
 //! - `own`: endpoints that tenants publish. `kept_pipes`: those that were read.
@@ -43,11 +43,14 @@ mod hours;
 mod inlined;
 mod kept_pipes;
 mod lanes;
+mod lenient;
 mod local;
 mod measure;
 mod names;
 mod newest;
 mod observed;
+#[cfg(test)]
+mod odd_rows;
 mod once;
 mod own;
 mod percentile;
@@ -55,6 +58,7 @@ pub mod pg;
 mod plans;
 mod reads;
 mod result_memory;
+mod row_errors;
 mod scan;
 mod sending;
 mod session;
@@ -64,6 +68,7 @@ mod tenants;
 mod text;
 mod types;
 mod watch;
+mod wide_times;
 mod windows;
 mod zone;
 

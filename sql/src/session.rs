@@ -14,12 +14,15 @@ use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::GreedyMemoryPool;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
+use datafusion::optimizer::Analyzer;
 use datafusion::prelude::SessionConfig;
 
 use crate::catalog::{CATALOG, CallCatalog, SCHEMA};
 use crate::functions;
 use crate::hours::Clock;
+use crate::lenient::LenientRows;
 use crate::text::Budget;
+use crate::wide_times::WideTimes;
 
 /// Rows of a batch: half the engine's default, so that a wide or a joined batch stays small.
 const BATCH_ROWS: usize = 4_096;
@@ -61,6 +64,9 @@ pub(crate) fn template(runtime: Arc<RuntimeEnv>) -> SessionState {
     options.optimizer.enable_topk_aggregation = false;
     // A physical plan shows where the files are.
     options.explain.logical_plan_only = true;
+    let mut rules = Analyzer::new().rules;
+    rules.insert(0, Arc::new(WideTimes));
+    rules.push(Arc::new(LenientRows));
     SessionStateBuilder::new()
         .with_config(config)
         .with_runtime_env(runtime)
@@ -68,6 +74,7 @@ pub(crate) fn template(runtime: Arc<RuntimeEnv>) -> SessionState {
         .with_aggregate_functions(functions::aggregate())
         .with_window_functions(SessionStateDefaults::default_window_functions())
         .with_expr_planners(Vec::new())
+        .with_analyzer_rules(rules)
         .build()
 }
 

@@ -14,6 +14,7 @@ use datafusion::logical_expr::{
 };
 
 use crate::error::QueryError;
+use crate::lenient::lenient_cast;
 
 /// Levels of a type: `INT` has one, `INT[]` two. Rows of tables have two at most.
 pub const TYPE_DEPTH_MAX: usize = 32;
@@ -154,7 +155,14 @@ impl ScalarUDFImpl for OfText {
                 check_text(text)?;
             }
         }
-        self.0.simplify(args, context)
+        // It becomes a cast, of types that were checked.
+        Ok(match self.0.simplify(args, context)? {
+            ExprSimplifyResult::Simplified(Expr::Cast(cast)) => {
+                let from = context.get_data_type(&cast.expr)?;
+                ExprSimplifyResult::Simplified(lenient_cast(cast, &from).data)
+            }
+            other => other,
+        })
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {

@@ -2522,13 +2522,13 @@ export interface components {
             /** Format: uint64 */
             lastSeq: number;
         };
-        /** @description A stretch of one day in which the tenant answers; local time of the tenant's zone. */
+        /** @description A stretch that begins on a day and in which the tenant answers; local time of the tenant's zone. */
         OpeningHours: {
-            /** @description The day. */
+            /** @description The day on which it begins. */
             day: components["schemas"]["Weekday"];
-            /** @description `HH:MM`, from 00:00. */
+            /** @description `HH:MM`, from 00:00 to 23:59. */
             from: string;
-            /** @description `HH:MM`, later than `from`, up to 24:00. */
+            /** @description `HH:MM`, up to 24:00; of the next day unless it is later than `from`. */
             to: string;
         };
         OwnConversations: {
@@ -7609,13 +7609,13 @@ export interface operations {
                     name?: string | null;
                     openingHours?: {
                         /**
-                         * @description The day.
+                         * @description The day on which it begins.
                          * @enum {string}
                          */
                         day: "monday" | "tuesday" | "wednesday" | "thursday" | "friday" | "saturday" | "sunday";
-                        /** @description `HH:MM`, from 00:00. */
+                        /** @description `HH:MM`, from 00:00 to 23:59. */
                         from: string;
-                        /** @description `HH:MM`, later than `from`, up to 24:00. */
+                        /** @description `HH:MM`, up to 24:00; of the next day unless it is later than `from`. */
                         to: string;
                     }[] | null;
                     requireEmail?: boolean | null;

@@ -6,6 +6,7 @@ use ingest::payload::{Holiday, OpeningHours, SlaTargets};
 
 /// Days off of a tenant: ten years of them.
 const HOLIDAYS_MAX: usize = 366;
+const DAY_MINUTES: u32 = 24 * 60;
 
 /// An IANA time zone.
 ///
@@ -21,7 +22,8 @@ pub fn time_zone(field: &str, text: &str) -> FieldResult<String> {
     }
 }
 
-/// Opening hours: stretches of days that don't overlap; answered by day and time.
+/// Opening hours: stretches that begin on a day and end on it or on the next; those of a day don't overlap. Answered by day
+/// and time. What one day's night and the next day's morning have in common counts once.
 ///
 /// # Errors
 /// `invalid_hours`.
@@ -30,18 +32,21 @@ pub fn opening_hours(list: &[OpeningHours]) -> FieldResult<Vec<OpeningHours>> {
     if list.len() > LIST_MAX {
         return Err(invalid("has at most 100 entries"));
     }
-    let mut hours = list.to_vec();
-    for stretch in &hours {
+    let mut stretches = Vec::with_capacity(list.len());
+    for stretch in list {
         match (clock_minutes(&stretch.from), clock_minutes(&stretch.to)) {
-            (Some(from), Some(to)) if from < to => {}
-            _ => return Err(invalid("has times as HH:MM, 'from' before 'to', at most 24:00")),
+            (Some(from), Some(to)) if from < DAY_MINUTES => {
+                let end = if to <= from { to + DAY_MINUTES } else { to };
+                stretches.push((stretch.day, from, end, stretch));
+            }
+            _ => return Err(invalid("has times as HH:MM, 'from' before 24:00, 'to' at most 24:00")),
         }
     }
-    hours.sort_by(|left, right| (left.day, &left.from).cmp(&(right.day, &right.from)));
-    if hours.windows(2).any(|pair| pair[0].day == pair[1].day && pair[0].to > pair[1].from) {
+    stretches.sort_by_key(|(day, from, ..)| (*day, *from));
+    if stretches.windows(2).any(|pair| pair[0].0 == pair[1].0 && pair[0].2 > pair[1].1) {
         return Err(invalid("has stretches that overlap"));
     }
-    Ok(hours)
+    Ok(stretches.into_iter().map(|(.., stretch)| stretch.clone()).collect())
 }
 
 /// Minutes of the day of `HH:MM`, 24:00 included.
@@ -52,7 +57,7 @@ fn clock_minutes(text: &str) -> Option<u32> {
         return None;
     }
     let (hours, minutes): (u32, u32) = (hours.parse().ok()?, minutes.parse().ok()?);
-    (minutes < 60 && hours * 60 + minutes <= 24 * 60).then_some(hours * 60 + minutes)
+    (minutes < 60 && hours * 60 + minutes <= DAY_MINUTES).then_some(hours * 60 + minutes)
 }
 
 /// Days off, by date, each once.
@@ -101,10 +106,15 @@ mod tests {
         let from: Vec<String> = sorted.expect("good").into_iter().map(|stretch| stretch.from).collect();
         assert_eq!(from, ["09:00", "13:00", "00:00"]);
         for (from, to) in
-            [("9:00", "17:00"), ("09:00", "09:00"), ("17:00", "09:00"), ("09:60", "10:00"), ("23:00", "24:01")]
+            [("9:00", "17:00"), ("24:00", "09:00"), ("24:00", "24:00"), ("09:60", "10:00"), ("23:00", "24:01")]
         {
             assert!(opening_hours(&[stretch(mon, from, to)]).is_err(), "{from} to {to}");
         }
+        for (from, to) in [("22:00", "06:00"), ("22:00", "00:00"), ("09:00", "09:00"), ("00:00", "00:00")] {
+            assert_eq!(opening_hours(&[stretch(mon, from, to)]).expect("good"), [stretch(mon, from, to)]);
+        }
+        assert!(opening_hours(&[stretch(mon, "22:00", "06:00"), stretch(tue, "05:00", "14:00")]).is_ok());
         assert!(opening_hours(&[stretch(mon, "09:00", "13:00"), stretch(mon, "12:00", "14:00")]).is_err());
+        assert!(opening_hours(&[stretch(mon, "20:00", "06:00"), stretch(mon, "22:00", "23:00")]).is_err());
     }
 }

@@ -52,7 +52,7 @@ async fn bad_settings_are_refused() {
         (json!({ "metricsVersion": 0 }), "metricsVersion"),
         (json!({ "metricsVersion": 3 }), "metricsVersion"),
         (json!({ "timeZone": "Mars/Olympus" }), "timeZone"),
-        (json!({ "openingHours": [{ "day": "monday", "from": "17:00", "to": "09:00" }] }), "openingHours"),
+        (json!({ "openingHours": [{ "day": "monday", "from": "24:00", "to": "09:00" }] }), "openingHours"),
         (json!({ "holidays": [{ "date": "2026-02-30" }] }), "holidays"),
         (json!({ "slaTargets": { "firstResponseSeconds": 0 } }), "slaTargets"),
         (json!({ "surprise": 1 }), "surprise"),

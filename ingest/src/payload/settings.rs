@@ -17,15 +17,15 @@ pub enum Weekday {
     Sunday,
 }
 
-/// A stretch of one day in which the tenant answers; local time of the tenant's zone.
+/// A stretch that begins on a day and in which the tenant answers; local time of the tenant's zone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct OpeningHours {
-    /// The day.
+    /// The day on which it begins.
     pub day: Weekday,
-    /// `HH:MM`, from 00:00.
+    /// `HH:MM`, from 00:00 to 23:59.
     pub from: String,
-    /// `HH:MM`, later than `from`, up to 24:00.
+    /// `HH:MM`, up to 24:00; of the next day unless it is later than `from`.
     pub to: String,
 }
 

@@ -15,7 +15,7 @@ use arrow::datatypes::{
 };
 use arrow::error::ArrowError;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
-use chrono::{DateTime, NaiveDate, NaiveDateTime, Offset, TimeZone, Timelike};
+use chrono::{DateTime, Datelike, NaiveDate, NaiveDateTime, Offset, TimeZone, Timelike};
 use chrono_tz::Tz;
 
 use super::types::{PgType, Scalar};
@@ -24,6 +24,9 @@ use super::types::{PgType, Scalar};
 const EPOCH_S: i64 = 946_684_800;
 const DAY_S: i64 = 86_400;
 const SECOND_US: i64 = 1_000_000;
+/// Microseconds since 1970 that Postgres and our calendar have: from 24 November 4714 before our era, with which its days
+/// begin, to the end of the year 262,000. What is outside is NULL.
+const RANGE_US: std::ops::Range<i64> = -210_866_803_200_000_000..8_205_785_827_200_000_000;
 
 enum Datum<'a> {
     Bool(bool),
@@ -57,7 +60,7 @@ pub(super) fn write(
     zone: Tz,
     out: &mut Vec<u8>,
 ) -> Result<bool, ArrowError> {
-    let Some(datum) = datum(array, row)? else { return Ok(true) };
+    let Some(datum) = datum(array, row)?.filter(is_in_range) else { return Ok(true) };
     if format == 1 {
         binary(datum, kind, zone, out)?;
     } else {
@@ -107,6 +110,15 @@ fn datum(array: &dyn Array, row: usize) -> Result<Option<Datum<'_>>, ArrowError>
             Datum::Text(text.into())
         }
     }))
+}
+
+fn is_in_range(datum: &Datum<'_>) -> bool {
+    match datum {
+        Datum::Date(days) => RANGE_US.contains(&days.saturating_mul(DAY_S * SECOND_US)),
+        Datum::Timestamp(microseconds) => RANGE_US.contains(microseconds),
+        // Others have no calendar.
+        _ => true,
+    }
 }
 
 fn time(array: &dyn Array, row: usize) -> i64 {
@@ -181,7 +193,8 @@ fn text(datum: Datum<'_>, kind: PgType, zone: Tz, out: &mut Vec<u8>) -> Result<(
         }
         Datum::Date(days) => {
             if let Some(date) = date(days) {
-                put!(out, "{date}");
+                put_date(date, out);
+                out.extend(era(date));
             }
         }
         Datum::Time(microseconds) => clock(microseconds, out),
@@ -210,7 +223,8 @@ fn date(days: i64) -> Option<NaiveDate> {
 fn moment(microseconds: i64, is_zoned: bool, zone: Tz, out: &mut Vec<u8>) {
     let Some(at) = DateTime::from_timestamp_micros(microseconds) else { return };
     let local: NaiveDateTime = if is_zoned { at.with_timezone(&zone).naive_local() } else { at.naive_utc() };
-    put!(out, "{} ", local.date());
+    put_date(local.date(), out);
+    out.push(b' ');
     clock(microseconds_of_day(local), out);
     if is_zoned {
         let offset = zone.offset_from_utc_datetime(&at.naive_utc()).fix().local_minus_utc();
@@ -220,6 +234,16 @@ fn moment(microseconds: i64, is_zoned: bool, zone: Tz, out: &mut Vec<u8>) {
             put!(out, ":{:02}", seconds / 60 % 60);
         }
     }
+    out.extend(era(local.date()));
+}
+
+/// Before our era the year is counted backwards, from 1; [`era`] says so.
+fn put_date(date: NaiveDate, out: &mut Vec<u8>) {
+    put!(out, "{:04}-{:02}-{:02}", date.year_ce().1, date.month(), date.day());
+}
+
+fn era(date: NaiveDate) -> &'static [u8] {
+    if date.year_ce().0 { b"" } else { b" BC" }
 }
 
 fn microseconds_of_day(at: NaiveDateTime) -> i64 {
@@ -404,6 +428,44 @@ mod tests {
         let field = std::sync::Arc::new(arrow::datatypes::Field::new("item", DataType::Utf8, true));
         let list = ListArray::new(field, arrow::buffer::OffsetBuffer::from_lengths([5]), items, None);
         assert_eq!(as_text(&list), r#"{"a b",NULL,"","null","q\"\\"}"#);
+    }
+
+    /// Postgres' words for years that it has, NULL in text and in binary for those that it hasn't.
+    #[test]
+    fn odd_years_are_shown_or_null() {
+        use arrow::array::{Date32Array, TimestampMillisecondArray, TimestampSecondArray};
+        let day = |year: i32| {
+            let date = NaiveDate::from_ymd_opt(year, 12, 31).expect("a date");
+            i32::try_from((date - NaiveDate::default()).num_days()).expect("near")
+        };
+        let at = |year: i32| TimestampMillisecondArray::from(vec![i64::from(day(year)) * 86_400_000]);
+        for (year, date) in [
+            (1, "0001-12-31"),
+            (0, "0001-12-31 BC"),
+            (-4712, "4713-12-31 BC"),
+            (9999, "9999-12-31"),
+            (12_345, "12345-12-31"),
+        ] {
+            assert_eq!(as_text(&Date32Array::from(vec![day(year)])), date);
+            let (ours, era) = date.split_at(date.find(" BC").unwrap_or(date.len()));
+            assert_eq!(as_text(&at(year)), format!("{ours} 00:00:00{era}"));
+        }
+        assert_eq!(as_text(&at(-1).with_timezone("UTC")), "0002-12-31 00:53:28+00:53 BC");
+        let odd: [&dyn Array; 8] = [
+            &Date32Array::from(vec![i32::MIN]),
+            &Date32Array::from(vec![i32::MAX]),
+            &Date32Array::from(vec![day(-4714)]),
+            &TimestampSecondArray::from(vec![i64::MIN]),
+            &TimestampSecondArray::from(vec![i64::MAX]),
+            &TimestampMillisecondArray::from(vec![i64::MAX]),
+            &at(-4714),
+            &at(262_001),
+        ];
+        for array in odd {
+            assert_eq!(as_text(array), "null", "{array:?}");
+            let kind = PgType::of_arrow(array.data_type());
+            assert!(write(array, 0, kind, 1, chrono_tz::UTC, &mut Vec::new()).expect("written"), "{array:?}");
+        }
     }
 
     #[test]
