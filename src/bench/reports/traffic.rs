@@ -356,6 +356,7 @@ impl Traffic {
             external_id: None,
             skills: Vec::new(),
             continues: None,
+            exact: false,
         }
     }
 
