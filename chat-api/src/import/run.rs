@@ -3,11 +3,11 @@
 use super::lines::{Lines, PullError, Pulled, Unpacking};
 use super::quarantine::{self, Quarantine};
 use super::transcript::{Bad, LINE_BYTES_MAX};
-use super::{ImportError, ImportReport, Importer, Owner, Prepared, Quarantined};
+use super::{ImportError, ImportReport, Importer, Owner, Prepared, Quarantined, history};
 use crate::core::command::CommandKind;
 use crate::domain::{ChatDomain, Submission};
 use crate::limits::{Buffer, NoRoom, Place};
-use ingest::id::{EventId, PersonId};
+use ingest::id::{ConversationId, EventId, PersonId};
 use ingest::sqlite::PersonKeys;
 use ingest::writer::{WriteError, Writer};
 use std::collections::VecDeque;
@@ -31,6 +31,7 @@ const ROOM_LOOK: Duration = Duration::from_millis(20);
 /// A transcript that was sent to the writer.
 struct UnderWay {
     outcome: JoinHandle<Result<Result<bool, Quarantined>, ImportError>>,
+    conversation: ConversationId,
     bytes: usize,
 }
 
@@ -104,23 +105,38 @@ impl Run {
     fn take(&mut self, line: &[u8]) -> Result<(), ImportError> {
         // Read, and sealed.
         let mut bytes = 2 * line.len();
-        self.hold(bytes)?;
-        let prepared = self.runtime.block_on(self.importer.prepare(self.owner, line));
-        let submission = match prepared {
-            Ok(Prepared::Ready(submission)) => submission,
-            Ok(Prepared::Bad(Bad(code, detail))) => {
+        let read = history::check::weight(line);
+        self.hold(bytes + read)?;
+        let mut prepared = self.runtime.block_on(self.importer.prepare(self.owner, line))?;
+        if matches!(prepared, Prepared::Wait) {
+            while !self.under_way.is_empty() {
+                self.settle_oldest()?;
+            }
+            prepared = self.runtime.block_on(self.importer.prepare(self.owner, line))?;
+        }
+        self.place.give_back(read);
+        let (submission, conversation) = match prepared {
+            Prepared::Ready(submission, conversation) => (submission, conversation),
+            Prepared::Bad(Bad(code, detail)) => {
                 self.place.give_back(bytes);
                 return self.bad(Quarantined { line: self.number, code: code.into(), detail });
             }
-            Err(error) => return Err(error),
+            // After waiting nothing is under way any more.
+            Prepared::Skip | Prepared::Wait => {
+                self.place.give_back(bytes);
+                self.skipped += 1;
+                return Ok(());
+            }
         };
         let room = self.importer.room.transcripts(submission.command.tenant, bytes as u64);
         room.map_err(|none| ImportError::NoSpace { line: self.number - 1, none })?;
-        if let CommandKind::Import(import) = &submission.command.kind {
-            let messages = import.messages.len() * MESSAGE_BYTES;
-            self.hold(messages)?;
-            bytes += messages;
-        }
+        let events = match &submission.command.kind {
+            CommandKind::Import(import) => import.messages.len(),
+            CommandKind::ImportHistory(import) => import.events.len(),
+            _ => 0,
+        };
+        self.hold(events * MESSAGE_BYTES)?;
+        bytes += events * MESSAGE_BYTES;
         while self.under_way.len() >= IN_FLIGHT
             || !self.under_way.is_empty() && self.under_way_bytes + bytes > IN_FLIGHT_BYTES_MAX
         {
@@ -128,7 +144,8 @@ impl Run {
         }
         let (writer, keys) = (self.importer.writer.clone(), Arc::clone(&self.importer.keys));
         let outcome = self.runtime.spawn(submit(writer, keys, *submission, self.number));
-        self.under_way.push_back(UnderWay { outcome, bytes });
+        self.importer.under_way.insert(conversation);
+        self.under_way.push_back(UnderWay { outcome, conversation, bytes });
         self.under_way_bytes += bytes;
         Ok(())
     }
@@ -155,8 +172,10 @@ impl Run {
     }
 
     fn settle_oldest(&mut self) -> Result<(), ImportError> {
-        let Some(UnderWay { outcome, bytes }) = self.under_way.pop_front() else { return Ok(()) };
+        let Some(UnderWay { outcome, conversation, bytes }) = self.under_way.pop_front() else { return Ok(()) };
         let outcome = self.runtime.block_on(outcome);
+        self.importer.under_way.remove(&conversation);
+        self.importer.makes_groups &= !self.under_way.is_empty();
         self.under_way_bytes -= bytes;
         self.place.give_back(bytes);
         match outcome.map_err(|error| ImportError::Thread(std::io::Error::other(error)))?? {

@@ -19,13 +19,16 @@ const TAGS_MAX: usize = 100;
 /// The longest name, address or tag, in bytes: 200 characters of any writing.
 const NAME_BYTES_MAX: usize = 800;
 /// How the error starts of a list that is too long.
-const TOO_MANY: &str = "more than";
+pub(super) const TOO_MANY: &str = "more than";
 
 /// A conversation as it is imported and exported.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[expect(missing_docs, reason = "the fields of the contract")]
 pub struct Transcript {
+    /// 1, if it's said at all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub format: Option<u8>,
     pub id: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tenant: Option<String>,
@@ -43,7 +46,9 @@ pub struct Transcript {
 }
 
 /// A list that is refused as soon as it's too long: items take more memory than the few bytes that they are written with.
-fn at_most<'de, D: Deserializer<'de>, T: Deserialize<'de>, const MAX: usize>(from: D) -> Result<Vec<T>, D::Error> {
+pub(super) fn at_most<'de, D: Deserializer<'de>, T: Deserialize<'de>, const MAX: usize>(
+    from: D,
+) -> Result<Vec<T>, D::Error> {
     struct AtMost<T, const MAX: usize>(PhantomData<T>);
 
     impl<'de, T: Deserialize<'de>, const MAX: usize> Visitor<'de> for AtMost<T, MAX> {
@@ -151,7 +156,7 @@ pub(crate) fn check(line: &[u8]) -> Result<Transcript, Bad> {
 }
 
 /// The part of a data error that names fields and types, not values.
-fn data_error(message: &str) -> String {
+pub(super) fn data_error(message: &str) -> String {
     let known = ["missing field", "unknown field", "unknown variant", "duplicate field"];
     if known.iter().any(|start| message.starts_with(start)) {
         let end = message.find(", expected").or_else(|| message.find(" at line")).unwrap_or(message.len());
