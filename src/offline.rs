@@ -194,8 +194,15 @@ pub fn print_report(report: &ImportReport) -> ExitCode {
     for bad in report.quarantined.iter().take(20) {
         eprintln!("line {}: {}: {}", bad.line, bad.code, bad.detail);
     }
+    for field in report.cleaned.iter().take(20) {
+        eprintln!("line {}: cleaned {}: {}", field.line, field.code, field.detail);
+    }
     let quarantined = report.bad_lines();
-    println!("imported={} skipped={} quarantined={quarantined}", report.imported, report.skipped);
+    let cleaned = match report.cleaned_fields() {
+        0 => String::new(),
+        fields => format!(" cleaned={fields}"),
+    };
+    println!("imported={} skipped={} quarantined={quarantined}{cleaned}", report.imported, report.skipped);
     if quarantined == 0 { ExitCode::SUCCESS } else { ExitCode::from(2) }
 }
 

@@ -50,7 +50,7 @@ pub(super) fn range(text: &str) -> Result<Cidr, String> {
 }
 
 pub(super) fn origin(text: &str) -> Result<String, String> {
-    if chat_api::http::check::is_origin(text) {
+    if chat_api::check::is_origin(text) {
         return Ok(text.to_owned());
     }
     Err("expected an origin as browsers send it, for example https://www.example.com".to_owned())

@@ -2213,6 +2213,20 @@ export interface components {
             updatedAt: string;
             waitingText: string;
         };
+        /** @description A field that was changed or left out of a line that was imported. */
+        CleanedField: {
+            /** @description A stable word. */
+            code: string;
+            /** @description A sentence; never the field's own words. */
+            detail: string;
+            /** @description Which field: `visitor.name`, `tags[2]`, `messages[0].text`. */
+            field: string;
+            /**
+             * Format: uint64
+             * @description The line's number, from 1.
+             */
+            line: number;
+        };
         /** @description A column and its type, in ClickHouse's words. */
         Column: {
             name: string;
@@ -2396,6 +2410,13 @@ export interface components {
         };
         /** @description What an import came to. */
         ImportReport: {
+            /** @description Fields of imported lines that were changed or left out, since the API takes no such value: the first 1,000. */
+            cleaned: components["schemas"]["CleanedField"][];
+            /**
+             * Format: uint64
+             * @description How many there are, when they aren't all listed.
+             */
+            cleanedTotal?: number;
             /**
              * Format: uint64
              * @description Conversations written.
@@ -2587,6 +2608,8 @@ export interface components {
             code: string;
             /** @description A sentence; never the line's own words. */
             detail: string;
+            /** @description Which field, if it's one: `visitor.id`, `messages[3].at`. */
+            field?: string;
             /**
              * Format: uint64
              * @description Its number, from 1.

@@ -1,6 +1,5 @@
 //! What agents do with a conversation beside talking and assigning: notes, transfer, snooze, read.
 
-use super::check;
 use super::conversations::act;
 use super::extract::{Id, Write};
 use super::problem::{Outcome, Problem};
@@ -8,6 +7,7 @@ use super::surface::{Routes, Way};
 use super::write::{self, Sealer};
 use crate::app::App;
 use crate::auth::AgentCaller;
+use crate::check;
 use crate::core::CommandKind;
 use crate::core::command::TransferTo;
 use crate::core::state::Conversation;
@@ -17,7 +17,6 @@ use axum::extract::State;
 use ingest::id::ConversationId;
 use ingest::payload::{Permission, present};
 use ingest::seal::Sealed;
-use ingest::time::Timestamp;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::sync::Arc;
@@ -106,9 +105,7 @@ async fn snooze(
     Id(conversation_id): Id<ConversationId>,
     write: Write<Snooze>,
 ) -> Outcome<Json<ConversationView>> {
-    let not_a_time = || Problem::invalid("until", "'until' is an RFC 3339 time, for example 2026-01-31T09:00:00Z");
-    let until = write.body.until.as_deref();
-    let until = until.map(|text| Timestamp::parse_rfc3339(text).ok_or_else(not_a_time)).transpose()?;
+    let until = write.body.until.as_deref().map(|text| check::time("until", text)).transpose()?;
     act(&app, &caller, &write, conversation_id, CommandKind::Snooze { conversation_id, until }).await
 }
 

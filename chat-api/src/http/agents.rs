@@ -5,12 +5,13 @@ use super::page::{Held, Page};
 use super::problem::{Outcome, Problem};
 use super::resource::{self, ListParams};
 use super::roles::parse_role;
+use super::stats;
 use super::surface::{AGENT, Routes, Way};
 use super::tenants::MAX_CONCURRENT_CHATS;
 use super::write::{self, Sealer, command};
-use super::{check, stats};
 use crate::app::App;
 use crate::auth::{AgentCaller, passwords};
+use crate::check;
 use crate::core::CommandKind;
 use crate::core::command::{AgentDetails, NewAgent};
 use crate::core::state::Agent;
@@ -69,7 +70,7 @@ fn view(app: &App, caller: &AgentCaller, id: AgentId) -> Outcome<Json<AgentView>
 }
 
 fn capacity(value: Option<u32>) -> Outcome<Option<u32>> {
-    check::number("maxConcurrentChats", value, 0..=CHATS_MAX)
+    Ok(check::number("maxConcurrentChats", value, 0..=CHATS_MAX)?)
 }
 
 pub(super) fn skills(list: Option<&[String]>) -> Outcome<Option<BTreeSet<String>>> {

@@ -1,6 +1,5 @@
 //! Canned responses: `/v1/canned-responses`, texts that agents send by a shortcut.
 
-use super::check;
 use super::extract::{Id, Nothing, Params, Write};
 use super::page::{Held, Page};
 use super::problem::{Outcome, Problem};
@@ -8,6 +7,7 @@ use super::resource::{self, ListParams, made_id};
 use super::surface::{AGENT, Routes, Way};
 use crate::app::App;
 use crate::auth::AgentCaller;
+use crate::check;
 use crate::core::CommandKind;
 use crate::core::state::CannedResponse;
 use crate::store::read;

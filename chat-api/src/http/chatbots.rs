@@ -1,7 +1,6 @@
 //! Chatbots: `/v1/chatbots`. The API key is public, and shown to who manages chatbots; the identity secret is shown when it's
 //! made, to who may see what it opens, and never again.
 
-use super::check;
 use super::extract::{Id, Nothing, Params, Write, require, require_to_give};
 use super::page::{Held, Page};
 use super::problem::{Outcome, Problem};
@@ -10,6 +9,7 @@ use super::surface::describe::may_lack;
 use super::surface::{AGENT, Routes, Way};
 use crate::app::App;
 use crate::auth::{AgentCaller, identity, tokens};
+use crate::check;
 use crate::core::CommandKind;
 use crate::core::grants::Grant;
 use crate::core::state::Chatbot;
@@ -70,7 +70,8 @@ fn group(id: &str) -> Outcome<GroupId> {
 }
 
 fn theme(object: &Map<String, Value>) -> Outcome<Map<String, Value>> {
-    check::metadata("theme", object).map(|_| object.clone())
+    check::metadata("theme", object)?;
+    Ok(object.clone())
 }
 
 #[derive(Deserialize, JsonSchema)]

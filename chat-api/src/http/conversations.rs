@@ -1,7 +1,6 @@
 //! Conversations, for agents: `/v1/conversations`, and what can be done with one.
 
 use super::actions;
-use super::check;
 use super::events;
 use super::extract::{Id, Nothing, Params, Write, page_size};
 use super::inbox;
@@ -11,6 +10,7 @@ use super::surface::{AGENT, Routes, Way};
 use super::write::{self, Sealer, command};
 use crate::app::App;
 use crate::auth::AgentCaller;
+use crate::check;
 use crate::core::CommandKind;
 use crate::core::state::Conversation;
 use crate::limits::Reader;

@@ -3,7 +3,6 @@
 //! What a stranger asks about an address answers the same, after the same time, whether it's known or not.
 
 use super::accounts::Asked;
-use super::check;
 use super::extract::Write;
 use super::problem::{Outcome, Problem};
 use super::roles::parse_role;
@@ -14,6 +13,7 @@ use super::write::{self, Sealer, command};
 use crate::app::App;
 use crate::auth::passwords::{self, Salt};
 use crate::auth::{AgentCaller, challenges};
+use crate::check;
 use crate::core::CommandKind;
 use crate::core::command::ChallengeUse;
 use crate::core::state::{Agent, Challenge};

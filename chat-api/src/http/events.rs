@@ -1,6 +1,5 @@
 //! Events of a conversation, for both sides: pages of history, and posting messages and notes.
 
-use super::check;
 use super::extract::Write;
 use super::files::NewFile;
 use super::page::Items;
@@ -9,6 +8,7 @@ use super::widget;
 use super::write::{self, Sealer, command};
 use crate::app::App;
 use crate::auth::{AgentCaller, VisitorCaller};
+use crate::check;
 use crate::core::command::NewMessage;
 use crate::core::state::Conversation;
 use crate::core::{Command, CommandKind};
@@ -165,7 +165,7 @@ pub async fn post<T>(
     posted: Posted<'_>,
 ) -> Outcome<(StatusCode, EventView)> {
     let content_chars = check::content("content", posted.content)?;
-    posted.client_id.map(check::client_id).transpose()?;
+    posted.client_id.map(|id| check::id("clientId", id)).transpose()?;
     let metadata = posted.metadata.map(|object| check::metadata("metadata", object)).transpose()?;
     if posted.kind == Kind::Note && metadata.is_some() {
         return Err(Problem::invalid("metadata", "notes have no metadata"));

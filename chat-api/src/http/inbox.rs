@@ -1,11 +1,11 @@
 //! The list of conversations that an agent may see: `GET /v1/conversations`.
 
-use super::check;
 use super::extract::{Params, page_size, require};
 use super::page::{Held, Page, before_time, time_cursor};
 use super::problem::{Outcome, Problem};
 use crate::app::App;
 use crate::auth::AgentCaller;
+use crate::check;
 use crate::core::state::{Conversation, Status};
 use crate::import::email_hmac;
 use crate::limits::Reader;

@@ -1,7 +1,7 @@
 //! The HTTP API: axum routes by topic, and what surrounds them. Start at [`routes`] and [`router`].
 //!
-//! - [`problem`]: every error on the wire. [`extract`]: strict bodies, ids, callers. [`check`]: what fields must look
-//!   like. [`page`]: lists, `piecewise`: those without pages. `multipart`: forms with files. [`write`](mod@write): commands and what comes back. `layers`, `unread`: around every route.
+//! - [`problem`]: every error on the wire. [`extract`]: strict bodies, ids, callers; what fields must look like is
+//!   [`crate::check`]. [`page`]: lists, `piecewise`: those without pages. `multipart`: forms with files. [`write`](mod@write): commands and what comes back. `layers`, `unread`: around every route.
 //! - `tenants`, `sign_in`, `credentials`, `accounts` (those of an address), `agents`, `roles`, `audit`, `groups`, `tags`, `canned_responses`, `chatbots`:
 //!   the tenant's own, with what they share in `resource`. `widget`, `sessions`: visitors; `visitors`: the same, for
 //!   agents. `conversations`, `actions`, `inbox`, `threads`, [`events`], `files`: chats. `live`: typing and streams.
@@ -20,7 +20,6 @@ mod audit;
 mod bulk;
 mod canned_responses;
 mod chatbots;
-pub mod check;
 mod conversations;
 mod credentials;
 mod datasources;

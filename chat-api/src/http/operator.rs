@@ -7,9 +7,10 @@ use super::problem::{Outcome, Problem};
 use super::surface::describe::{Operation, Part};
 use super::surface::{OPERATOR, Routes};
 use super::tenants::{self, NewTenant};
-use super::{check, tokens};
+use super::tokens;
 use crate::app::App;
 use crate::auth;
+use crate::check;
 use crate::core::state::Tenant;
 use crate::limits::Reader;
 use crate::store::read;
@@ -20,7 +21,6 @@ use axum::http::StatusCode;
 use axum::http::request::Parts;
 use ingest::event::Actor;
 use ingest::payload::Scope;
-use ingest::time::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -130,9 +130,7 @@ async fn create_token(
 ) -> Outcome<(StatusCode, Json<tokens::TokenView>)> {
     let tenant = tenant_by_slug(&app, &slug)?;
     let body = &write.body;
-    let invalid = || Problem::invalid("expiresAt", "'expiresAt' is an RFC 3339 time");
-    let expires_at =
-        body.expires_at.as_deref().map(|text| Timestamp::parse_rfc3339(text).ok_or_else(invalid)).transpose()?;
+    let expires_at = body.expires_at.as_deref().map(|text| check::time("expiresAt", text)).transpose()?;
     let new = tokens::NewToken {
         name: body.name.as_deref().unwrap_or("operator"),
         scopes: &body.scopes,

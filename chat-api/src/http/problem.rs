@@ -6,6 +6,7 @@ use crate::app::App;
 use crate::auth::passwords::PasswordError;
 use crate::auth::tokens::TokenError;
 use crate::auth::{AuthError, OperatorRefusal};
+use crate::check::FieldFault;
 use crate::core::Rejection;
 use crate::limits::disk::Writes;
 use crate::limits::{NoSpace, TooOften};
@@ -150,6 +151,12 @@ impl IntoResponse for Problem {
             headers.insert(header::RETRY_AFTER, seconds.into());
         }
         response
+    }
+}
+
+impl From<FieldFault> for Problem {
+    fn from(fault: FieldFault) -> Self {
+        Self::invalid(fault.field, fault.detail)
     }
 }
 

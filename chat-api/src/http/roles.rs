@@ -1,6 +1,5 @@
 //! Custom roles and what they can hold: `/v1/roles`, `/v1/permissions`.
 
-use super::check;
 use super::extract::{Id, Nothing, Params, Write};
 use super::page::{Held, Items, Page};
 use super::problem::{Outcome, Problem};
@@ -9,6 +8,7 @@ use super::surface::{AGENT, Routes, Way};
 use super::write::{self, command};
 use crate::app::App;
 use crate::auth::AgentCaller;
+use crate::check;
 use crate::core::CommandKind;
 use crate::core::state::CustomRole;
 use crate::store::read;

@@ -14,6 +14,7 @@ use crate::auth::scopes::Right;
 use crate::core::CommandKind;
 use crate::core::sources::SOURCE_CHANGED;
 use crate::core::state::DataSource;
+use crate::encoding::{Utf8, is_utf16};
 use crate::limits::{Buffer, Place};
 use crate::sources::rows::{Body, BodyFormat};
 use crate::sources::{self, Batch, CheckError, columns};
@@ -31,7 +32,6 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::json;
 use sql::TableName;
-use std::io::Read as _;
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -169,19 +169,30 @@ pub(super) fn packing(headers: &HeaderMap) -> Result<Packing, V0Error> {
     }
 }
 
-/// The rows themselves; what was packed is given back.
+/// The rows themselves, as UTF-8; what was packed is given back.
 fn unpack(mut bytes: Buffer, packed: Packing, place: &mut Place) -> Result<Buffer, V0Error> {
     // Some send gzip without saying so; no row begins like this.
-    if packed == Packing::None && !bytes.bytes().starts_with(&[0x1f, 0x8b]) {
+    let gzip = packed == Packing::Gzip || bytes.bytes().starts_with(&[0x1f, 0x8b]);
+    if !gzip && !is_utf16(bytes.bytes()) {
         return Ok(bytes);
     }
-    let (mut out, mut step) = (Buffer::new(UNPACKED_BYTES_MAX), vec![0; UNPACK_STEP]);
-    let mut reader = flate2::read::MultiGzDecoder::new(bytes.bytes());
+    let mut out = Buffer::new(UNPACKED_BYTES_MAX);
+    if gzip {
+        read_all(Utf8::new(flate2::read::MultiGzDecoder::new(bytes.bytes())), &mut out, place)?;
+    } else {
+        read_all(Utf8::new(bytes.bytes()), &mut out, place)?;
+    }
+    bytes.clear(place);
+    Ok(out)
+}
+
+fn read_all(mut reader: impl std::io::Read, out: &mut Buffer, place: &mut Place) -> Result<(), V0Error> {
+    let mut step = vec![0; UNPACK_STEP];
     loop {
         let read = reader.read(&mut step);
         let read = read.map_err(|error| V0Error::bad_request(format!("failed to unpack the body: {error}")))?;
         if read == 0 {
-            break;
+            return Ok(());
         }
         if out.bytes().len() + read > UNPACKED_BYTES_MAX {
             let error = format!("the body has more than {UNPACKED_BYTES_MAX} bytes once it is unpacked");
@@ -189,8 +200,6 @@ fn unpack(mut bytes: Buffer, packed: Packing, place: &mut Place) -> Result<Buffe
         }
         out.extend(&step[..read], place)?;
     }
-    bytes.clear(place);
-    Ok(out)
 }
 
 /// Rows on their way in.

@@ -6,11 +6,12 @@
 use super::extract::Write;
 use super::problem::{Outcome, Problem};
 use super::write::{self, Sealer, command};
-use super::{check, tenants, widget};
+use super::{tenants, widget};
 use crate::app::App;
 use crate::auth::identity::{self, IdentityError};
 use crate::auth::tokens::VisitorSession;
 use crate::auth::{VisitorCaller, tokens};
+use crate::check;
 use crate::core::CommandKind;
 use crate::core::command::{NewMessage, NewVisitor};
 use crate::core::state::{Chatbot, Conversation, Status};
@@ -198,7 +199,7 @@ fn claim<'a>(
 
 impl Claim<'_> {
     fn verify(&self, app: &App, chatbot: &Chatbot) -> Outcome<User> {
-        check::user_id("userId", self.user_id)?;
+        check::id("userId", self.user_id)?;
         let secret = identity::secret(&app.key_file, chatbot.id, chatbot.secret_version);
         let checked = identity::verify(&secret, self.user_id, self.expires_s, self.user_hash, Timestamp::now());
         checked.map_err(|error| {

@@ -1,13 +1,13 @@
 //! Signing in and out: `/v1/auth`. Access tokens live minutes; refresh tokens rotate, and a reused one ends its family.
 
 use super::accounts::Asked;
-use super::check;
 use super::extract::Write;
 use super::problem::{Outcome, Problem};
 use super::surface::{AGENT, BODY, Routes};
 use super::write::{self, Sealer, command};
 use crate::app::App;
 use crate::auth::{AgentCaller, tokens};
+use crate::check;
 use crate::core::CommandKind;
 use crate::core::command::NewSession;
 use crate::core::state::{Agent, Session};

@@ -1,6 +1,5 @@
 //! Tags: `/v1/tags`, the tenant's list of words for conversations, each with a color.
 
-use super::check;
 use super::extract::{Id, Nothing, Params, Write};
 use super::page::{Held, Page};
 use super::problem::{Outcome, Problem};
@@ -8,6 +7,7 @@ use super::resource::{self, ListParams, made_id};
 use super::surface::{AGENT, Routes, Way};
 use crate::app::App;
 use crate::auth::AgentCaller;
+use crate::check;
 use crate::core::CommandKind;
 use crate::core::state::Tag;
 use crate::store::read;

@@ -2,12 +2,13 @@
 
 use super::extract::{Write, require};
 use super::problem::{Outcome, Problem};
+use super::sign_in;
 use super::surface::describe::may_lack;
 use super::surface::{AGENT, ANYONE, Routes, Way};
 use super::write::{self, Sealer, command};
-use super::{check, sign_in};
 use crate::app::App;
 use crate::auth::{AgentCaller, passwords};
+use crate::check;
 use crate::core::CommandKind;
 use crate::core::command::{AgentDetails, NewAgent};
 use crate::core::decide::REQUEST_LIFE_MS;

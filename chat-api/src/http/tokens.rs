@@ -1,7 +1,6 @@
 //! `/v0` tokens, for admins: made once, shown once, stored as SHA-256, good until they end or are revoked. And the key under
 //! which the tenant can sign JWTs of its own, with the same claims, for as many readers as it likes.
 
-use super::check;
 use super::extract::{PAGE_MAX, Write, form, require, require_to_give};
 use super::page::Items;
 use super::piecewise::{self, At};
@@ -13,6 +12,7 @@ use super::write::{self, command};
 use crate::app::App;
 use crate::auth::scopes::{self, RPS_MAX, Scopes};
 use crate::auth::{AgentCaller, tokens};
+use crate::check;
 use crate::core::CommandKind;
 use crate::core::grants::Grant;
 use crate::core::state::Token;

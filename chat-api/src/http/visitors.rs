@@ -2,7 +2,6 @@
 //!
 //! Agents see those of whom they see a conversation; others aren't there for them ([`visibility`](crate::core::visibility)).
 
-use super::check;
 use super::extract::{Id, Nothing, Params, Write, page_size, require};
 use super::page::{Held, Page, before_time, time_cursor};
 use super::problem::{Outcome, Problem};
@@ -10,6 +9,7 @@ use super::surface::{Routes, Way};
 use super::write::{self, Sealer, command};
 use crate::app::App;
 use crate::auth::AgentCaller;
+use crate::check;
 use crate::core::CommandKind;
 use crate::core::state::{Conversation, Visitor};
 use crate::erasure;

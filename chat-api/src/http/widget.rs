@@ -9,10 +9,11 @@ use super::page::{Held, Items, before_time, time_cursor};
 use super::problem::{Outcome, Problem};
 use super::surface::{Routes, VISITOR, Way};
 use super::write::{self, Sealer, command};
-use super::{check, events, layers, sessions};
+use super::{events, layers, sessions};
 use crate::app::App;
 use crate::auth::tokens::bearer;
 use crate::auth::{VisitorCaller, caller};
+use crate::check;
 use crate::core::state::{Chatbot, Conversation};
 use crate::core::visibility::Visible;
 use crate::core::{Command, CommandKind};
@@ -403,9 +404,7 @@ async fn rate(
     write: Write<Rate>,
 ) -> Outcome<Json<ConversationView>> {
     let Rate { score, comment } = &write.body;
-    if !(1..=5).contains(score) {
-        return Err(Problem::invalid("score", "'score' is a number from 1 to 5"));
-    }
+    check::rating("score", *score)?;
     let comment = comment.as_deref().filter(|text| !text.trim().is_empty());
     comment.map(|text| check::content("comment", text)).transpose()?;
     let sealer = Sealer::for_known(&app, caller.visitor)?;

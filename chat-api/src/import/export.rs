@@ -7,13 +7,14 @@
 use super::history::check::{CANDIDATES_MAX, EVENTS_MAX, MERGED_VISITORS_MAX, PARTIES_MAX};
 use super::history::describe::describe;
 use super::history::{FORMAT, Name, Named, VisitorParty};
-use super::transcript::{LINE_BYTES_MAX, Party};
+use super::parse::LINE_BYTES_MAX;
+use super::transcript::Party;
 use crate::core::state::Conversation;
 use crate::store::read;
 use crate::view::{Browser, ViewError, Views};
 use ingest::event::Event;
 use ingest::id::{AgentId, ChatbotId, ConversationId, GroupId, TenantId, VisitorId};
-use ingest::seal::Text;
+use ingest::seal::{Text, Unreadable};
 use ingest::sqlite::{EmbeddedLog, ReadPool};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -135,7 +136,12 @@ impl Exporter {
             // Of who was erased nothing is left to carry on.
             Ok(Some(chat).filter(|_| visitor.is_none_or(|visitor| visitor.erased_at.is_none())))
         })?;
-        if let Some(chat) = found {
+        let words = found.as_ref().and_then(|chat| chat.last_message.as_ref());
+        let gone = match words {
+            Some(words) => matches!(views.text(&words.content)?, Text::Unreadable(Unreadable::Erased)),
+            None => false,
+        };
+        if let Some(chat) = found.filter(|_| !gone) {
             let line = Line::Survey(Survey::default());
             self.open = Some(Open { chat, shown: self.shown, after: 0, place: 0, line });
         }

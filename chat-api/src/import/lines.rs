@@ -1,9 +1,11 @@
-//! An import's input, pulled a line at a time: unpacked step by step, never collected. Start at [`Lines::pull`].
+//! An import's input, pulled a line at a time: unpacked and decoded step by step, never collected. Start at [`Lines::pull`].
 //!
+//! A line ends with LF, CRLF or CR; no JSON has one in it that isn't escaped or between its parts.
 //! What is held is one line, at most [`LINE_BYTES_MAX`] of it, counted as it grows; of a longer one nothing is held, it's
 //! read past. What may be unpacked is bounded by [`Unpacking`]: a small body can't become work without end.
 
-use super::transcript::LINE_BYTES_MAX;
+use super::parse::LINE_BYTES_MAX;
+use crate::encoding::Utf8;
 use crate::limits::{Buffer, NoRoom, Place};
 use flate2::bufread::MultiGzDecoder;
 use std::io::{self, BufRead as _, BufReader, Chain, Cursor, Read};
@@ -55,11 +57,13 @@ pub enum PullError {
 
 /// An input's lines.
 pub struct Lines<R: Read> {
-    source: BufReader<Unpacked<R>>,
+    source: BufReader<Utf8<Unpacked<R>>>,
     /// The rest of this line is only read past.
     passing: bool,
     /// Whether anything of the line that is being read was seen.
     begun: bool,
+    /// The last line ended with a CR, to which an LF may belong.
+    after_cr: bool,
 }
 
 impl<R: Read> Lines<R> {
@@ -86,7 +90,8 @@ impl<R: Read> Lines<R> {
             Decoder::Plain(source)
         };
         let unpacked = Unpacked { decoder, packed, bytes: 0, unpacking };
-        Ok(Self { source: BufReader::with_capacity(STEP_BYTES, unpacked), passing: false, begun: false })
+        let source = BufReader::with_capacity(STEP_BYTES, Utf8::new(unpacked));
+        Ok(Self { source, passing: false, begun: false, after_cr: false })
     }
 
     /// Pulls one line into the buffer, without its newline; the buffer is empty or holds what the last pull, which found no
@@ -101,8 +106,13 @@ impl<R: Read> Lines<R> {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(PullError::Io(error)),
             };
+            if std::mem::take(&mut self.after_cr) && chunk.first() == Some(&b'\n') {
+                self.source.consume(1);
+                continue;
+            }
             let at_end = chunk.is_empty();
-            let newline = chunk.iter().position(|byte| *byte == b'\n');
+            let newline = chunk.iter().position(|byte| matches!(byte, b'\n' | b'\r'));
+            let cr = newline.is_some_and(|at| chunk[at] == b'\r');
             let part = &chunk[..newline.unwrap_or(chunk.len())];
             if !self.passing && line.bytes().len() + part.len() > LINE_BYTES_MAX {
                 line.clear(place);
@@ -114,6 +124,7 @@ impl<R: Read> Lines<R> {
             let used = part.len() + usize::from(newline.is_some());
             self.source.consume(used);
             self.begun |= used > 0;
+            self.after_cr = cr;
             if newline.is_none() && !at_end {
                 continue;
             }
@@ -231,6 +242,16 @@ mod tests {
                     let (lines, _) = pull_all(source, Unpacking::REQUEST).expect("reads");
                     assert_eq!(lines, expected, "{size}");
                 }
+            }
+        }
+        for text in ["one\r\ntwo\r\n\r\nfour\r\n", "one\rtwo\r\rfour", "one\ntwo\r\n\rfour\r"] {
+            let expected = ["one", "two", "", "four"].map(|line| Some(line.to_owned()));
+            for size in [1, 2, 3, 1_000] {
+                let source = Drops(Cursor::new(text.as_bytes().to_vec()), size);
+                assert_eq!(pull_all(source, Unpacking::REQUEST).expect("reads").0, expected, "{text:?} {size}");
+                let utf16 = text.encode_utf16().flat_map(u16::to_be_bytes).collect();
+                let source = Drops(Cursor::new(utf16), size);
+                assert_eq!(pull_all(source, Unpacking::REQUEST).expect("reads").0, expected, "UTF-16 {text:?} {size}");
             }
         }
         for (nothing, lines) in [("", 0), ("\n", 1), ("\n\n", 2)] {

@@ -5,22 +5,28 @@
 //! has grown is added to what is there. Start at [`Importer::run`]: it works on a thread of its own, at the lowest priority, and
 //! holds a line and what the writer hasn't answered, counted in the tenant's [`Place`].
 //!
-//! `run.rs` is one import, `lines.rs` pulls the lines, `quarantine.rs` what is wrong with some. `transcript.rs` is a line of format 1,
-//! which has messages, and its checks; `history/` is format 2, which has all that happened. `export.rs` writes format 2.
+//! `run.rs` is one import, `lines.rs` pulls the lines, `parse.rs` reads one, `cleaning.rs` is what is changed of it, `quarantine.rs` what
+//! is wrong with some. `transcript.rs` is a line of format 1, which has messages, and its checks; `history/` is format 2, which has
+//! all that happened. `export.rs` writes format 2.
 
+pub(crate) mod cleaning;
 mod export;
 mod history;
 mod lines;
+pub(crate) mod parse;
 mod quarantine;
 mod run;
 pub(crate) mod transcript;
 
+pub use cleaning::{CLEANED_MAX, CleanedField};
 pub use export::{Exporter, Shown};
 pub use lines::{Lines, PullError, Pulled, Unpacking};
+pub use parse::LINE_BYTES_MAX;
 pub use quarantine::LISTED_MAX;
-pub use transcript::{LINE_BYTES_MAX, Line, Party, Transcript};
+pub use transcript::{Line, Party, Transcript};
 
 use crate::app::App;
+use crate::check::canonical_email;
 use crate::core::command::{
     AgentDetails, Command, CommandKind, ImportedConversation, ImportedMessage, LookUp, NewAgent, NewVisitor,
 };
@@ -31,6 +37,7 @@ use crate::http::surface::describe::may_lack;
 use crate::limits::{NoSpace, Place, Room};
 use crate::store::read;
 use crate::store::search::name_hmacs;
+use cleaning::Cleaner;
 use history::History;
 use ingest::event::Actor;
 use ingest::id::{AgentId, ConversationId, EventId, PersonId, TenantId, VisitorId};
@@ -41,6 +48,7 @@ use ingest::sqlite::person_keys::PersonKeyError;
 use ingest::sqlite::{NewPersonKey, PersonKeys, ReadPool};
 use ingest::time::Timestamp;
 use ingest::writer::{WriteError, Writer};
+use parse::Bad;
 use run::Run;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -51,7 +59,7 @@ use std::sync::Arc;
 use thread_priority::{ThreadPriority, set_current_thread_priority};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
-use transcript::{Bad, check};
+use transcript::check;
 
 /// Chats at once for an imported agent; the contract's default.
 const MAX_CONCURRENT_CHATS: u32 = 6;
@@ -61,6 +69,10 @@ const MAX_CONCURRENT_CHATS: u32 = 6;
 pub struct Quarantined {
     /// Its number, from 1.
     pub line: u64,
+    /// Which field, if it's one: `visitor.id`, `messages[3].at`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "may_lack::<String>")]
+    pub field: Option<String>,
     /// A stable word.
     pub code: Cow<'static, str>,
     /// A sentence; never the line's own words.
@@ -80,6 +92,12 @@ pub struct ImportReport {
     #[serde(rename = "quarantinedTotal", default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "may_lack::<u64>")]
     pub quarantined_total: Option<u64>,
+    /// Fields of imported lines that were changed or left out, since the API takes no such value: the first 1,000.
+    pub cleaned: Vec<CleanedField>,
+    /// How many there are, when they aren't all listed.
+    #[serde(rename = "cleanedTotal", default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "may_lack::<u64>")]
+    pub cleaned_total: Option<u64>,
 }
 
 impl ImportReport {
@@ -87,6 +105,12 @@ impl ImportReport {
     #[must_use]
     pub fn bad_lines(&self) -> u64 {
         self.quarantined_total.unwrap_or(self.quarantined.len() as u64)
+    }
+
+    /// How many fields were changed or left out.
+    #[must_use]
+    pub fn cleaned_fields(&self) -> u64 {
+        self.cleaned_total.unwrap_or(self.cleaned.len() as u64)
     }
 }
 
@@ -247,10 +271,10 @@ impl Importer {
         outcome.await.map_err(ended)?
     }
 
-    async fn prepare(&mut self, owner: Owner, line: &[u8]) -> Result<Prepared, ImportError> {
-        let checked = match read_line(line) {
+    async fn prepare(&mut self, owner: Owner, line: &[u8]) -> Result<(Prepared, Cleaner), ImportError> {
+        let (checked, cleaner) = match read_line(line, Timestamp::now()) {
             Ok(checked) => checked,
-            Err(bad) => return Ok(Prepared::Bad(bad)),
+            Err(bad) => return Ok((Prepared::Bad(bad), Cleaner::default())),
         };
         let slug = match &checked {
             Checked::Messages(transcript) => &transcript.tenant,
@@ -260,11 +284,12 @@ impl Importer {
             (Owner::Tenant(tenant), _) => tenant,
             (Owner::TenantField, Some(slug)) => match self.tenant_by_slug(slug).await? {
                 Ok(tenant) => tenant,
-                Err(bad) => return Ok(Prepared::Bad(bad)),
+                Err(bad) => return Ok((Prepared::Bad(bad), Cleaner::default())),
             },
             (Owner::TenantField, None) => {
-                let detail = "the line names no tenant in 'tenant'".to_owned();
-                return Ok(Prepared::Bad(Bad("missing_tenant", detail)));
+                let detail = "the line names no tenant in 'tenant'";
+                let bad = Bad::field("tenant", "missing_tenant", detail);
+                return Ok((Prepared::Bad(bad), cleaner));
             }
         };
         let prepared = match checked {
@@ -277,9 +302,9 @@ impl Importer {
         match prepared {
             Err(ImportError::Key(PersonKeyError::Damaged(_))) => {
                 let detail = "what is known of the visitor or the agent can't be read, so nothing is added to it";
-                Ok(Prepared::Bad(Bad("person_unreadable", detail.to_owned())))
+                Ok((Prepared::Bad(Bad::line("person_unreadable", detail)), cleaner))
             }
-            outcome => outcome,
+            outcome => Ok((outcome?, cleaner)),
         }
     }
 
@@ -297,8 +322,8 @@ impl Importer {
         let tenant = match found {
             Some(tenant) => tenant.id,
             None if slugify(slug) != slug => {
-                let detail = "a tenant's name in 'tenant' is lower-case letters, digits and hyphens".to_owned();
-                return Ok(Err(Bad("invalid_tenant", detail)));
+                let detail = "a tenant's name in 'tenant' is lower-case letters, digits and hyphens";
+                return Ok(Err(Bad::field("tenant", "invalid_tenant", detail)));
             }
             None => {
                 let tenant = TenantId::fresh();
@@ -310,7 +335,7 @@ impl Importer {
                 };
                 match self.writer.submit(self.command(tenant, kind).into()).await? {
                     Ok(_) => tenant,
-                    Err(rejection) => return Ok(Err(Bad("invalid_tenant", rejection.detail))),
+                    Err(rejection) => return Ok(Err(Bad::field("tenant", "invalid_tenant", rejection.detail))),
                 }
             }
         };
@@ -358,7 +383,8 @@ impl Importer {
             Some(party) => {
                 let agent_id = AgentId::derived(&derived(&party.id).each_ref().map(Vec::as_slice));
                 let key = key_of(agent_id.into())?;
-                let name = party.name.clone().unwrap_or_else(|| party.id.clone());
+                // An id has a name's limits.
+                let name = party.name.clone().unwrap_or_else(|| party.id.trim().to_owned());
                 Some(NewAgent {
                     agent_id,
                     name: key.seal(&name).map_err(PersonKeyError::from)?,
@@ -398,11 +424,11 @@ impl Importer {
     }
 }
 
-/// Reads a line of either format: one that says none has messages.
-fn read_line(line: &[u8]) -> Result<Checked, Bad> {
+/// Reads a line of either format, with what was changed of it: one that says no format has messages.
+fn read_line(line: &[u8], now: Timestamp) -> Result<(Checked, Cleaner), Bad> {
     match history::check::format_of(line) {
-        None | Some(Some(1)) => Ok(Checked::Messages(Box::new(check(line)?))),
-        Some(_) => Ok(Checked::Events(Box::new(history::check::check(line)?))),
+        None | Some(Some(1)) => check(line, now).map(|(line, cleaner)| (Checked::Messages(Box::new(line)), cleaner)),
+        Some(_) => history::check::check(line, now).map(|(line, cleaner)| (Checked::Events(Box::new(line)), cleaner)),
     }
 }
 
@@ -421,10 +447,11 @@ pub fn slugify(name: &str) -> String {
     slug.trim_end_matches('-').to_owned()
 }
 
-/// By what an address is looked up: the HMAC of its trimmed lower-case form.
+/// By what an address is looked up: the HMAC of its lower-case form, which it has once however its domain is written.
 #[must_use]
 pub fn email_hmac(key_file: &KeyFile, email: &str) -> String {
-    key_file.lookup("email", email.trim().to_lowercase().as_bytes())
+    let kept = canonical_email(email).unwrap_or_else(|| email.trim().to_owned());
+    key_file.lookup("email", kept.to_lowercase().as_bytes())
 }
 
 /// By what a visitor with this address and this name is looked up.

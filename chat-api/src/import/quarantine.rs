@@ -28,7 +28,9 @@ impl Quarantine {
         if self.listed.len() == LISTED_MAX {
             return None;
         }
-        bad.detail.truncate(bad.detail.floor_char_boundary(DETAIL_BYTES_MAX));
+        for text in std::iter::once(&mut bad.detail).chain(&mut bad.field) {
+            text.truncate(text.floor_char_boundary(DETAIL_BYTES_MAX));
+        }
         self.listed.push(bad);
         (self.listed.len() - self.stored == PART).then(|| self.part())
     }
@@ -69,7 +71,7 @@ mod tests {
     use super::*;
 
     fn bad(line: u64) -> Quarantined {
-        Quarantined { line, code: "not_json".into(), detail: "é".repeat(1_000) }
+        Quarantined { line, field: Some("é".repeat(1_000)), code: "not_json".into(), detail: "é".repeat(1_000) }
     }
 
     /// However many lines are bad, what is listed and what is stored are the first of them, and all are counted.

@@ -1,8 +1,9 @@
 //! One import on its thread: lines are pulled, checked and sent to the writer, so many bytes of them at once.
 
+use super::cleaning::{CleanedFields, Cleaner};
 use super::lines::{Lines, PullError, Pulled, Unpacking};
+use super::parse::{Bad, LINE_BYTES_MAX, is_blank};
 use super::quarantine::{self, Quarantine};
-use super::transcript::{Bad, LINE_BYTES_MAX};
 use super::{ImportError, ImportReport, Importer, Owner, Prepared, Quarantined, history};
 use crate::core::command::CommandKind;
 use crate::domain::{ChatDomain, Submission};
@@ -33,6 +34,8 @@ struct UnderWay {
     outcome: JoinHandle<Result<Result<bool, Quarantined>, ImportError>>,
     conversation: ConversationId,
     bytes: usize,
+    line: u64,
+    cleaner: Cleaner,
 }
 
 /// One import, on its thread.
@@ -49,6 +52,7 @@ pub(super) struct Run {
     imported: u64,
     skipped: u64,
     quarantine: Quarantine,
+    cleaned: CleanedFields,
 }
 
 impl Run {
@@ -65,6 +69,7 @@ impl Run {
             imported: 0,
             skipped: 0,
             quarantine: Quarantine::default(),
+            cleaned: CleanedFields::default(),
         }
     }
 
@@ -91,9 +96,11 @@ impl Run {
             }
             self.number += 1;
             if pulled == Pulled::TooLong {
-                let detail = format!("the line has more than {LINE_BYTES_MAX} bytes");
-                self.bad(Quarantined { line: self.number, code: "line_too_long".into(), detail })?;
-            } else if !line.bytes().iter().all(u8::is_ascii_whitespace) {
+                self.bad(
+                    Bad::line("line_too_long", format!("the line has more than {LINE_BYTES_MAX} bytes"))
+                        .at(self.number),
+                )?;
+            } else if !is_blank(line.bytes()) {
                 self.take(line.bytes())?;
             }
             line.reset(&mut self.place);
@@ -107,19 +114,19 @@ impl Run {
         let mut bytes = 2 * line.len();
         let read = history::check::weight(line);
         self.hold(bytes + read)?;
-        let mut prepared = self.runtime.block_on(self.importer.prepare(self.owner, line))?;
+        let (mut prepared, mut cleaner) = self.runtime.block_on(self.importer.prepare(self.owner, line))?;
         if matches!(prepared, Prepared::Wait) {
             while !self.under_way.is_empty() {
                 self.settle_oldest()?;
             }
-            prepared = self.runtime.block_on(self.importer.prepare(self.owner, line))?;
+            (prepared, cleaner) = self.runtime.block_on(self.importer.prepare(self.owner, line))?;
         }
         self.place.give_back(read);
         let (submission, conversation) = match prepared {
             Prepared::Ready(submission, conversation) => (submission, conversation),
-            Prepared::Bad(Bad(code, detail)) => {
+            Prepared::Bad(bad) => {
                 self.place.give_back(bytes);
-                return self.bad(Quarantined { line: self.number, code: code.into(), detail });
+                return self.bad(bad.at(self.number));
             }
             // After waiting nothing is under way any more.
             Prepared::Skip | Prepared::Wait => {
@@ -145,7 +152,7 @@ impl Run {
         let (writer, keys) = (self.importer.writer.clone(), Arc::clone(&self.importer.keys));
         let outcome = self.runtime.spawn(submit(writer, keys, *submission, self.number));
         self.importer.under_way.insert(conversation);
-        self.under_way.push_back(UnderWay { outcome, conversation, bytes });
+        self.under_way.push_back(UnderWay { outcome, conversation, bytes, line: self.number, cleaner });
         self.under_way_bytes += bytes;
         Ok(())
     }
@@ -172,14 +179,18 @@ impl Run {
     }
 
     fn settle_oldest(&mut self) -> Result<(), ImportError> {
-        let Some(UnderWay { outcome, conversation, bytes }) = self.under_way.pop_front() else { return Ok(()) };
+        let Some(sent) = self.under_way.pop_front() else { return Ok(()) };
+        let UnderWay { outcome, conversation, bytes, line, cleaner } = sent;
         let outcome = self.runtime.block_on(outcome);
         self.importer.under_way.remove(&conversation);
         self.importer.makes_groups &= !self.under_way.is_empty();
         self.under_way_bytes -= bytes;
         self.place.give_back(bytes);
         match outcome.map_err(|error| ImportError::Thread(std::io::Error::other(error)))?? {
-            Ok(true) => self.imported += 1,
+            Ok(true) => {
+                self.imported += 1;
+                self.cleaned.add(line, cleaner);
+            }
             Ok(false) => self.skipped += 1,
             Err(bad) => self.bad(bad)?,
         }
@@ -210,7 +221,9 @@ impl Run {
         let part = self.quarantine.part();
         self.store(part)?;
         let (quarantined, quarantined_total) = self.quarantine.finish();
-        Ok(ImportReport { imported: self.imported, skipped: self.skipped, quarantined, quarantined_total })
+        let (cleaned, cleaned_total) = self.cleaned.finish();
+        let (imported, skipped) = (self.imported, self.skipped);
+        Ok(ImportReport { imported, skipped, quarantined, quarantined_total, cleaned, cleaned_total })
     }
 }
 
@@ -226,9 +239,11 @@ async fn submit(
     persons.into_iter().for_each(|person| keys.confirm(person, written));
     match outcome {
         Ok(Ok(_)) => Ok(Ok(written)),
-        Ok(Err(refused)) => Ok(Err(Quarantined { line, code: refused.code.into(), detail: refused.detail })),
+        Ok(Err(refused)) => {
+            Ok(Err(Quarantined { line, field: None, code: refused.code.into(), detail: refused.detail }))
+        }
         Err(WriteError::TooLarge(reason)) => {
-            Ok(Err(Quarantined { line, code: "too_large".into(), detail: reason.to_string() }))
+            Ok(Err(Quarantined { line, field: None, code: "too_large".into(), detail: reason.to_string() }))
         }
         Err(error) => Err(error.into()),
     }

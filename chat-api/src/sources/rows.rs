@@ -179,7 +179,10 @@ impl<'a> Body<'a> {
     /// The values of a JSON body, until `each` breaks. They aren't listed before: there may be one every second byte.
     pub(super) fn values(&self, mut each: impl FnMut(&'a [u8]) -> ControlFlow<()>) {
         let bytes = self.bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(self.bytes).trim_ascii();
-        let lines = || bytes.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii).filter(|line| !line.is_empty());
+        // Files that are put together have a byte order mark in the middle.
+        let unmarked = |line: &'a [u8]| line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line).trim_ascii();
+        let ends = |byte: &u8| matches!(byte, b'\n' | b'\r');
+        let lines = || bytes.split(ends).map(<[u8]>::trim_ascii).map(unmarked).filter(|line| !line.is_empty());
         let is_json =
             |text: &[u8]| std::str::from_utf8(text).is_ok() && serde_json::from_slice::<IgnoredAny>(text).is_ok();
         match bytes.first() {

@@ -157,3 +157,31 @@ async fn datafiles_as_people_have_them() {
         assert!(refused["error"].as_str().is_some_and(|error| error.contains("begins with '#'")), "{refused}");
     }
 }
+
+/// The same rows, in every way that programs write them.
+#[tokio::test]
+async fn rows_are_read_in_every_encoding() {
+    let server = Server::start();
+    let acme = server.tenant("Acme").await;
+    let utf16 = |text: &str, bytes: fn(u16) -> [u8; 2]| text.encode_utf16().flat_map(bytes).collect::<Vec<u8>>();
+    let text = "{\"a\":1,\"b\":\"äöü 😀\"}\r\n{\"a\":2,\"b\":null}\r\n";
+    let marked = format!("\u{FEFF}{text}");
+    for (number, body) in [
+        text.as_bytes().to_vec(),
+        marked.clone().into_bytes(),
+        text.replace("\r\n", "\r").into_bytes(),
+        text.replace('{', "\u{FEFF}{").into_bytes(),
+        utf16(&marked, u16::to_le_bytes),
+        utf16(&marked, u16::to_be_bytes),
+        utf16(text, u16::to_le_bytes),
+        utf16("\u{FEFF}[{\"a\":1},{\"a\":2}]", u16::to_be_bytes),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let call =
+            Call::new(Method::POST, format!("/v0/events?name=rows{number}&wait=true")).raw(body).token(&acme.token);
+        let answer = server.call(call).await.expect(200);
+        assert_eq!(answer, json!({ "successful_rows": 2, "quarantined_rows": 0 }), "{number}");
+    }
+}

@@ -3,14 +3,15 @@
 use super::{Caller, Who, put_token, transcript, wait_for};
 use crate::app::App;
 use crate::auth::AgentCaller;
+use crate::check;
 use crate::core::CommandKind;
 use crate::core::state::{Chatbot, Conversation, Status};
+use crate::http::agents;
 use crate::http::extract::{Id, Write, require};
 use crate::http::problem::{Outcome, Problem};
 use crate::http::sessions::{self, StartSession};
 use crate::http::surface::{Routes, Way};
 use crate::http::write::{self, command};
-use crate::http::{agents, check};
 use crate::store::read;
 use axum::Json;
 use axum::extract::{Path, State};

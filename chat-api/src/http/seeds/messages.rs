@@ -5,12 +5,13 @@
 
 use super::{Caller, PAGE, Who, put_token, transcript, wait_for};
 use crate::app::App;
+use crate::check;
 use crate::core::state::Conversation;
 use crate::http::extract::Write;
 use crate::http::problem::{Outcome, Problem};
 use crate::http::sessions::{self, StartSession};
 use crate::http::surface::{Routes, Way};
-use crate::http::{check, events, widget};
+use crate::http::{events, widget};
 use crate::store::read;
 use axum::Json;
 use axum::extract::{Path, State};

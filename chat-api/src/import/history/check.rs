@@ -3,8 +3,11 @@
 //! Lists end as soon as they are too long, and what a line may hold in memory is asked for before it's read ([`weight`]). Start
 //! at [`check`].
 
-use super::super::transcript::{Bad, MESSAGE_CHARS_MAX, TOO_MANY, at_most, data_error};
+use super::super::cleaning::Cleaner;
+use super::super::parse::{self, Bad, at_most, without_mark};
+use super::super::transcript::{AHEAD_MS_MAX, check_id};
 use super::{By, CandidateLine, EventType, FORMAT, History, HistoryEvent, VisitorParty};
+use crate::check::{self as fields, LIST_MAX};
 use ingest::payload::IMPORTED_UNRESOLVED;
 use ingest::time::Timestamp;
 use serde::{Deserialize, Deserializer};
@@ -17,14 +20,6 @@ pub const PARTIES_MAX: usize = 1_000;
 pub const MERGED_VISITORS_MAX: usize = 20;
 /// The most agents who were looked at for an assignment: as many as are recorded.
 pub const CANDIDATES_MAX: usize = 20;
-/// The most tags or skills of one event; the API's limit of one request.
-const EVENT_TAGS_MAX: usize = 100;
-/// The longest id, in bytes: of a line, a person, a group, a thread.
-const ID_BYTES_MAX: usize = 200;
-/// The longest name, address, tag or word, in bytes: 200 characters of any writing.
-const WORD_BYTES_MAX: usize = 800;
-/// Bytes of a sender's or a page's own fields, as JSON; the API's limit.
-const FIELDS_BYTES_MAX: usize = 8 * 1024;
 /// The shortest event: `{"at":"","by":"bot"}` and a type. No fewer bytes become one.
 const EVENT_BYTES_MIN: usize = 30;
 
@@ -54,7 +49,7 @@ pub(super) fn candidates<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Candi
 }
 
 pub(super) fn tags<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
-    at_most::<_, _, EVENT_TAGS_MAX>(from)
+    at_most::<_, _, LIST_MAX>(from)
 }
 
 /// The number in a line's `format`; `None` where it says none, `Some(None)` where that isn't a small number.
@@ -70,12 +65,12 @@ pub(in crate::import) fn format_of(line: &[u8]) -> Option<Option<u8>> {
     if !line.windows(word.len()).any(|part| part == word) {
         return None;
     }
-    let found: Peek = serde_json::from_slice(line).ok()?;
+    let found: Peek = serde_json::from_slice(without_mark(line)).ok()?;
     found.format.map(|format| format.and_then(|format| format.as_u64()).and_then(|format| u8::try_from(format).ok()))
 }
 
 /// What a type of event must have and may have, by the names of the fields.
-pub(super) fn fields(of: EventType) -> (&'static [&'static str], &'static [&'static str]) {
+pub(super) fn fields_of(of: EventType) -> (&'static [&'static str], &'static [&'static str]) {
     use EventType as T;
     match of {
         T::Message => (&["thread", "text"], &["from", "clientId", "attachment", "metadata"]),
@@ -99,154 +94,180 @@ pub(super) fn fields(of: EventType) -> (&'static [&'static str], &'static [&'sta
     }
 }
 
-/// Reads a line of format 2 and checks all of it.
-pub(in crate::import) fn check(line: &[u8]) -> Result<History, Bad> {
-    let mut history: History = serde_json::from_slice(line).map_err(|error| {
-        // serde_json's words about data may quote it; its category and place don't.
-        let text = error.to_string();
-        let (code, what) = match error.classify() {
-            serde_json::error::Category::Data if text.starts_with(TOO_MANY) => {
-                let detail = format!(
-                    "a line has 1 to {EVENTS_MAX} events, at most {PARTIES_MAX} agents or groups, {MERGED_VISITORS_MAX} merged \
-                     visitors, {CANDIDATES_MAX} candidates and {EVENT_TAGS_MAX} tags of an event"
-                );
-                ("too_many", detail)
-            }
-            serde_json::error::Category::Data => ("invalid_field", data_error(&text)),
-            _ => ("not_json", "the line is not a JSON object".to_owned()),
-        };
-        Bad(code, format!("{what} (column {})", error.column()))
+/// Reads a line of format 2, checks all of it, and says what was changed of it.
+///
+/// # Errors
+/// Those of [`parse::object`], of a field, and of the whole: `unknown_format`, `event_count`, `first_event`.
+pub(in crate::import) fn check(line: &[u8], now: Timestamp) -> Result<(History, Cleaner), Bad> {
+    let mut history: History = parse::object(line).map_err(|bad| match (bad.code, bad.field.as_deref()) {
+        ("too_many", Some("events")) => bad.coded("event_count"),
+        ("invalid_field", Some("format")) => bad.coded("unknown_format"),
+        _ => bad,
     })?;
     if history.format != FORMAT {
-        return Err(Bad("unknown_format", format!("'format' is {FORMAT}, or is left out for transcripts of messages")));
+        let detail = "'format' is 2, or 1 or left out for transcripts of messages";
+        return Err(Bad::field("format", "unknown_format", detail));
     }
     if history.events.is_empty() {
-        return Err(Bad("too_many", format!("a line has 1 to {EVENTS_MAX} events")));
+        return Err(Bad::field("events", "event_count", format!("'events' has 1 to {EVENTS_MAX} items")));
     }
-    check_head(&history)?;
+    let mut cleaner = Cleaner::default();
+    check_head(&mut cleaner, &mut history)?;
+    let is_first_line = history.after == 0;
     for (index, event) in history.events.iter_mut().enumerate() {
-        let place = index as u64 + 1 + history.after;
-        check_event(event, place)?;
-        if (place == 1) != (event.r#type == EventType::ConversationStarted) {
-            let detail = format!("event {place}: 'conversation_started' is the first event, and no other");
-            return Err(Bad("first_event", detail));
+        let mut event = Checking { field: format!("events[{index}]"), event, cleaner: &mut cleaner };
+        event.check(now)?;
+        if (is_first_line && index == 0) != (event.event.r#type == EventType::ConversationStarted) {
+            let detail = "'conversation_started' is a conversation's first event, and no other";
+            return Err(event.bad("type", "first_event", detail));
         }
     }
-    Ok(history)
+    Ok((history, cleaner))
 }
 
-fn check_head(history: &History) -> Result<(), Bad> {
-    let visitors = std::iter::once(&history.visitor).chain(&history.merged_visitors);
-    let ids = visitors.clone().map(|visitor| &visitor.id);
-    let named = history.groups.iter().chain(&history.chatbot);
-    let ids = ids.chain(history.agents.iter().map(|agent| &agent.id)).chain(named.clone().map(|named| &named.id));
-    for id in ids.chain([&history.id]) {
-        check_id(id)?;
+fn check_head(cleaner: &mut Cleaner, history: &mut History) -> Result<(), Bad> {
+    check_id("id", &history.id)?;
+    check_visitor(cleaner, "visitor", &mut history.visitor)?;
+    for (index, visitor) in history.merged_visitors.iter_mut().enumerate() {
+        check_visitor(cleaner, &format!("mergedVisitors[{index}]"), visitor)?;
     }
-    let names = visitors.clone().flat_map(|visitor| visitor.name.iter().chain(&visitor.email).chain(&visitor.phone));
-    let names = names.chain(history.agents.iter().flat_map(|agent| agent.name.iter().chain(&agent.email)));
-    if names.chain(named.filter_map(|named| named.name.as_ref())).any(|name| name.len() > WORD_BYTES_MAX) {
-        return Err(Bad("name_too_long", format!("a name or an address has more than {WORD_BYTES_MAX} bytes")));
+    for (index, agent) in history.agents.iter_mut().enumerate() {
+        let field = format!("agents[{index}]");
+        check_id(&format!("{field}.id"), &agent.id)?;
+        agent.name = agent.name.as_deref().and_then(|name| cleaner.name(&format!("{field}.name"), name));
+        agent.email = agent.email.as_deref().and_then(|email| cleaner.email(&format!("{field}.email"), email));
     }
-    if visitors.filter_map(|visitor| visitor.metadata.as_ref()).any(is_too_large) {
-        return Err(Bad("fields_too_large", format!("a visitor's 'metadata' has more than {FIELDS_BYTES_MAX} bytes")));
+    let groups = history.groups.iter_mut().enumerate().map(|(index, group)| (format!("groups[{index}]"), group));
+    for (field, named) in groups.chain(history.chatbot.iter_mut().map(|chatbot| ("chatbot".to_owned(), chatbot))) {
+        check_id(&format!("{field}.id"), &named.id)?;
+        named.name = named.name.as_deref().and_then(|name| cleaner.name(&format!("{field}.name"), name));
     }
     Ok(())
 }
 
-fn check_id(id: &str) -> Result<(), Bad> {
-    if id.is_empty() {
-        return Err(Bad("empty_id", "an id is empty".to_owned()));
-    }
-    if id.len() > ID_BYTES_MAX {
-        return Err(Bad("id_too_long", format!("an id has more than {ID_BYTES_MAX} bytes")));
+fn check_visitor(cleaner: &mut Cleaner, field: &str, visitor: &mut VisitorParty) -> Result<(), Bad> {
+    check_id(&format!("{field}.id"), &visitor.id)?;
+    visitor.name = visitor.name.as_deref().and_then(|name| cleaner.name(&format!("{field}.name"), name));
+    visitor.email = visitor.email.as_deref().and_then(|email| cleaner.email(&format!("{field}.email"), email));
+    visitor.phone = visitor.phone.as_deref().and_then(|phone| cleaner.name(&format!("{field}.phone"), phone));
+    visitor.metadata = visitor.metadata.take().filter(|object| !object.is_empty());
+    if let Some(object) = &visitor.metadata {
+        fields::metadata(&format!("{field}.metadata"), object)?;
     }
     Ok(())
 }
 
-fn is_too_large(object: &serde_json::Map<String, serde_json::Value>) -> bool {
-    serde_json::to_string(object).map_or(usize::MAX, |text| text.len()) > FIELDS_BYTES_MAX
+/// An event that is being checked.
+struct Checking<'a> {
+    field: String,
+    event: &'a mut HistoryEvent,
+    cleaner: &'a mut Cleaner,
 }
 
-/// Checks an event, and writes what can be written in several ways in one.
-fn check_event(event: &mut HistoryEvent, place: u64) -> Result<(), Bad> {
-    let bad = |code, what: String| Err(Bad(code, format!("event {place}: {what}")));
-    let (required, optional) = fields(event.r#type);
-    let present = event.present();
-    if let Some(missing) = required.iter().find(|name| !present.contains(name)) {
-        return bad("missing_field", format!("an event of its type has '{missing}'"));
+impl Checking<'_> {
+    fn name(&self, of: &str) -> String {
+        format!("{}.{of}", self.field)
     }
-    if let Some(other) = present.iter().find(|name| !required.contains(name) && !optional.contains(name)) {
-        return bad("unexpected_field", format!("an event of its type has no '{other}'"));
-    }
-    if event.group == Some(None) && event.r#type != EventType::Changed {
-        return bad("unexpected_field", "only a 'changed' takes the group away".to_owned());
-    }
-    let Some(at) = Timestamp::parse_rfc3339(&event.at) else {
-        return bad("invalid_time", "'at' is not an RFC 3339 time".to_owned());
-    };
-    event.at = at.to_string();
-    if let Some(until) = &mut event.until {
-        let Some(parsed) = Timestamp::parse_rfc3339(until) else {
-            return bad("invalid_time", "'until' is not an RFC 3339 time".to_owned());
-        };
-        *until = parsed.to_string();
-    }
-    event.exact = event.exact.filter(|exact| !exact);
-    event.from = event.from.filter(|from| *from != event.by.author());
-    event.metadata = event.metadata.take().filter(|object| !object.is_empty());
-    check_words(event, place)?;
-    check_values(event, place)
-}
 
-/// What people said.
-fn check_words(event: &HistoryEvent, place: u64) -> Result<(), Bad> {
-    let bad = |code, what: String| Err(Bad(code, format!("event {place}: {what}")));
-    let text = event.text.as_deref().unwrap_or_default();
-    let speaks = matches!(event.r#type, EventType::Message | EventType::Note);
-    if speaks && text.trim().is_empty() && event.attachment.is_none() {
-        return bad("empty_message", "it has no text".to_owned());
+    fn bad(&self, of: &str, code: &'static str, detail: impl Into<String>) -> Bad {
+        Bad::field(self.name(of), code, detail)
     }
-    let reason = event.reason.as_ref().filter(|_| event.r#type == EventType::AgentJoined);
-    let notes = event.notes.iter().flatten();
-    for words in event.text.iter().chain(&event.comment).chain(reason).chain(notes) {
-        if words.chars().count() > MESSAGE_CHARS_MAX {
-            return bad("message_too_long", format!("a text has more than {MESSAGE_CHARS_MAX} characters"));
+
+    /// Checks the event, and writes what can be written in several ways in one.
+    fn check(&mut self, now: Timestamp) -> Result<(), Bad> {
+        let (required, optional) = fields_of(self.event.r#type);
+        let present = self.event.present();
+        if let Some(missing) = required.iter().find(|name| !present.contains(name)) {
+            return Err(self.bad(missing, "missing_field", "an event of its type has it"));
         }
+        if let Some(other) = present.iter().find(|name| !required.contains(name) && !optional.contains(name)) {
+            return Err(self.bad(other, "unexpected_field", "no event of its type has it"));
+        }
+        if self.event.group == Some(None) && self.event.r#type != EventType::Changed {
+            return Err(self.bad("group", "unexpected_field", "only 'changed' takes the group away"));
+        }
+        let at = fields::time(&self.name("at"), &self.event.at)?;
+        if at > now.plus_ms(AHEAD_MS_MAX) {
+            return Err(self.bad("at", "time_in_future", "it is in the future"));
+        }
+        self.event.at = at.to_string();
+        if let Some(until) = &self.event.until {
+            self.event.until = Some(fields::time(&self.name("until"), until)?.to_string());
+        }
+        self.event.exact = self.event.exact.filter(|exact| !exact);
+        self.event.from = self.event.from.filter(|from| *from != self.event.by.author());
+        self.event.metadata = self.event.metadata.take().filter(|object| !object.is_empty());
+        self.check_words()?;
+        self.check_names()?;
+        self.check_values()
     }
-    if event.metadata.as_ref().is_some_and(is_too_large) {
-        return bad("fields_too_large", format!("'metadata' has more than {FIELDS_BYTES_MAX} bytes"));
-    }
-    Ok(())
-}
 
-/// What systems said.
-fn check_values(event: &mut HistoryEvent, place: u64) -> Result<(), Bad> {
-    event.each_name(|_, name| check_id(name)).map_err(|Bad(code, what)| Bad(code, format!("event {place}: {what}")))?;
-    let bad = |code, what: String| Err(Bad(code, format!("event {place}: {what}")));
-    if event.score.is_some_and(|score| !(1..=5).contains(&score)) {
-        return bad("invalid_rating", "a rating is 1 to 5".to_owned());
+    /// What people said.
+    fn check_words(&mut self) -> Result<(), Bad> {
+        let is_blank = |text: &String| text.trim().is_empty();
+        let silent = self.event.attachment.is_none() && self.event.text.as_ref().is_some_and(is_blank);
+        if silent {
+            return Err(self.bad("text", "empty_message", "it has no text"));
+        }
+        let reason = self.event.r#type == EventType::AgentJoined;
+        let (field, cleaner, event) = (&self.field, &mut self.cleaner, &mut self.event);
+        let texts = [("text", event.text.as_mut()), ("comment", event.comment.as_mut())];
+        let notes = [("notes", event.notes.as_mut().and_then(Option::as_mut))];
+        let reasons = [("reason", event.reason.as_mut().filter(|_| reason))];
+        for (of, text) in texts.into_iter().chain(notes).chain(reasons) {
+            let Some(text) = text.filter(|text| !is_blank(text)) else { continue };
+            let words = cleaner.content(&format!("{field}.{of}"), std::mem::take(text), "");
+            *text = words.map_err(|fault| Bad::from(fault).coded("message_too_long"))?;
+        }
+        if let Some(object) = &event.metadata {
+            fields::metadata(&format!("{field}.metadata"), object)?;
+        }
+        let lists = [
+            ("tags", &mut event.tags),
+            ("skills", &mut event.skills),
+            ("add", &mut event.add),
+            ("remove", &mut event.remove),
+        ];
+        for (of, list) in lists {
+            *list = cleaner.tags(&format!("{field}.{of}"), list.iter().map(String::as_str));
+        }
+        Ok(())
     }
-    if event.r#type == EventType::ConversationStarted && !matches!(event.by, By::Visitor(_)) {
-        return bad("first_event", "a conversation is started by a visitor".to_owned());
+
+    /// Who and what it names.
+    fn check_names(&mut self) -> Result<(), Bad> {
+        let field = &self.field;
+        self.event.each_name(|kind, name| check_id(&format!("{field} ({})", kind.word()), name))?;
+        let coded = self.event.reason.iter().filter(|_| self.event.r#type != EventType::AgentJoined);
+        let candidates = self.event.candidates.iter().map(|candidate| &candidate.reason);
+        let file = self.event.attachment.iter().flat_map(|file| [&file.id, &file.name, &file.content_type]);
+        let words = coded.chain(candidates).chain(&self.event.strategy).chain(&self.event.client_id);
+        for word in words.chain(file) {
+            fields::id(field, word)?;
+        }
+        Ok(())
     }
-    if event.waited_ms.is_some_and(|waited| waited < 0) {
-        return bad("invalid_field", "'waitedMs' is below 0".to_owned());
+
+    /// What systems said.
+    fn check_values(&self) -> Result<(), Bad> {
+        let event = &*self.event;
+        if let Some(score) = event.score {
+            let rating = fields::rating(&self.name("score"), score);
+            rating.map_err(|fault| Bad::from(fault).coded("invalid_rating"))?;
+        }
+        if event.r#type == EventType::ConversationStarted && !matches!(event.by, By::Visitor(_)) {
+            return Err(self.bad("by", "first_event", "a conversation is started by a visitor"));
+        }
+        if event.waited_ms.is_some_and(|waited| waited < 0) {
+            return Err(self.bad("waitedMs", "out_of_range", "it is 0 or more"));
+        }
+        let reason = event.reason.as_deref().unwrap_or_default();
+        if event.r#type == EventType::Stale && !matches!(reason, "manual" | "idle") {
+            return Err(self.bad("reason", "invalid_field", "it is 'manual' or 'idle'"));
+        }
+        if event.r#type == EventType::Closed && reason == IMPORTED_UNRESOLVED {
+            return Err(self.bad("reason", "invalid_field", "this one is what an import itself writes"));
+        }
+        Ok(())
     }
-    let reason = event.reason.as_deref().unwrap_or_default();
-    if event.r#type == EventType::Stale && !matches!(reason, "manual" | "idle") {
-        return bad("invalid_field", "the 'reason' of 'stale' is 'manual' or 'idle'".to_owned());
-    }
-    if event.r#type == EventType::Closed && reason == IMPORTED_UNRESOLVED {
-        return bad("invalid_field", format!("'{IMPORTED_UNRESOLVED}' is what an import itself writes"));
-    }
-    let coded = event.reason.iter().filter(|_| event.r#type != EventType::AgentJoined);
-    let tags = event.tags.iter().chain(&event.skills).chain(&event.add).chain(&event.remove);
-    let looked_at = event.candidates.iter().map(|candidate| &candidate.reason);
-    let file = event.attachment.iter().flat_map(|file| [&file.id, &file.name, &file.content_type]);
-    let words = coded.chain(tags).chain(looked_at).chain(file).chain(&event.strategy).chain(&event.client_id);
-    if words.into_iter().any(|word| word.len() > WORD_BYTES_MAX) {
-        return bad("name_too_long", format!("a tag, a name or a word has more than {WORD_BYTES_MAX} bytes"));
-    }
-    Ok(())
 }

@@ -18,6 +18,7 @@ mod prepare;
 mod resolve;
 mod stored;
 
+use super::parse::id_text;
 use super::transcript::Party;
 use ingest::payload::{AuthorType, Trigger, present};
 use serde::{Deserialize, Serialize};
@@ -33,6 +34,7 @@ pub struct History {
     /// Which format the line has.
     pub format: u8,
     /// The conversation's id in its system.
+    #[serde(deserialize_with = "id_text")]
     pub id: String,
     /// The tenant's slug, where a file has lines of several.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -68,6 +70,7 @@ fn is_zero(number: &u64) -> bool {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct VisitorParty {
+    #[serde(deserialize_with = "id_text")]
     pub id: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
@@ -84,6 +87,7 @@ pub struct VisitorParty {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Named {
+    #[serde(deserialize_with = "id_text")]
     pub id: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
@@ -151,7 +155,7 @@ pub struct CandidateLine {
 
 macro_rules! history_event {
     ($($(#[$doc:meta])* $field:ident / $name:literal: $type:ty, $missing:expr $(, $with:literal)?;)*) => {
-        /// An event of a line. Which fields a type has is a table: [`check::fields`].
+        /// An event of a line. Which fields a type has is a table: [`check::fields_of`].
         #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
         #[serde(deny_unknown_fields)]
         pub struct HistoryEvent {
@@ -243,6 +247,20 @@ pub(super) enum Name {
     Chatbot,
     Thread,
     Conversation,
+}
+
+impl Name {
+    /// What it is, in words.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Visitor => "visitor",
+            Self::Agent => "agent",
+            Self::Group => "group",
+            Self::Chatbot => "chatbot",
+            Self::Thread => "thread",
+            Self::Conversation => "conversation",
+        }
+    }
 }
 
 impl HistoryEvent {

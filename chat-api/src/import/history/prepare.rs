@@ -11,7 +11,8 @@ use super::stored::Stored;
 use super::{By, EventType, History, HistoryEvent, VisitorParty};
 use crate::core::command::{AgentDetails, CommandKind, ImportedEvent, ImportedHistory, NewAgent, NewVisitor};
 use crate::core::state::{Conversation, Status};
-use crate::import::transcript::{Bad, Party, Transcript};
+use crate::import::parse::Bad;
+use crate::import::transcript::{Party, Transcript};
 use crate::import::{ImportError, Importer, MAX_CONCURRENT_CHATS, Prepared, email_hmac, look_up};
 use crate::store::read;
 use crate::view::Browser;
@@ -139,12 +140,11 @@ impl Importer {
         }
         for (index, event) in history.events.iter().enumerate() {
             let Some(before) = stored.next()? else {
-                let place = index as u64 + 1 + history.after;
-                return Ok(if stored.went_on_here { Compared::Differs(went_on(place)) } else { Compared::From(index) });
+                let went_on = || Compared::Differs(went_on(format!("events[{index}]")));
+                return Ok(if stored.went_on_here { went_on() } else { Compared::From(index) });
             };
             if comparable(before) != comparable(event.clone()) {
-                let place = index as u64 + 1 + history.after;
-                return Ok(Compared::Differs(differs(&format!("event {place}"))));
+                return Ok(Compared::Differs(differs(format!("events[{index}]"))));
             }
         }
         Ok(Compared::Nothing)
@@ -163,7 +163,7 @@ impl Importer {
         let is_other = chat.is_some_and(|chat| chat.visitor != owner && !merged.contains(&chat.visitor));
         if is_other || merged.contains(&owner) {
             let detail = "the line's visitor isn't the one whose conversation this is";
-            return Ok(Some(Bad("visitor_differs", detail.to_owned())));
+            return Ok(Some(Bad::field("visitor", "visitor_differs", detail)));
         }
         for source in merged {
             let sql = "SELECT count(*) FROM (SELECT 1 FROM conversations WHERE visitor = ?1 LIMIT ?2)";
@@ -173,7 +173,7 @@ impl Importer {
             })?;
             if count == limit {
                 let detail = format!("a merged visitor has more than {MERGED_CONVERSATIONS_MAX} conversations here");
-                return Ok(Some(Bad("too_many", detail)));
+                return Ok(Some(Bad::field("mergedVisitors", "too_many", detail)));
             }
         }
         Ok(None)
@@ -246,7 +246,7 @@ impl Importer {
         let mut index = 0;
         while let Some(event) = stored.next()? {
             if event.r#type == EventType::ConversationStarted && event.exact.is_none() {
-                return Ok(Compared::Differs(differs("its format: it was imported by its events")));
+                return Ok(Compared::Differs(differs("format".to_owned())));
             }
             if event.r#type != EventType::Message {
                 continue;
@@ -256,12 +256,12 @@ impl Importer {
             let author = event.from.unwrap_or_else(|| event.by.author());
             let at = Timestamp::parse_rfc3339(&message.at).unwrap_or_default().to_string();
             if (at, author, Some(&message.text)) != (event.at, message.from, event.text.as_ref()) {
-                return Ok(Compared::Differs(differs(&format!("message {index}"))));
+                return Ok(Compared::Differs(differs(format!("messages[{}]", index - 1))));
             }
         }
         Ok(match index {
             index if index == transcript.messages.len() => Compared::Nothing,
-            index if stored.went_on_here => Compared::Differs(went_on(index as u64 + 1)),
+            index if stored.went_on_here => Compared::Differs(went_on(format!("messages[{index}]"))),
             index => Compared::From(index),
         })
     }
@@ -269,19 +269,19 @@ impl Importer {
 
 fn erased() -> Bad {
     let detail = "this visitor's data was erased; who comes back is imported under another visitor id";
-    Bad("person_erased", detail.to_owned())
+    Bad::line("person_erased", detail)
 }
 
 fn missing(there: u64) -> Bad {
-    Bad("events_missing", format!("the line goes on after events of which only {there} are there"))
+    Bad::field("after", "events_missing", format!("the line goes on after events of which only {there} are there"))
 }
 
-fn differs(what: &str) -> Bad {
-    Bad("conversation_differs", format!("the conversation is there already, and differs from the line in {what}"))
+fn differs(what: String) -> Bad {
+    Bad::field(what, "conversation_differs", "the conversation is there already, and says something else here")
 }
 
-fn went_on(place: u64) -> Bad {
-    Bad("went_on_here", format!("the conversation went on here, so the line's event {place} can't follow"))
+fn went_on(what: String) -> Bad {
+    Bad::field(what, "went_on_here", "the conversation went on here since, so this can't follow")
 }
 
 /// What is compared: the chatbot and the conversation before may have come since, or not have been taken.
@@ -305,7 +305,7 @@ fn too_much(history: &History, chat: Option<&Conversation>) -> Option<Bad> {
     } else {
         return None;
     };
-    Some(Bad("too_many", format!("the conversation would have more than {what}")))
+    Some(Bad::line("conversation_too_large", format!("the conversation would have more than {what}")))
 }
 
 /// What a grown transcript adds, as events; its one agent.

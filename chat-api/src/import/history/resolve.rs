@@ -10,7 +10,8 @@
 use super::{History, Name, Named};
 use crate::core::command::ImportedGroup;
 use crate::core::state::{Chatbot, Conversation, Group};
-use crate::import::transcript::{Bad, Party};
+use crate::import::parse::Bad;
+use crate::import::transcript::Party;
 use crate::import::{Importer, email_hmac};
 use crate::store::read;
 use ingest::id::{AgentId, ChatbotId, ConversationId, GroupId, TenantId, ThreadId, VisitorId};
@@ -53,7 +54,7 @@ pub(super) fn resolve(
     let mut used_groups = BTreeMap::new();
     for (index, event) in history.events.iter_mut().enumerate() {
         event.chatbot = event.chatbot.take().and(chatbot).map(|id| id.to_string());
-        let found = event.each_name(|kind, name| {
+        let found: Result<(), Name> = event.each_name(|kind, name| {
             let id = match kind {
                 Name::Visitor => visitors.get(name.as_str()).map(ToString::to_string),
                 Name::Agent => agents.get(name.as_str()).map(|(id, new)| {
@@ -72,21 +73,20 @@ pub(super) fn resolve(
             Ok(())
         });
         if let Err(kind) = found {
-            let what = match kind {
-                Name::Visitor => "a visitor who isn't the line's",
-                Name::Agent => "an agent who isn't among the line's",
-                _ => "a group that isn't among the line's",
-            };
-            let place = index as u64 + 1 + history.after;
-            return Ok(Err(Bad("unknown_name", format!("event {place} names {what}"))));
+            let detail = format!(
+                "it names a{} {} that the line doesn't list",
+                if kind == Name::Agent { "n" } else { "" },
+                kind.word()
+            );
+            return Ok(Err(Bad::field(format!("events[{index}]"), "unknown_name", detail)));
         }
     }
     let new_agents = used_agents.into_iter().filter_map(|(id, new)| Some((id, new?.clone()))).collect();
     let mut new_groups = Vec::new();
     for (group_id, new) in used_groups.into_iter().filter_map(|(id, new)| Some((id, new?))) {
         let Some(name) = new.name.clone() else {
-            let detail = "a group of the line isn't there, and has no name to be made with".to_owned();
-            return Ok(Err(Bad("unknown_group", detail)));
+            let detail = "a group of the line isn't there, and has no name to be made with";
+            return Ok(Err(Bad::field("groups", "unknown_group", detail)));
         };
         new_groups.push(ImportedGroup { group_id, name });
     }
