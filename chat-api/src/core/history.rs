@@ -106,6 +106,8 @@ fn import_visitors(
         Payload::ConversationStarted(made) => Some(made.visitor_id),
         _ => chat.map(|chat| chat.visitor),
     };
+    // Nobody becomes part of who is part of another: they could be part of each other.
+    let is_part = state.visitors.get(&target).is_some_and(|found| found.merged_into.is_some());
     let mut merges = Vec::new();
     for source in import.merged.iter().map(|visitor| visitor.visitor_id) {
         let found = state.visitors.get(&source);
@@ -113,7 +115,7 @@ fn import_visitors(
             found.merged_into.is_some_and(|owner| owner != target)
                 || found.is_identified() && found.merged_into.is_none()
         });
-        if other {
+        if other || is_part {
             let detail = "one of the line's visitors is somebody else here";
             return Err(Rejection::new(409, "visitor_differs", detail));
         }

@@ -432,6 +432,11 @@ fn read_line(line: &[u8], now: Timestamp) -> Result<(Checked, Cleaner), Bad> {
     }
 }
 
+/// Whether a line of either format is one.
+pub(crate) fn is_readable(line: &[u8], now: Timestamp) -> bool {
+    read_line(line, now).is_ok()
+}
+
 /// A slug: lower-case letters, digits and single hyphens, at most 60; empty when nothing is left.
 #[must_use]
 pub fn slugify(name: &str) -> String {

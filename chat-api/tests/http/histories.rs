@@ -427,6 +427,9 @@ async fn merged_visitors_are_one_and_are_erased_as_one() {
     third["visitor"] = json!({ "id": "v-3" });
     third["mergedVisitors"] = json!([{ "id": "v-1" }]);
     assert_eq!(outcome(&server, &acme, &third).await, "visitor_differs");
+    let mut back = history("f", &events());
+    back["mergedVisitors"] = json!([{ "id": "v-2" }]);
+    assert_eq!(outcome(&server, &acme, &back).await, "visitor_differs");
 
     let erase = Call::delete(format!("/v1/visitors/{}", text(&chat["visitorId"])));
     server.call(erase.token(&acme.token)).await.expect(200);
