@@ -5,6 +5,7 @@ use crate::engine::Engine;
 use crate::output::{ExportFile, Progress, open};
 use anyhow::{Context as _, bail};
 use chat_api::auth::{passwords, tokens};
+use chat_api::check;
 use chat_api::core::command::{AgentDetails, Command, CommandKind, NewAgent};
 use chat_api::core::grants::ScopeKind;
 use chat_api::core::state::Tenant;
@@ -19,9 +20,6 @@ use ingest::time::Timestamp;
 use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::process::ExitCode;
-
-/// The shortest password; the API asks for the same.
-const PASSWORD_CHARS_MIN: usize = 8;
 
 async fn with_engine<T>(
     place: &WhereArgs,
@@ -61,9 +59,7 @@ pub fn password(from_stdin: bool) -> anyhow::Result<(String, bool)> {
     let mut text = String::new();
     std::io::stdin().read_to_string(&mut text).context("failed to read the password from standard input")?;
     let password = text.trim_end_matches(['\r', '\n']).to_owned();
-    if password.chars().count() < PASSWORD_CHARS_MIN {
-        bail!("the password needs at least {PASSWORD_CHARS_MIN} characters");
-    }
+    check::password("password", &password)?;
     Ok((password, false))
 }
 
@@ -76,19 +72,18 @@ pub async fn tenant_create(args: &TenantCreateArgs) -> anyhow::Result<()> {
     if slug.is_empty() {
         bail!("the name needs at least one letter or digit");
     }
-    if !args.email.contains('@') {
-        bail!("'{}' is not an address", args.email);
-    }
+    let name = check::name("name", &args.name)?;
+    let email = check::email("email", &args.email)?;
     let (password, made_up) = password(args.password_stdin)?;
     with_engine(&args.place, true, async |engine| {
         let (tenant, agent_id) = (TenantId::fresh(), AgentId::fresh());
         let (key, new_key) = engine.keys.get_or_create(agent_id.into())?;
-        let email_hmac = import::email_hmac(&engine.key_file, &args.email);
+        let email_hmac = import::email_hmac(&engine.key_file, &email);
         let salt = passwords::Salt::of_address(&engine.key_file, &email_hmac);
         let owner = NewAgent {
             agent_id,
-            name: key.seal(args.email.split('@').next().unwrap_or(&args.email))?,
-            email: Some(key.seal(&args.email)?),
+            name: key.seal(email.split('@').next().unwrap_or(&email))?,
+            email: Some(key.seal(&email)?),
             password_hash: Some(passwords::hash(password.clone(), salt).await?),
             email_hmac: Some(email_hmac),
             role: Role::Owner,
@@ -96,12 +91,8 @@ pub async fn tenant_create(args: &TenantCreateArgs) -> anyhow::Result<()> {
             external_id: None,
             details: AgentDetails::default(),
         };
-        let kind = CommandKind::CreateTenant {
-            name: args.name.clone(),
-            slug: slug.clone(),
-            time_zone: "UTC".to_owned(),
-            owner: Some(owner),
-        };
+        let kind =
+            CommandKind::CreateTenant { name, slug: slug.clone(), time_zone: "UTC".to_owned(), owner: Some(owner) };
         let keys = new_key.into_iter().collect();
         submit(engine, Submission { command: command(tenant, kind), keys }).await?;
         println!("tenant={tenant} slug={slug} owner={agent_id}");
@@ -175,7 +166,7 @@ pub async fn token_create(args: &TokenCreateArgs) -> anyhow::Result<()> {
         let token = tokens::new_api_token()?;
         let kind = CommandKind::CreateToken {
             token_id: TokenId::fresh(),
-            name: args.name.clone(),
+            name: check::name("name", &args.name)?,
             sha256: tokens::sha256_hex(&token),
             scopes,
             expires_at: life.map(|life| Timestamp::now().plus_ms(life)),

@@ -8,6 +8,7 @@ mod mail_server;
 mod python;
 mod support;
 
+use ingest::payload::MailKind;
 use mail_server::{MailServer, closed_port};
 use reqwest::Method;
 use serde_json::json;
@@ -164,5 +165,98 @@ async fn mailed_codes_and_links_work() {
     let body = json!({ "token": token, "name": "Eve", "password": password });
     let eve = server.post("/v1/invitations/accept", "", body).await;
     assert_eq!(eve["agent"]["role"], "agent");
+    server.stop();
+}
+
+/// An agent and a visitor who are there by an import alone, with addresses that nobody here has typed.
+async fn imported(server: &Server, tenant: &Tenant) -> (String, Vec<String>) {
+    let line = |id: &str, resolved: bool| {
+        json!({
+            "id": id, "resolved": resolved,
+            "visitor": { "id": "old", "name": "Old Customer", "email": "customer@old.example" },
+            "agent": { "id": "left", "name": "Has Left", "email": "left@old.example" },
+            "messages": [{ "at": "2024-05-01T10:00:00Z", "from": "visitor", "text": "hi" }],
+        })
+        .to_string()
+    };
+    let body = [line("1", true), line("2", false)].join("\n");
+    let sent = support::http_client(60)
+        .post(format!("{}/v1/import/conversations", server.base))
+        .bearer_auth(&tenant.token)
+        .body(body)
+        .send();
+    let report: serde_json::Value = sent.await.expect("an answer").json().await.expect("a report");
+    assert_eq!(report["imported"], 2, "{report}");
+    let agents = server.get("/v1/agents", &tenant.token).await;
+    let found = agents["items"].as_array().expect("items").iter().find(|agent| agent["name"] == "Has Left");
+    let found = found.expect("the imported agent");
+    assert_eq!(found["email"], "left@old.example", "the owner may add agents, so they keep the address");
+    let chats = server.get("/v1/conversations", &tenant.token).await;
+    let chats = chats["items"].as_array().expect("items").iter();
+    let ids = chats.map(|chat| chat["id"].as_str().expect("an id").to_owned()).collect();
+    (found["id"].as_str().expect("an id").to_owned(), ids)
+}
+
+/// What may make a mail of a kind to somebody who was imported; whether it does, since they ask for it themselves.
+async fn provoke(server: &Server, tenant: &Tenant, kind: MailKind, agent: &str, chats: &[String]) -> bool {
+    let own = &tenant.token;
+    match kind {
+        // Their conversations go on, in every way that an agent has.
+        MailKind::Welcome => {
+            for chat in chats {
+                for action in ["reopen", "take", "unassign", "resolve", "reopen"] {
+                    server
+                        .call(Method::POST, &format!("/v1/conversations/{chat}/{action}"), own, Some(json!({})))
+                        .await;
+                }
+            }
+            false
+        }
+        MailKind::NewConversation => {
+            new_conversation(server, tenant).await;
+            for chat in chats {
+                let body = Some(json!({ "agentId": agent }));
+                server.call(Method::POST, &format!("/v1/conversations/{chat}/assign"), own, body).await;
+            }
+            false
+        }
+        // They have no password, and a code needs one.
+        MailKind::Otp => {
+            server.post("/v1/auth/otp", "", json!({ "email": "left@old.example" })).await;
+            false
+        }
+        MailKind::PasswordReset => {
+            server.post("/v1/auth/password/forgot", "", json!({ "email": "left@old.example" })).await;
+            true
+        }
+        // Somebody else's is nothing to them.
+        MailKind::Invitation => {
+            server.post("/v1/invitations", own, json!({ "email": "eve@postal.example", "role": "agent" })).await;
+            false
+        }
+    }
+}
+
+/// Who is only imported gets no mail, of any kind, but what they ask for themselves.
+#[tokio::test]
+async fn who_is_only_imported_gets_no_mail() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let server = Server::start(dir.path(), &[]);
+    let spool = dir.path().join("spool");
+    let tenant = verified(&server, &spool).await;
+    let (agent, chats) = imported(&server, &tenant).await;
+    let mut expected = 0;
+    for kind in MailKind::ALL {
+        expected += usize::from(provoke(&server, &tenant, kind, &agent, &chats).await);
+    }
+    // Later mails than theirs are sent, so theirs would have been too.
+    mail_to(&spool, "zoe@mail.example", "have your message").await;
+    mail_to(&spool, "eve@postal.example", "invites you").await;
+    mail_to(&spool, &tenant.email, "started a conversation").await;
+    wait_for("what they asked for", || mails(&spool).iter().any(|mail| mail.contains("left@old.example"))).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let theirs: Vec<String> = mails(&spool).into_iter().filter(|mail| mail.contains("@old.example")).collect();
+    assert_eq!(theirs.len(), expected, "{theirs:?}");
+    assert!(theirs.iter().all(|mail| body(mail).contains("/reset-password#token=")), "{theirs:?}");
     server.stop();
 }

@@ -33,7 +33,8 @@ const PASSWORD_CHARS: RangeInclusive<usize> = 8..=200;
 pub const LIST_MAX: usize = 100;
 
 /// A field that isn't as it must be.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{detail}")]
 pub struct FieldFault {
     /// Which, as the caller writes it: `tags`, `visitor.name`, `messages[3].text`.
     pub field: String,

@@ -13,6 +13,8 @@ use std::borrow::Cow;
 pub const CLEANED_MAX: usize = 1_000;
 /// Cleaned fields of one line that are told apart.
 const LINE_CLEANED_MAX: usize = 100;
+/// Bytes of what is kept of a fault: a field's name, ours, and a sentence.
+const FAULT_BYTES: usize = 512;
 /// What stands for words that aren't there.
 pub(crate) const NO_TEXT: &str = "[no text]";
 
@@ -113,6 +115,11 @@ impl Cleaner {
         }
     }
 
+    /// Bytes that are held of it, at most.
+    pub(super) fn bytes(&self) -> usize {
+        self.faults.len() * FAULT_BYTES
+    }
+
     /// Whether nothing was.
     #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
@@ -159,6 +166,7 @@ impl CleanedFields {
 mod tests {
     use super::*;
     use crate::check::NAME_CHARS_MAX;
+    use proptest::prelude::*;
 
     fn codes(cleaner: &Cleaner) -> Vec<&'static str> {
         cleaner.faults.iter().map(|fault| fault.code).collect()
@@ -214,6 +222,32 @@ mod tests {
         assert_eq!(clean(&"a".repeat(20_001)), Err("too_long"));
         assert_eq!(clean(&"\0".repeat(20_001)), Err("too_long"));
         assert_eq!(codes(&cleaner), ["nul", "empty_message", "nul"]);
+    }
+
+    /// Texts of all characters, some with many of those that no name may have.
+    fn texts() -> impl Strategy<Value = String> {
+        prop_oneof![".*", "[\\PC\u{0}\u{85}\n a]{0,300}", "[ \u{0}\t]{0,10}", "[a-z.]{1,5}@[ü例a☃.-]{1,12}"]
+    }
+
+    proptest! {
+        /// Whatever there was, what is left passes the API, is as it would be sent again, and nothing else happened without a word.
+        #[test]
+        fn whatever_is_cleaned_passes_the_api(text in texts()) {
+            let mut cleaner = Cleaner::default();
+            let name = cleaner.name("f", &text);
+            let told = !cleaner.is_empty();
+            prop_assert_eq!(name.as_deref().map(|name| check::name("f", name)), name.clone().map(Ok));
+            prop_assert!(told || name.unwrap_or_default() == text.trim());
+            for tag in cleaner.tags("f", [&*text]) {
+                prop_assert_eq!(check::name("f", &tag), Ok(tag));
+            }
+            if let Some(email) = cleaner.email("f", &text) {
+                prop_assert_eq!(check::email("f", &email), Ok(email));
+            }
+            if let Ok(said) = cleaner.content("f", text, NO_TEXT) {
+                prop_assert!(check::content("f", &said).is_ok());
+            }
+        }
     }
 
     /// However much is wrong, what is kept is bounded and what is counted is all.

@@ -61,23 +61,18 @@ impl From<FieldFault> for Bad {
     }
 }
 
-/// Whether there is nothing on a line.
-pub(super) fn is_blank(line: &[u8]) -> bool {
-    without_mark(line).iter().all(u8::is_ascii_whitespace)
-}
-
-pub(super) fn without_mark(line: &[u8]) -> &[u8] {
+/// A line's text, which may come after a byte order mark.
+pub(crate) fn without_mark(line: &[u8]) -> &[u8] {
     line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(line)
 }
 
-/// The JSON object on a line.
+/// The JSON object on a line, as it stands after [`without_mark`].
 ///
 /// # Errors
 /// Of the line: `invalid_encoding`, `nul_byte`, `json_array`, `not_json`, `cut_off`, `more_than_one`, `control_character`,
 /// `invalid_escape`, `too_deep`, `number_out_of_range`. Of a field: `missing_field`, `unknown_field`, `duplicate_field`,
 /// `invalid_id`, `too_many`, `invalid_field`.
 pub(crate) fn object<T: DeserializeOwned>(line: &[u8]) -> Result<T, Bad> {
-    let line = without_mark(line);
     let text = std::str::from_utf8(line).map_err(|error| {
         let place = error.valid_up_to() + 1;
         Bad::line("invalid_encoding", format!("byte {place} is not UTF-8"))

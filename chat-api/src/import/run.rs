@@ -2,7 +2,7 @@
 
 use super::cleaning::{CleanedFields, Cleaner};
 use super::lines::{Lines, PullError, Pulled, Unpacking};
-use super::parse::{Bad, LINE_BYTES_MAX, is_blank};
+use super::parse::{Bad, LINE_BYTES_MAX, without_mark};
 use super::quarantine::{self, Quarantine};
 use super::{ImportError, ImportReport, Importer, Owner, Prepared, Quarantined, history};
 use crate::core::command::CommandKind;
@@ -95,13 +95,12 @@ impl Run {
                 return Ok(());
             }
             self.number += 1;
+            let text = without_mark(line.bytes());
             if pulled == Pulled::TooLong {
-                self.bad(
-                    Bad::line("line_too_long", format!("the line has more than {LINE_BYTES_MAX} bytes"))
-                        .at(self.number),
-                )?;
-            } else if !is_blank(line.bytes()) {
-                self.take(line.bytes())?;
+                let bad = Bad::line("line_too_long", format!("the line has more than {LINE_BYTES_MAX} bytes"));
+                self.bad(bad.at(self.number))?;
+            } else if !text.iter().all(u8::is_ascii_whitespace) {
+                self.take(text)?;
             }
             line.reset(&mut self.place);
             progress(self.number);
@@ -142,8 +141,9 @@ impl Run {
             CommandKind::ImportHistory(import) => import.events.len(),
             _ => 0,
         };
-        self.hold(events * MESSAGE_BYTES)?;
-        bytes += events * MESSAGE_BYTES;
+        let beside = cleaner.bytes() + events * MESSAGE_BYTES;
+        self.hold(beside)?;
+        bytes += beside;
         while self.under_way.len() >= IN_FLIGHT
             || !self.under_way.is_empty() && self.under_way_bytes + bytes > IN_FLIGHT_BYTES_MAX
         {

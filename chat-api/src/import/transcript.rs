@@ -276,8 +276,6 @@ mod tests {
             ("-12".into(), "7".into(), true)
         );
         assert!(transcript.tags.is_empty() && !transcript.resolved && transcript.rating.is_none());
-        let marked = format!("\u{FEFF} {} \r", super::tests::transcript(GOOD));
-        assert_eq!(bad(marked.as_bytes()).0, "ok");
     }
 
     /// What is imported passes the API's own checks, whatever it was.

@@ -184,4 +184,20 @@ async fn rows_are_read_in_every_encoding() {
         let answer = server.call(call).await.expect(200);
         assert_eq!(answer, json!({ "successful_rows": 2, "quarantined_rows": 0 }), "{number}");
     }
+    let csv = "a,b\r\n1,äöü 😀\r\n2,\"x\r\ny\"\r\n";
+    for (number, body) in [
+        csv.as_bytes().to_vec(),
+        format!("\u{FEFF}{csv}").into_bytes(),
+        csv.replace("\r\n", "\r").into_bytes(),
+        utf16(&format!("\u{FEFF}{csv}"), u16::to_le_bytes),
+        utf16(csv, u16::to_be_bytes),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let path = format!("/v0/datasources?name=csv{number}&mode=append&format=csv&schema=a%20Int64,b%20String");
+        let answer = server.call(Call::new(Method::POST, path).raw(body).token(&acme.token)).await.expect(200);
+        assert_eq!(answer["quarantined_rows"], 0, "{number}: {answer}");
+        assert_eq!(rows(&server, &acme, &format!("csv{number}")).await, (2, 0), "{number}");
+    }
 }

@@ -2,6 +2,7 @@
 //! for nothing fails at once, by name. Whoever makes a server send mails to somebody's address gets no further than this, and
 //! takes nothing away from mails of other kinds or to who has proven an address.
 
+use super::address::mailbox;
 use super::config::MailRate;
 use ingest::id::TenantId;
 use ingest::payload::MailKind;
@@ -119,15 +120,6 @@ impl Budgets {
             keep(tenants, tenant, taken.full_at, now);
         }
         Ok(address_wait.max(tenant_wait))
-    }
-}
-
-/// The mailbox of an address: what stands behind a `+` only sorts its mails, and anybody can type as many as they like.
-fn mailbox(address: &str) -> String {
-    let address = address.trim().to_lowercase();
-    match address.rsplit_once('@') {
-        Some((name, domain)) => format!("{}@{domain}", name.split('+').next().unwrap_or_default()),
-        None => address,
     }
 }
 

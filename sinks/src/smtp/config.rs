@@ -1,5 +1,6 @@
 //! Where mail goes: `spool`, `smtp://…` or `smtps://…`, the sender, and the address of the installation for links.
 
+use super::address::address;
 use super::server::Server;
 use lettre::message::Mailbox;
 use std::fmt;
@@ -155,7 +156,9 @@ fn parse_sender(from: &str) -> Result<Mailbox, ConfigError> {
     if from.chars().any(char::is_control) {
         return Err(ConfigError::From);
     }
-    from.parse().map_err(|_| ConfigError::From)
+    let sender: Mailbox = from.parse().map_err(|_| ConfigError::From)?;
+    let email = address(sender.email.as_ref()).ok_or(ConfigError::From)?;
+    Ok(Mailbox { email, ..sender })
 }
 
 fn parse_url(url: &str) -> Result<ServerConfig, ConfigError> {
@@ -298,6 +301,14 @@ mod tests {
             let error = server(url).expect_err(url);
             assert!(error.contains("--mail") && !error.contains("secret"), "{error}");
         }
+    }
+
+    /// Message ids and envelopes have the sender's domain, so it's as DNS has it.
+    #[test]
+    fn the_senders_domain_is_as_dns_has_it() {
+        let sender = |from: &str| parse_sender(from).map(|sender| sender.email.to_string()).map_err(|_| ());
+        assert_eq!(sender("Hilfe <hilfe@bücher.example>"), Ok("hilfe@xn--bcher-kva.example".to_owned()));
+        assert_eq!(sender("chat@"), Err(()));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! (its server is asked meanwhile, or makes callers wait on purpose) may hold half the hands, and no more, so that everybody
 //! else's mails go on.
 
+use super::address::parts;
 use lru::LruCache;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -39,7 +40,7 @@ impl Hands {
 
     /// Waits for a hand; `None` when the recipient's domain is slow and has all it may have.
     pub(super) async fn take(&self, address: &str) -> Option<Hand> {
-        let domain = address.rsplit_once('@').map_or(address, |(_, domain)| domain).trim().to_lowercase();
+        let domain = parts(address).map_or_else(|| address.trim().to_lowercase(), |(_, domain)| domain);
         if !self.is_slow(&domain) {
             let permit = Arc::clone(&self.quick).acquire_owned().await.ok()?;
             // It may have turned out to be slow meanwhile.

@@ -1,13 +1,14 @@
 //! A mail as bytes. Headers are built, never pasted: a name or an address can't add one.
 
+use super::address::address;
 use super::names::without_links;
 use super::sink::SendError;
 use super::templates::Words;
 use ingest::id::MailId;
 use ingest::time::Timestamp;
+use lettre::Message;
 use lettre::message::header::{Header, HeaderName, HeaderValue};
 use lettre::message::{Mailbox, MultiPart, SinglePart};
-use lettre::{Address, Message};
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
@@ -72,7 +73,7 @@ pub(crate) fn build(from: &Mailbox, mail: &Mail) -> Result<Message, SendError> {
     if email.chars().any(char::is_control) {
         return Err(refused("the address has control characters"));
     }
-    let address: Address = email.parse().map_err(|_| refused("the address is not one"))?;
+    let address = address(email).ok_or_else(|| refused("the address is not one"))?;
     let name = mail.to.name.as_deref().map(without_links).filter(|name| !name.is_empty());
     let milliseconds = u64::try_from(mail.date.0).unwrap_or(0);
     let body = MultiPart::alternative()

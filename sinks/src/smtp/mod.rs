@@ -4,6 +4,7 @@
 //!   [`budgets`]: how many an address gets and a tenant sends; `hands`: whose mail is being handed over.
 //! - [`sink`]: [`Mailer`](sink::Mailer), the port with its two adapters, `spool` and `server`, chosen by URL; `stream`: the
 //!   connection under `server`.
+//! - `address`: whom a mail goes to, in the form that servers take.
 //! - [`templates`]: the words; `names`: names in them, without links; `message`: the bytes, safe against injected headers.
 //! - [`policy`]: for each kind of mail who gets it, why, and within which bounds.
 //! - [`config`]: the URL, the sender, the links.
@@ -11,6 +12,7 @@
 //! Delivery is at least once: between the server's yes and the outcome in the log a crash may come, and then the mail
 //! is sent again, under the same Message-ID. In the spool it overwrites itself. Addresses and words are never logged.
 
+mod address;
 pub mod budgets;
 pub mod config;
 mod delivery;

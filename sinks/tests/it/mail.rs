@@ -221,6 +221,20 @@ async fn a_server_takes_both_mails_and_reads_what_was_written() {
     assert_ne!(welcome.header("Message-ID"), new.header("Message-ID"));
 }
 
+/// An international domain needs nothing of the server; a name before the `@` that is beyond ASCII does.
+#[tokio::test]
+async fn international_domains_are_written_as_dns_has_them() {
+    let server = MailServer::start();
+    let running = Running::to(server.port);
+    assert_eq!(running.send(MailKind::Welcome, Some("Zoë"), "zoe@müller.example").await, SENT);
+    assert_eq!(running.send(MailKind::Welcome, None, "用户@例子.测试").await, SENT);
+    running.stop().await;
+    let [plain, international] = server.taken().try_into().unwrap();
+    assert_eq!(plain.rcpt_tos, ["zoe@xn--mller-kva.example"]);
+    assert_eq!(plain.header("To"), "Zoë <zoe@xn--mller-kva.example>");
+    assert_eq!(international.rcpt_tos, ["用户@xn--fsqu00a.xn--0zwm56d"]);
+}
+
 #[tokio::test]
 async fn a_refused_recipient_is_a_failure_for_good_and_others_go_on() {
     let server = MailServer::start();

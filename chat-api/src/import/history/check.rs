@@ -4,7 +4,7 @@
 //! at [`check`].
 
 use super::super::cleaning::Cleaner;
-use super::super::parse::{self, Bad, at_most, without_mark};
+use super::super::parse::{self, Bad, at_most};
 use super::super::transcript::{AHEAD_MS_MAX, check_id};
 use super::{By, CandidateLine, EventType, FORMAT, History, HistoryEvent, VisitorParty};
 use crate::check::{self as fields, LIST_MAX};
@@ -65,7 +65,7 @@ pub(in crate::import) fn format_of(line: &[u8]) -> Option<Option<u8>> {
     if !line.windows(word.len()).any(|part| part == word) {
         return None;
     }
-    let found: Peek = serde_json::from_slice(without_mark(line)).ok()?;
+    let found: Peek = serde_json::from_slice(line).ok()?;
     found.format.map(|format| format.and_then(|format| format.as_u64()).and_then(|format| u8::try_from(format).ok()))
 }
 
