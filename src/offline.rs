@@ -11,7 +11,7 @@ use chat_api::core::command::{AgentDetails, Command, CommandKind, NewAgent};
 use chat_api::core::grants::ScopeKind;
 use chat_api::core::state::Tenant;
 use chat_api::domain::Submission;
-use chat_api::import::{self, Exporter, ImportReport, Owner, Unpacking};
+use chat_api::import::{self, Exporter, ImportReport, Owner, Shown, Unpacking};
 use chat_api::limits::Intake;
 use chat_api::store::read;
 use ingest::event::Actor;
@@ -230,7 +230,8 @@ pub async fn export(args: &ExportArgs) -> anyhow::Result<()> {
     with_engine(&args.place, false, async |engine| {
         let tenant = tenant(engine, &args.tenant)?;
         let mut out = ExportFile::open(args.file.as_deref())?;
-        let (mut exporter, mut progress) = (Exporter::new(tenant.id, true), Progress::new("conversations"));
+        let (mut exporter, mut progress) =
+            (Exporter::new(tenant.id, Shown { agents: true, visitors: true }), Progress::new("conversations"));
         let mut bytes = Vec::new();
         while exporter.step(&engine.pool, &engine.views, &mut bytes)? {
             out.write_all(&bytes)?;

@@ -5,7 +5,7 @@ use crate::check;
 use crate::encoding::Utf8;
 use crate::files::kinds::Sniffer;
 use crate::files::names;
-use crate::import::{parse, transcript};
+use crate::import::{is_readable, parse, transcript};
 use ingest::payload::Scope;
 use ingest::time::Timestamp;
 use sql::{EndpointName, Params};
@@ -18,7 +18,11 @@ use std::io::Read as _;
 pub fn transcript(line: &[u8]) {
     let mut text = Vec::new();
     Utf8::new(line).read_to_end(&mut text).expect("memory is read");
-    let Ok((transcript, _)) = transcript::check(parse::without_mark(&text), Timestamp::now()) else { return };
+    let (text, now) = (parse::without_mark(&text), Timestamp::now());
+    if !is_readable(text, now) {
+        return;
+    }
+    let Ok((transcript, _)) = transcript::check(text, now) else { return };
     assert_eq!(check::tags("tags", &transcript.tags).as_ref(), Ok(&transcript.tags));
     for party in std::iter::once(&transcript.visitor).chain(&transcript.agent) {
         assert_eq!(check::id("id", &party.id), Ok(()));

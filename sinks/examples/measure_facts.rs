@@ -36,6 +36,7 @@ fn conversation(tenant: TenantId, number: i64) -> impl Iterator<Item = Event> {
                 external_id: None,
                 skills: Vec::new(),
                 continues: None,
+                exact: false,
             }
             .into()
         } else {

@@ -8,7 +8,7 @@ use ingest::id::{
 };
 use ingest::payload::{
     AgentStatus, AgentUpdated, AuthorType, CannedResponseCreated, CannedResponseUpdated, ChallengeKind, ChatbotCreated,
-    ChatbotUpdated, DataSourceCreated, GroupCreated, GroupMembersChanged, GroupUpdated, InvitationCreated,
+    ChatbotUpdated, DataSourceCreated, GroupCreated, GroupMembersChanged, GroupUpdated, InvitationCreated, Payload,
     PermissionSet, PublisherReads, Resource, Role, RoleCreated, RoleUpdated, Rows, Scope, TagCreated, TagUpdated,
     TenantUpdated, TokenLimits, Trigger,
 };
@@ -189,6 +189,47 @@ pub struct ImportedConversation {
     pub rating: Option<u8>,
     /// In order.
     pub messages: Vec<ImportedMessage>,
+}
+
+/// One event of an imported conversation, its texts sealed and its ids those of this tenant.
+#[derive(Debug, Clone)]
+pub struct ImportedEvent {
+    /// When it happened.
+    pub at: Timestamp,
+    /// Who did it.
+    pub actor: Actor,
+    /// What happened.
+    pub payload: Payload,
+}
+
+/// A group that an imported conversation names.
+#[derive(Debug, Clone)]
+#[expect(missing_docs, reason = "the fields of `GroupCreated`")]
+pub struct ImportedGroup {
+    pub group_id: GroupId,
+    pub name: String,
+}
+
+/// An imported conversation's events, checked: all of them, the first one its beginning, or those that were added since.
+#[derive(Debug, Clone)]
+pub struct ImportedHistory {
+    /// Derived from the tenant and the external id.
+    pub conversation_id: ConversationId,
+    /// Id in the other system, unique a tenant.
+    pub external_id: String,
+    /// The last event that the others follow on; 0 for a conversation that isn't there. Another one means that they were
+    /// compared with something else.
+    pub after_seq: u64,
+    /// Whose conversation it is; made unless they exist.
+    pub visitor: NewVisitor,
+    /// Who wrote in it before they turned out to be that visitor; made unless they exist.
+    pub merged: Vec<NewVisitor>,
+    /// Made unless they exist.
+    pub agents: Vec<NewAgent>,
+    /// Made unless they exist.
+    pub groups: Vec<ImportedGroup>,
+    /// In order; at least one.
+    pub events: Vec<ImportedEvent>,
 }
 
 /// Rows of one event, checked against their source's columns.
@@ -456,6 +497,7 @@ pub enum CommandKind {
         outcome: MailOutcome,
     },
     Import(Box<ImportedConversation>),
+    ImportHistory(Box<ImportedHistory>),
     CreateDataSource(Box<DataSourceCreated>),
     /// Checked against the columns of this source, or of the one that is to be made.
     AppendRows {

@@ -2,14 +2,14 @@
 //!
 //! This file has the entry, the idempotency check and the roles. The rules are a file a topic: [`accounts`],
 //! [`agents`], [`roles`], [`credentials`], [`configuration`], who gets a conversation in [`assignment`], what is said in
-//! one in [`lifecycle`], what else is done with it in [`actions`], its people in [`visitors`], [`mail`], [`import`], a tenant's own tables in [`sources`].
+//! one in [`lifecycle`], what else is done with it in [`actions`], its people in [`visitors`], [`mail`], [`import`], [`history`], a tenant's own tables in [`sources`].
 //! What an agent doesn't see they can't change ([`visibility`]), and nobody gives more than they hold ([`grants`](super::grants)).
 
 use super::command::{Command, CommandKind as K, NewAgent, NewVisitor};
 use super::state::{Conversation, RequestRecord, State};
 use super::{
-    accounts, actions, agents, assignment, configuration, credentials, import, lifecycle, mail, roles, sources,
-    visibility, visitors,
+    accounts, actions, agents, assignment, configuration, credentials, history, import, lifecycle, mail, roles,
+    sources, visibility, visitors,
 };
 use ingest::event::{Actor, Event, Origin, RequestKey};
 use ingest::id::{AgentId, ConversationId, EventId, TenantId, ThreadId};
@@ -82,7 +82,8 @@ pub(super) struct Emit<'a> {
 
 impl<'a> Emit<'a> {
     fn new(command: &'a Command, now: Timestamp) -> Self {
-        let origin = if matches!(command.kind, K::Import(_)) { Origin::Import } else { Origin::Live };
+        let origin =
+            if matches!(command.kind, K::Import(_) | K::ImportHistory(_)) { Origin::Import } else { Origin::Live };
         Self { command, now, origin, events: Vec::new(), seqs: Vec::new() }
     }
 
@@ -103,6 +104,11 @@ impl<'a> Emit<'a> {
     /// An event outside of any conversation.
     pub(super) fn tenant(&mut self, payload: impl Into<Payload>) {
         self.push(None, 0, self.now, self.command.actor, payload.into());
+    }
+
+    /// An event outside of any conversation that happened elsewhere, at another time.
+    pub(super) fn tenant_at(&mut self, at: Timestamp, payload: impl Into<Payload>) {
+        self.push(None, 0, at, self.command.actor, payload.into());
     }
 
     /// The next event of a conversation, by the command's actor.
@@ -227,7 +233,8 @@ pub fn decide(state: &State, command: &Command, now: Timestamp) -> Result<Decisi
         || lifecycle::decide(state, command, &mut emit)?
         || mail::decide(state, command, &mut emit)?
         || sources::decide(state, command, &mut emit)?
-        || import::decide(state, command, &mut emit)?;
+        || import::decide(state, command, &mut emit)?
+        || history::decide(state, command, &mut emit)?;
     debug_assert!(handled, "a command that no topic knows");
     Ok(Decision::Events(emit.events))
 }

@@ -48,6 +48,7 @@ impl K {
             | K::Rate { .. }
             | K::Tag { .. }
             | K::Import(_)
+            | K::ImportHistory(_)
             | K::CreateDataSource(_)
             | K::PublishPipe { .. } => true,
             K::ChangeMembers(change) => !change.add.is_empty(),

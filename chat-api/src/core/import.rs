@@ -1,16 +1,18 @@
 //! Transcripts of another system as events at their own times.
 
-use super::command::{Command, CommandKind as K, ImportedConversation};
+use super::command::{Command, CommandKind as K, ImportedConversation, NewAgent};
 use super::decide::{Emit, Rejection, may};
 use super::grants::{self, Grant};
 use super::reads::email_word;
 use super::state::State;
 use super::visibility;
 use ingest::event::Actor;
+use ingest::id::VisitorId;
 use ingest::payload::{
-    AuthorType, ConversationClosed, ConversationRated, ConversationResolved, ConversationStarted, MessagePosted,
-    Permission,
+    AuthorType, ConversationClosed, ConversationRated, ConversationResolved, ConversationStarted, IMPORTED_UNRESOLVED,
+    MessagePosted, Permission,
 };
+use ingest::time::Timestamp;
 
 /// `false` when the command is about something else.
 pub(super) fn decide(state: &State, command: &Command, emit: &mut Emit<'_>) -> Result<bool, Rejection> {
@@ -19,8 +21,8 @@ pub(super) fn decide(state: &State, command: &Command, emit: &mut Emit<'_>) -> R
     Ok(true)
 }
 
-/// A transcript becomes the events it would have been, at its own times. One that is there already is skipped. One of an
-/// erased person is refused: an import can't tell what they said since from what they asked to be forgotten.
+/// A transcript becomes the events it would have been, at its own times. One that is there already is skipped; what was added to it
+/// since comes as events ([`history`](super::history)).
 fn import_conversation(
     state: &State,
     command: &Command,
@@ -33,29 +35,12 @@ fn import_conversation(
     if state.conversations.contains_key(&id) || exported.is_some() {
         return Ok(());
     }
-    if state.visitors.get(&import.visitor.visitor_id).is_some_and(|found| found.erased_at.is_some()) {
-        let detail = "this visitor's data was erased; who comes back is imported under another visitor id";
-        return Err(Rejection::new(410, "person_erased", detail));
-    }
-    if state.visitors.contains_key(&import.visitor.visitor_id) {
-        visibility::require_open(state, command, import.visitor.visitor_id)?;
-    } else {
+    require_importable(state, command, import.visitor.visitor_id)?;
+    if !state.visitors.contains_key(&import.visitor.visitor_id) {
         emit.visitor(&import.visitor, first.at);
     }
-    if let Some(agent) = &import.agent
-        && !state.agents.contains_key(&agent.agent_id)
-    {
-        let taken = |hmac: &String| state.taken.contains(&email_word(command.tenant, hmac));
-        let mut agent = agent.clone();
-        let may_add = may(state, command, Permission::AgentsWrite)
-            && grants::require(state, command, Grant::Permissions(agent.role.permissions())).is_ok();
-        if !may_add || agent.email_hmac.as_ref().is_some_and(taken) {
-            // Who has the address can set a password, and an address signs in one agent: the imported one keeps its words,
-            // not the sign-in.
-            agent.email_hmac = None;
-            agent.email = None;
-        }
-        emit.agent(&agent, first.at);
+    if let Some(agent) = &import.agent {
+        import_agent(state, command, agent, first.at, emit);
     }
     let visitor = Actor::Visitor(import.visitor.visitor_id);
     let agent_id = import.agent.as_ref().map(|agent| agent.agent_id);
@@ -71,6 +56,7 @@ fn import_conversation(
         external_id: Some(import.external_id.clone()),
         skills: Vec::new(),
         continues: None,
+        exact: false,
     };
     emit.conversation_as(id, 0, first.at, visitor, started);
     for message in &import.messages {
@@ -93,7 +79,7 @@ fn import_conversation(
     if import.resolved {
         emit.conversation_as(id, 0, last.at, agent, ConversationResolved { thread_id, agent_id, reason: None });
     } else {
-        let closed = ConversationClosed { reason: "imported_unresolved".to_owned(), agent_id };
+        let closed = ConversationClosed { reason: IMPORTED_UNRESOLVED.to_owned(), agent_id };
         emit.conversation_as(id, 0, last.at, command.actor, closed);
     }
     if let Some(score) = import.rating {
@@ -101,4 +87,32 @@ fn import_conversation(
         emit.conversation_as(id, 0, last.at, visitor, rated);
     }
     Ok(())
+}
+
+/// Adds an agent who isn't there. Who has an address can set a password, and an address signs in one agent: the words of one
+/// whom the one who asks may not add, or whose address is taken, are kept without the sign-in.
+pub(super) fn import_agent(state: &State, command: &Command, agent: &NewAgent, at: Timestamp, emit: &mut Emit<'_>) {
+    if state.agents.contains_key(&agent.agent_id) {
+        return;
+    }
+    let taken = |hmac: &String| state.taken.contains(&email_word(command.tenant, hmac));
+    let mut agent = agent.clone();
+    let may_add = may(state, command, Permission::AgentsWrite)
+        && grants::require(state, command, Grant::Permissions(agent.role.permissions())).is_ok();
+    if !may_add || agent.email_hmac.as_ref().is_some_and(taken) {
+        agent.email_hmac = None;
+        agent.email = None;
+    }
+    emit.agent(&agent, at);
+}
+
+/// Why an import writes nothing for this visitor, if they are there and it doesn't: an import can't tell what an erased person
+/// said since from what they asked to be forgotten, and it opens nobody to more agents than see them.
+pub(super) fn require_importable(state: &State, command: &Command, id: VisitorId) -> Result<(), Rejection> {
+    let Some(found) = state.visitors.get(&id) else { return Ok(()) };
+    if found.erased_at.is_some() {
+        let detail = "this visitor's data was erased; who comes back is imported under another visitor id";
+        return Err(Rejection::new(410, "person_erased", detail));
+    }
+    visibility::require_open(state, command, id)
 }

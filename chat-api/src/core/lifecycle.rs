@@ -105,6 +105,7 @@ fn start_session(state: &State, command: &Command, emit: &mut Emit<'_>) -> Resul
         external_id: None,
         skills: skills.clone(),
         continues: None,
+        exact: false,
     };
     // First, so that a repeat of the request finds the conversation.
     emit.conversation_as(*conversation_id, 0, at, command.actor, started);
@@ -199,6 +200,7 @@ fn go_on(
         external_id: None,
         skills: closed.skills.iter().cloned().collect(),
         continues: Some(closed.id),
+        exact: false,
     };
     emit.conversation_as(id, 0, at, command.actor, started);
     emit.conversation_as(id, 0, at, command.actor, posted(message, AuthorType::Visitor, thread_id));

@@ -17,6 +17,7 @@ mod credentials;
 pub mod decide;
 pub mod grants;
 mod growth;
+mod history;
 mod import;
 mod lifecycle;
 mod mail;

@@ -1,6 +1,7 @@
 //! What a command reads: the writer loads it into the state before `decide`.
 
 use super::command::{Command, CommandKind as K, NewAgent, TransferTo};
+use super::history;
 use ingest::event::Actor;
 use ingest::id::{
     AgentId, CannedResponseId, ChallengeId, ChatbotId, ConversationId, GroupId, InvitationId, MailId, RoleId,
@@ -267,6 +268,20 @@ impl Command {
                 reads.conversations.extend(import.external_id.parse::<ConversationId>().ok());
                 reads.agents.extend(import.agent.as_ref().map(|agent| agent.agent_id));
                 reads.words.extend(import.agent.as_ref().and_then(email));
+            }
+            K::ImportHistory(import) => {
+                self.reads_visitor(import.visitor.visitor_id, &mut reads);
+                reads.conversations.push(import.conversation_id);
+                reads.conversations.extend(import.external_id.parse::<ConversationId>().ok());
+                reads.conversations.extend(import.events.first().and_then(history::continues));
+                // What they had becomes the visitor's.
+                reads.visitors.extend(import.merged.iter().map(|visitor| visitor.visitor_id));
+                reads.histories.extend(import.merged.iter().map(|visitor| visitor.visitor_id));
+                reads.agents.extend(import.agents.iter().map(|agent| agent.agent_id));
+                reads.words.extend(import.agents.iter().filter_map(email));
+                reads.groups.extend(import.groups.iter().map(|group| group.group_id));
+                // Groups' names are unique.
+                reads.roster |= !import.groups.is_empty();
             }
         }
         reads

@@ -10,7 +10,7 @@ use super::surface::describe::Operation;
 use super::surface::{OPERATOR, Routes, Way};
 use crate::app::App;
 use crate::auth::AgentCaller;
-use crate::import::{Exporter, ImportError, ImportReport, Owner, Unpacking};
+use crate::import::{Exporter, ImportError, ImportReport, Owner, Reach, Shown, Unpacking};
 use crate::limits::{BucketKey, NoRoom, NoTurn, Place, Turn};
 use axum::Json;
 use axum::body::{Body, BodyDataStream, Bytes};
@@ -74,7 +74,8 @@ pub(super) fn routes() -> Routes {
 
 async fn import_own(State(app): State<Arc<App>>, caller: AgentCaller, request: Request) -> Outcome<Json<ImportReport>> {
     require(&caller, Permission::Import, "import conversations")?;
-    import(&app, caller.actor(), Owner::Tenant(caller.tenant), request).await
+    let reach = Reach { visible: caller.visible.clone(), addresses: caller.may(Permission::AgentsWrite) };
+    import(&app, (caller.actor(), reach), Owner::Tenant(caller.tenant), request).await
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -95,10 +96,15 @@ async fn import_any(
         (None, Some("tenant")) => Owner::TenantField,
         _ => return Err(Problem::invalid("tenant", "send either 'tenant=SLUG' or 'tenantField=tenant'")),
     };
-    import(&app, Actor::Operator, owner, request).await
+    import(&app, (Actor::Operator, Reach::ALL), owner, request).await
 }
 
-async fn import(app: &App, actor: Actor, owner: Owner, request: Request) -> Outcome<Json<ImportReport>> {
+async fn import(
+    app: &App,
+    (actor, reach): (Actor, Reach),
+    owner: Owner,
+    request: Request,
+) -> Outcome<Json<ImportReport>> {
     let encoding = request.headers().get(header::CONTENT_ENCODING).and_then(|value| value.to_str().ok());
     if encoding.is_some_and(|encoding| !matches!(encoding, "gzip" | "x-gzip" | "identity")) {
         let detail = "send NDJSON as it is, or compressed with gzip";
@@ -112,7 +118,7 @@ async fn import(app: &App, actor: Actor, owner: Owner, request: Request) -> Outc
     let turn = app.limiter.imports.take(key).map_err(|full| no_turn(full, "import"))?;
     let place = app.limiter.intake.place(tenant);
     let body = Incoming::new(request.into_body(), turn);
-    match app.importer(actor).run(owner, (body, Unpacking::REQUEST), place, |_| {}).await {
+    match app.importer(actor, reach).run(owner, (body, Unpacking::REQUEST), place, |_| {}).await {
         Ok(report) => Ok(Json(report)),
         Err(ImportError::Write(error)) => Err(error.into()),
         Err(ImportError::Read { line, source }) => Err(unread(line, &source)),
@@ -218,7 +224,8 @@ async fn export(State(app): State<Arc<App>>, caller: AgentCaller) -> Outcome<Res
     let (send, receive) = mpsc::channel(1);
     tokio::spawn(async move {
         // What ends without `End` breaks the answer off, so that nobody takes a part for the whole.
-        let exporter = Exporter::new(caller.tenant, caller.may(Permission::AgentsWrite));
+        let (agents, visitors) = (caller.may(Permission::AgentsWrite), caller.may(Permission::VisitorsRead));
+        let exporter = Exporter::new(caller.tenant, Shown { agents, visitors });
         if let Err(error) = write_export(&app, exporter, caller.tenant, &send).await {
             tracing::warn!(%error, "an export ended early");
         }

@@ -1,15 +1,17 @@
 //! Transcripts in and out: NDJSON, a conversation a line.
 //!
 //! A line is checked whole before anything of it is written; a bad one goes to quarantine with its number and reason,
-//! and the others go through. Ids follow from the tenant and the transcript's own ids, so importing again changes
-//! nothing. Start at [`Importer::run`]: it works on a thread of its own, at the lowest priority, and holds a line and what the
-//! writer hasn't answered, counted in the tenant's [`Place`].
+//! and the others go through. Ids follow from the tenant and the line's own ids, so importing again changes nothing, and what
+//! has grown is added to what is there. Start at [`Importer::run`]: it works on a thread of its own, at the lowest priority, and
+//! holds a line and what the writer hasn't answered, counted in the tenant's [`Place`].
 //!
-//! `run.rs` is one import, `lines.rs` pulls the lines, `parse.rs` reads one, `transcript.rs` is what it says and its checks,
-//! `cleaning.rs` what is changed of it, `quarantine.rs` what is wrong with some, `export.rs` writes what an import reads.
+//! `run.rs` is one import, `lines.rs` pulls the lines, `parse.rs` reads one, `cleaning.rs` is what is changed of it, `quarantine.rs` what
+//! is wrong with some. `transcript.rs` is a line of format 1, which has messages, and its checks; `history/` is format 2, which has
+//! all that happened. `export.rs` writes format 2.
 
 pub(crate) mod cleaning;
 mod export;
+mod history;
 mod lines;
 pub(crate) mod parse;
 mod quarantine;
@@ -17,7 +19,7 @@ mod run;
 pub(crate) mod transcript;
 
 pub use cleaning::{CLEANED_MAX, CleanedField};
-pub use export::Exporter;
+pub use export::{Exporter, Shown};
 pub use lines::{Lines, PullError, Pulled, Unpacking};
 pub use parse::LINE_BYTES_MAX;
 pub use quarantine::LISTED_MAX;
@@ -29,14 +31,17 @@ use crate::core::command::{
     AgentDetails, Command, CommandKind, ImportedConversation, ImportedMessage, LookUp, NewAgent, NewVisitor,
 };
 use crate::core::state::Tenant;
+use crate::core::visibility::Visible;
 use crate::domain::{ChatDomain, Submission};
 use crate::http::surface::describe::may_lack;
 use crate::limits::{NoSpace, Place, Room};
 use crate::store::names::name_hmacs;
 use crate::store::read;
 use cleaning::Cleaner;
+use history::History;
 use ingest::event::Actor;
 use ingest::id::{AgentId, ConversationId, EventId, PersonId, TenantId, VisitorId};
+use ingest::log::ReadError;
 use ingest::payload::Role;
 use ingest::seal::{KeyFile, PersonKey};
 use ingest::sqlite::person_keys::PersonKeyError;
@@ -48,7 +53,7 @@ use run::Run;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::Read;
 use std::sync::Arc;
 use thread_priority::{ThreadPriority, set_current_thread_priority};
@@ -152,9 +157,26 @@ pub enum ImportError {
     /// The state can't be read. Retry later.
     #[error("failed to import: {0}")]
     Sqlite(#[from] rusqlite::Error),
+    /// The log can't be read. Retry later.
+    #[error(transparent)]
+    Log(#[from] ReadError),
     /// A person's key can't be had.
     #[error(transparent)]
     Key(#[from] PersonKeyError),
+}
+
+/// What whoever imports sees of what is there.
+#[derive(Debug, Clone)]
+pub struct Reach {
+    /// The conversations that may be compared with lines, and added to.
+    pub visible: Visible,
+    /// Who has an address: an agent is found by it.
+    pub addresses: bool,
+}
+
+impl Reach {
+    /// All of it: of the operator.
+    pub const ALL: Self = Self { visible: Visible::All, addresses: true };
 }
 
 /// Reads transcripts into the log.
@@ -164,14 +186,31 @@ pub struct Importer {
     keys: Arc<PersonKeys>,
     key_file: Arc<KeyFile>,
     actor: Actor,
+    reach: Reach,
     tenants: HashMap<String, TenantId>,
+    /// Conversations of lines that the writer hasn't answered: what follows on them is compared when it has.
+    under_way: HashSet<ConversationId>,
+    /// Some of those lines make groups.
+    makes_groups: bool,
     /// What may be written; of whoever has the data directory, all there is.
     room: Arc<Room>,
 }
 
+/// What is to be done with a line.
 enum Prepared {
     Bad(Bad),
-    Ready(Box<Submission>, Cleaner),
+    /// It's there already.
+    Skip,
+    /// What is under way has to be settled before; then it's prepared again.
+    Wait,
+    /// To be sent, about this conversation.
+    Ready(Box<Submission>, ConversationId),
+}
+
+/// A line, checked, of either format.
+enum Checked {
+    Messages(Box<Transcript>),
+    Events(Box<History>),
 }
 
 impl Importer {
@@ -185,7 +224,14 @@ impl Importer {
         actor: Actor,
     ) -> Self {
         let room = Arc::new(Room::unlimited());
-        Self { writer, pool, keys, key_file, actor, tenants: HashMap::new(), room }
+        let (tenants, under_way) = (HashMap::new(), HashSet::new());
+        Self { writer, pool, keys, key_file, actor, reach: Reach::ALL, tenants, under_way, makes_groups: false, room }
+    }
+
+    /// The same, of somebody who doesn't see all.
+    #[must_use]
+    pub fn seeing(self, reach: Reach) -> Self {
+        Self { reach, ..self }
     }
 
     /// The same, within what may be written.
@@ -225,30 +271,47 @@ impl Importer {
         outcome.await.map_err(ended)?
     }
 
-    async fn prepare(&mut self, owner: Owner, line: &[u8]) -> Result<Prepared, ImportError> {
-        let (transcript, cleaner) = match check(line, Timestamp::now()) {
+    async fn prepare(&mut self, owner: Owner, line: &[u8]) -> Result<(Prepared, Cleaner), ImportError> {
+        let (checked, cleaner) = match read_line(line, Timestamp::now()) {
             Ok(checked) => checked,
-            Err(bad) => return Ok(Prepared::Bad(bad)),
+            Err(bad) => return Ok((Prepared::Bad(bad), Cleaner::default())),
         };
-        let tenant = match (owner, &transcript.tenant) {
+        let slug = match &checked {
+            Checked::Messages(transcript) => &transcript.tenant,
+            Checked::Events(history) => &history.tenant,
+        };
+        let tenant = match (owner, slug) {
             (Owner::Tenant(tenant), _) => tenant,
             (Owner::TenantField, Some(slug)) => match self.tenant_by_slug(slug).await? {
                 Ok(tenant) => tenant,
-                Err(bad) => return Ok(Prepared::Bad(bad)),
+                Err(bad) => return Ok((Prepared::Bad(bad), Cleaner::default())),
             },
             (Owner::TenantField, None) => {
                 let detail = "the line names no tenant in 'tenant'";
-                return Ok(Prepared::Bad(Bad::field("tenant", "missing_tenant", detail)));
+                let bad = Bad::field("tenant", "missing_tenant", detail);
+                return Ok((Prepared::Bad(bad), cleaner));
             }
         };
-        match self.seal(tenant, transcript) {
-            Ok(submission) => Ok(Prepared::Ready(Box::new(submission), cleaner)),
+        let prepared = match checked {
+            Checked::Events(history) => self.prepare_history(tenant, *history),
+            Checked::Messages(transcript) => match self.prepare_grown_transcript(tenant, &transcript)? {
+                Some(prepared) => Ok(prepared),
+                None => self.seal(tenant, *transcript),
+            },
+        };
+        match prepared {
             Err(ImportError::Key(PersonKeyError::Damaged(_))) => {
                 let detail = "what is known of the visitor or the agent can't be read, so nothing is added to it";
-                Ok(Prepared::Bad(Bad::line("person_unreadable", detail)))
+                Ok((Prepared::Bad(Bad::line("person_unreadable", detail)), cleaner))
             }
-            Err(error) => Err(error),
+            outcome => Ok((outcome?, cleaner)),
         }
+    }
+
+    /// A command of whoever imports.
+    fn command(&self, tenant: TenantId, kind: CommandKind) -> Command {
+        let actor = self.actor;
+        Command { tenant, actor, first_event: EventId::fresh(), request: None, cause: None, kind }
     }
 
     async fn tenant_by_slug(&mut self, slug: &str) -> Result<Result<TenantId, Bad>, ImportError> {
@@ -270,15 +333,7 @@ impl Importer {
                     time_zone: "UTC".to_owned(),
                     owner: None,
                 };
-                let command = Command {
-                    tenant,
-                    actor: self.actor,
-                    first_event: EventId::fresh(),
-                    request: None,
-                    cause: None,
-                    kind,
-                };
-                match self.writer.submit(command.into()).await? {
+                match self.writer.submit(self.command(tenant, kind).into()).await? {
                     Ok(_) => tenant,
                     Err(rejection) => return Ok(Err(Bad::field("tenant", "invalid_tenant", rejection.detail))),
                 }
@@ -288,7 +343,7 @@ impl Importer {
         Ok(Ok(tenant))
     }
 
-    fn seal(&self, tenant: TenantId, transcript: Transcript) -> Result<Submission, ImportError> {
+    fn seal(&self, tenant: TenantId, transcript: Transcript) -> Result<Prepared, ImportError> {
         let mut new_keys: Vec<NewPersonKey> = Vec::new();
         let mut key_of = |person: PersonId| -> Result<Arc<PersonKey>, ImportError> {
             match self.keys.get_or_create(person) {
@@ -353,8 +408,9 @@ impl Importer {
                 content: key.seal(&line.text).map_err(PersonKeyError::from)?,
             });
         }
+        let conversation_id = ConversationId::derived(&derived(&transcript.id).each_ref().map(Vec::as_slice));
         let import = ImportedConversation {
-            conversation_id: ConversationId::derived(&derived(&transcript.id).each_ref().map(Vec::as_slice)),
+            conversation_id,
             external_id: transcript.id,
             visitor,
             agent,
@@ -363,16 +419,22 @@ impl Importer {
             rating: transcript.rating,
             messages,
         };
-        let command = Command {
-            tenant,
-            actor: self.actor,
-            first_event: EventId::fresh(),
-            request: None,
-            cause: None,
-            kind: CommandKind::Import(Box::new(import)),
-        };
-        Ok(Submission { command, keys: new_keys })
+        let command = self.command(tenant, CommandKind::Import(Box::new(import)));
+        Ok(Prepared::Ready(Box::new(Submission { command, keys: new_keys }), conversation_id))
     }
+}
+
+/// Reads a line of either format, with what was changed of it: one that says no format has messages.
+fn read_line(line: &[u8], now: Timestamp) -> Result<(Checked, Cleaner), Bad> {
+    match history::check::format_of(line) {
+        None | Some(Some(1)) => check(line, now).map(|(line, cleaner)| (Checked::Messages(Box::new(line)), cleaner)),
+        Some(_) => history::check::check(line, now).map(|(line, cleaner)| (Checked::Events(Box::new(line)), cleaner)),
+    }
+}
+
+/// Whether a line of either format is one.
+pub(crate) fn is_readable(line: &[u8], now: Timestamp) -> bool {
+    read_line(line, now).is_ok()
 }
 
 /// A slug: lower-case letters, digits and single hyphens, at most 60; empty when nothing is left.
@@ -407,12 +469,12 @@ pub fn look_up(key_file: &KeyFile, tenant: TenantId, email: Option<&str>, name: 
 }
 
 impl App {
-    /// An importer that writes as `actor`.
+    /// An importer that writes as `actor`, who sees so much.
     #[must_use]
-    pub fn importer(&self, actor: Actor) -> Importer {
+    pub fn importer(&self, actor: Actor, reach: Reach) -> Importer {
         let (keys, key_file) = (Arc::clone(&self.keys), Arc::clone(&self.key_file));
         let importer = Importer::new(self.writer.clone(), self.pool.clone(), keys, key_file, actor);
-        importer.within(Arc::clone(&self.limiter.room))
+        importer.seeing(reach).within(Arc::clone(&self.limiter.room))
     }
 }
 

@@ -4,11 +4,11 @@ use super::cleaning::{CleanedFields, Cleaner};
 use super::lines::{Lines, PullError, Pulled, Unpacking};
 use super::parse::{Bad, LINE_BYTES_MAX, without_mark};
 use super::quarantine::{self, Quarantine};
-use super::{ImportError, ImportReport, Importer, Owner, Prepared, Quarantined};
+use super::{ImportError, ImportReport, Importer, Owner, Prepared, Quarantined, history};
 use crate::core::command::CommandKind;
 use crate::domain::{ChatDomain, Submission};
 use crate::limits::{Buffer, NoRoom, Place};
-use ingest::id::{EventId, PersonId};
+use ingest::id::{ConversationId, EventId, PersonId};
 use ingest::sqlite::PersonKeys;
 use ingest::writer::{WriteError, Writer};
 use std::collections::VecDeque;
@@ -32,6 +32,7 @@ const ROOM_LOOK: Duration = Duration::from_millis(20);
 /// A transcript that was sent to the writer.
 struct UnderWay {
     outcome: JoinHandle<Result<Result<bool, Quarantined>, ImportError>>,
+    conversation: ConversationId,
     bytes: usize,
     line: u64,
     cleaner: Cleaner,
@@ -110,22 +111,37 @@ impl Run {
     fn take(&mut self, line: &[u8]) -> Result<(), ImportError> {
         // Read, and sealed.
         let mut bytes = 2 * line.len();
-        self.hold(bytes)?;
-        let prepared = self.runtime.block_on(self.importer.prepare(self.owner, line));
-        let (submission, cleaner) = match prepared {
-            Ok(Prepared::Ready(submission, cleaner)) => (submission, cleaner),
-            Ok(Prepared::Bad(bad)) => {
+        let read = history::check::weight(line);
+        self.hold(bytes + read)?;
+        let (mut prepared, mut cleaner) = self.runtime.block_on(self.importer.prepare(self.owner, line))?;
+        if matches!(prepared, Prepared::Wait) {
+            while !self.under_way.is_empty() {
+                self.settle_oldest()?;
+            }
+            (prepared, cleaner) = self.runtime.block_on(self.importer.prepare(self.owner, line))?;
+        }
+        self.place.give_back(read);
+        let (submission, conversation) = match prepared {
+            Prepared::Ready(submission, conversation) => (submission, conversation),
+            Prepared::Bad(bad) => {
                 self.place.give_back(bytes);
                 return self.bad(bad.at(self.number));
             }
-            Err(error) => return Err(error),
+            // After waiting nothing is under way any more.
+            Prepared::Skip | Prepared::Wait => {
+                self.place.give_back(bytes);
+                self.skipped += 1;
+                return Ok(());
+            }
         };
         let room = self.importer.room.transcripts(submission.command.tenant, bytes as u64);
         room.map_err(|none| ImportError::NoSpace { line: self.number - 1, none })?;
-        let mut beside = cleaner.bytes();
-        if let CommandKind::Import(import) = &submission.command.kind {
-            beside += import.messages.len() * MESSAGE_BYTES;
-        }
+        let events = match &submission.command.kind {
+            CommandKind::Import(import) => import.messages.len(),
+            CommandKind::ImportHistory(import) => import.events.len(),
+            _ => 0,
+        };
+        let beside = cleaner.bytes() + events * MESSAGE_BYTES;
         self.hold(beside)?;
         bytes += beside;
         while self.under_way.len() >= IN_FLIGHT
@@ -135,7 +151,8 @@ impl Run {
         }
         let (writer, keys) = (self.importer.writer.clone(), Arc::clone(&self.importer.keys));
         let outcome = self.runtime.spawn(submit(writer, keys, *submission, self.number));
-        self.under_way.push_back(UnderWay { outcome, bytes, line: self.number, cleaner });
+        self.importer.under_way.insert(conversation);
+        self.under_way.push_back(UnderWay { outcome, conversation, bytes, line: self.number, cleaner });
         self.under_way_bytes += bytes;
         Ok(())
     }
@@ -162,8 +179,11 @@ impl Run {
     }
 
     fn settle_oldest(&mut self) -> Result<(), ImportError> {
-        let Some(UnderWay { outcome, bytes, line, cleaner }) = self.under_way.pop_front() else { return Ok(()) };
+        let Some(sent) = self.under_way.pop_front() else { return Ok(()) };
+        let UnderWay { outcome, conversation, bytes, line, cleaner } = sent;
         let outcome = self.runtime.block_on(outcome);
+        self.importer.under_way.remove(&conversation);
+        self.importer.makes_groups &= !self.under_way.is_empty();
         self.under_way_bytes -= bytes;
         self.place.give_back(bytes);
         match outcome.map_err(|error| ImportError::Thread(std::io::Error::other(error)))?? {

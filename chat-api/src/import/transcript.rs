@@ -11,13 +11,16 @@ use serde::{Deserialize, Deserializer, Serialize};
 /// The most messages of one transcript: it is written in one transaction.
 const MESSAGES_MAX: usize = 10_000;
 /// How far in the future a message may be: as far as clocks are wrong, or zones forgotten.
-const AHEAD_MS_MAX: i64 = 24 * 60 * 60 * 1_000;
+pub(super) const AHEAD_MS_MAX: i64 = 24 * 60 * 60 * 1_000;
 
 /// A conversation as it is imported and exported.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[expect(missing_docs, reason = "the fields of the contract")]
 pub struct Transcript {
+    /// 1, if it's said at all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub format: Option<u8>,
     #[serde(deserialize_with = "id_text")]
     pub id: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]

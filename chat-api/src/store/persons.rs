@@ -33,14 +33,26 @@ pub fn create_tables(connection: &Connection) -> rusqlite::Result<()> {
 /// SQLite's; the batch is rolled back.
 pub fn follow(connection: &Connection, command: &Command, events: &[Event]) -> rusqlite::Result<()> {
     let Some(at) = events.first().map(|event| event.occurred_at) else { return Ok(()) };
+    let made = |id: VisitorId| {
+        events.iter().any(|event| matches!(&event.payload, Payload::VisitorCreated(made) if made.visitor_id == id))
+    };
     let said = match &command.kind {
         K::StartSession { visitor, .. } | K::IdentifyVisitor { target: visitor, .. } => {
             Some((visitor.visitor_id, &visitor.look_up))
         }
         K::UpdateVisitor { visitor_id, look_up, .. } => Some((*visitor_id, look_up)),
         K::Import(import) => Some((import.visitor.visitor_id, &import.visitor.look_up)),
+        K::ImportHistory(import) if made(import.visitor.visitor_id) => {
+            Some((import.visitor.visitor_id, &import.visitor.look_up))
+        }
         _ => None,
     };
+    if let K::ImportHistory(import) = &command.kind {
+        // The visitor's own words last: they stay when others are merged into them.
+        for visitor in import.merged.iter().filter(|visitor| made(visitor.visitor_id)) {
+            set(connection, command.tenant, visitor.visitor_id, &visitor.look_up, at)?;
+        }
+    }
     for event in events {
         if let Payload::VisitorMerged(merged) = &event.payload {
             inherit(connection, merged.source_visitor_id, merged.target_visitor_id)?;

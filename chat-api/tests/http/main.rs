@@ -13,6 +13,7 @@ mod erasing;
 mod faults;
 mod files;
 mod grants;
+mod histories;
 mod idempotency;
 mod identified;
 mod importing;

@@ -35,7 +35,14 @@ pub struct ConversationStarted {
     /// The visitor's closed conversation that it goes on from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub continues: Option<ConversationId>,
+    /// Since v3: an import's events are all that happened, each at its own time. Without it the beginning, the end and the
+    /// rating of an imported conversation are dated by its messages.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub exact: bool,
 }
+
+/// Why an imported conversation ends here that hadn't where it comes from.
+pub const IMPORTED_UNRESOLVED: &str = "imported_unresolved";
 
 /// Who speaks in a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -232,7 +239,7 @@ pub struct ConversationReopened {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ConversationClosed {
-    /// `agent`, `visitor` or `imported_unresolved`.
+    /// `agent`, `visitor`, `auto_close`, or [`IMPORTED_UNRESOLVED`].
     pub reason: String,
     /// Who had it, if it was still active.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -179,7 +179,7 @@ payloads! {
     /// A person's texts can't be read any more, by anyone.
     VisitorErased = "visitor_erased" v 1;
     /// A conversation and its first thread began.
-    ConversationStarted = "conversation_started" v 2;
+    ConversationStarted = "conversation_started" v 3;
     /// A public message.
     MessagePosted = "message_posted" v 2;
     /// A note among agents; visitors never see it.

@@ -9,9 +9,6 @@ use ingest::time::Timestamp;
 /// Why a conversation is resolved whose visitor went away and didn't come back.
 pub(crate) const STANDBY_EXPIRED: &str = "standby_expired";
 
-/// Why an imported conversation is closed that nobody had ended; its history may go on in a later import.
-pub(crate) const IMPORTED_UNRESOLVED: &str = "imported_unresolved";
-
 /// Seconds from `from` to `to`, exact to the millisecond.
 pub(crate) fn seconds(from: Timestamp, to: Timestamp) -> f64 {
     seconds_of(to.since(from))
@@ -58,20 +55,25 @@ pub(crate) struct Sessions {
     ended_ms: i64,
     /// First and last activity of the one that may go on.
     current: Option<(Timestamp, Timestamp)>,
+    /// Each event is at its own time, also of an import.
+    exact: bool,
 }
 
 impl Sessions {
     /// Takes in the conversation's next event.
     pub(crate) fn see(&mut self, event: &Event) {
+        if let Payload::ConversationStarted(data) = &event.payload {
+            self.exact = data.exact;
+        }
         if let Payload::ConversationResolved(data) = &event.payload
             && data.reason.as_deref() == Some(STANDBY_EXPIRED)
         {
             let (first, last) = self.current.take().unwrap_or_default();
             self.ended_ms += last.since(first);
         }
-        // An import dates the beginning and the rating by the transcript's messages, whoever wrote those.
-        let imported = event.origin == Origin::Import && !matches!(event.payload, Payload::MessagePosted(_));
-        if !imported && matches!(event.actor, Actor::Visitor(_)) {
+        // A transcript of messages dates the beginning and the rating by those, whoever wrote them.
+        let dated = self.exact || event.origin == Origin::Live || matches!(event.payload, Payload::MessagePosted(_));
+        if dated && matches!(event.actor, Actor::Visitor(_)) {
             let at = event.occurred_at;
             match &mut self.current {
                 Some((_, last)) => *last = at.max(*last),
@@ -81,6 +83,11 @@ impl Sessions {
                 }
             }
         }
+    }
+
+    /// Whether each event is at its own time, also of an import.
+    pub(crate) fn are_exact(&self) -> bool {
+        self.exact
     }
 
     /// How many there were.

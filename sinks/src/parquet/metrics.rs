@@ -4,7 +4,7 @@
 //! one is a new version beside the others, never an edit of one, and rows have the numbers of all of them. A fold is cheap
 //! to make again from the conversation's own events, so none is ever stored.
 
-use super::clocks::{IMPORTED_UNRESOLVED, STANDBY_EXPIRED, Sessions, Stopwatch, Thread, seconds};
+use super::clocks::{STANDBY_EXPIRED, Sessions, Stopwatch, Thread, seconds};
 use super::facts::{ConversationRow, ConversationStatus, FactRow, MessageRow, RatingRow, ResolutionRow};
 use super::life::{ActivityRow, AssignmentRow, EventRow, actor_word};
 use ingest::event::{Actor, Event, Origin};
@@ -12,7 +12,7 @@ use ingest::id::ThreadId;
 use ingest::id::{AgentId, ChatbotId, ConversationId, GroupId, TenantId, VisitorId};
 use ingest::payload::{
     AgentAssigned, AuthorType, ConversationClosed, ConversationRated, ConversationResolved, ConversationStarted,
-    ConversationTagged, MessagePosted, Payload, StaleReason, Trigger,
+    ConversationTagged, IMPORTED_UNRESOLVED, MessagePosted, Payload, StaleReason, Trigger,
 };
 use ingest::time::Timestamp;
 
@@ -66,6 +66,21 @@ pub struct ConversationMetrics {
     assignments: u32,
     sessions: Sessions,
     thread: Option<Thread>,
+    /// How an imported conversation stood that hadn't ended where it comes from; more of it may be imported.
+    unresolved: Option<Box<Unresolved>>,
+}
+
+/// What the end of an import puts aside, for a conversation that hadn't ended.
+#[derive(Debug, Clone, PartialEq)]
+struct Unresolved {
+    status: ConversationStatus,
+    agent: Option<AgentId>,
+    stale: bool,
+    snoozed: bool,
+    queued: Option<(Timestamp, Trigger)>,
+    handled: Stopwatch,
+    thread: Option<Thread>,
+    at: Timestamp,
 }
 
 /// A thread that ended, and whose it was then.
@@ -122,6 +137,7 @@ impl ConversationMetrics {
             assignments: 0,
             sessions: Sessions::default(),
             thread: None,
+            unresolved: None,
         }
     }
 
@@ -160,13 +176,31 @@ impl ConversationMetrics {
         // Never earlier than before: readers leave out what lies before a period.
         self.updated_at = self.updated_at.max(event.occurred_at);
         self.sessions.see(event);
-        let moved = self.change(event, rows);
+        let resumed = self.resume(event);
+        let moved = self.change(event, rows) || resumed;
         self.settle(event, rows);
         let Some(thread) = &self.thread else { return };
         if moved {
             rows.push(FactRow::Thread(thread.row(self.conversation, self.origin, self.seq)));
         }
         rows.push(FactRow::Event(self.event(event, thread.id)));
+    }
+
+    /// More of an import whose conversation hadn't ended: it stands as before its end here. Whether it does.
+    fn resume(&mut self, event: &Event) -> bool {
+        // A transcript of messages has its rating after its end.
+        let rated = matches!(event.payload, Payload::ConversationRated(_)) && !self.sessions.are_exact();
+        if event.origin != Origin::Import || rated {
+            return false;
+        }
+        let Some(before) = self.unresolved.take() else { return false };
+        (self.status, self.agent) = (before.status, before.agent);
+        (self.stale, self.snoozed, self.queued) = (before.stale, before.snoozed, before.queued);
+        (self.handled, self.thread) = (before.handled, before.thread);
+        let slot = self.agent.filter(|_| self.status == ConversationStatus::Active && !self.stale);
+        // Up to the end its row is made already.
+        self.slot = slot.map(|agent| (agent, before.at, self.snoozed));
+        true
     }
 
     /// The visitor's standby is over.
@@ -500,6 +534,18 @@ impl ConversationMetrics {
     }
 
     fn close(&mut self, event: &Event, data: &ConversationClosed, rows: &mut Vec<FactRow>) {
+        if event.origin == Origin::Import && data.reason == IMPORTED_UNRESOLVED {
+            self.unresolved = Some(Box::new(Unresolved {
+                status: self.status,
+                agent: self.agent,
+                stale: self.stale,
+                snoozed: self.snoozed,
+                queued: self.queued,
+                handled: self.handled,
+                thread: self.thread.clone(),
+                at: event.occurred_at,
+            }));
+        }
         self.end_thread(event, "closed", data.agent_id, rows);
         let was_resolved = self.status == ConversationStatus::Resolved;
         self.end(ConversationStatus::Closed, data.agent_id);

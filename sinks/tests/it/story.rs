@@ -193,6 +193,7 @@ impl Story {
             external_id: None,
             skills: Vec::new(),
             continues: None,
+            exact: false,
         }
     }
 

@@ -266,6 +266,7 @@ impl Rows<'_> {
             active_at: updated_at,
             continued_in: None,
             external_id: None,
+            unresolved: None,
             created_at,
             updated_at,
         })

@@ -366,6 +366,7 @@ impl Traffic {
             external_id: None,
             skills: Vec::new(),
             continues: None,
+            exact: false,
         }
     }
 

@@ -75,7 +75,10 @@ fn apply_group(state: &mut State, event: &Event) {
             group.updated_at = at;
             change.group_id
         }
-        Payload::AgentAssigned(assigned) if assigned.strategy == "round_robin" => {
+        // Whose turn it is goes by what happened here.
+        Payload::AgentAssigned(assigned)
+            if assigned.strategy == "round_robin" && event.origin == ingest::event::Origin::Live =>
+        {
             let group = assigned.group_id.and_then(|id| state.groups.get_mut(&id));
             let Some(group) = group else { return };
             group.last_assigned = Some(assigned.agent_id);

@@ -3,12 +3,13 @@
 use super::{actor_word, set, timers};
 use crate::core::state::{
     Conversation, Ended, Key, LastMessage, Queued, Rated, State, Status, StoredFile, Thread, ThreadClosed, Timers,
-    Unread, is_for_agents,
+    Unread, Unresolved, is_for_agents,
 };
-use ingest::event::Event;
+use ingest::event::{Event, Origin};
 use ingest::id::{AgentId, ConversationId, GroupId, TenantId, ThreadId};
 use ingest::payload::{
-    AuthorType, ConversationRated, ConversationRead, ConversationStarted, MessagePosted, Payload, StaleReason,
+    AgentAssigned, AuthorType, ConversationQueued, ConversationRated, ConversationRead, ConversationStarted,
+    IMPORTED_UNRESOLVED, MessagePosted, Payload, StaleReason,
 };
 
 pub(super) fn apply(state: &mut State, event: &Event) {
@@ -53,6 +54,7 @@ fn start(state: &mut State, event: &Event, id: ConversationId, made: &Conversati
         active_at: event.occurred_at,
         continued_in: None,
         external_id: made.external_id.clone(),
+        unresolved: None,
         created_at: event.occurred_at,
         updated_at: event.occurred_at,
     };
@@ -71,44 +73,14 @@ fn change(state: &mut State, event: &Event, id: ConversationId) {
     conversation.last_seq = event.seq;
     conversation.updated_at = event.occurred_at;
     state.dirty.insert(Key::Conversation(id));
+    let imported = event.origin == Origin::Import;
+    if imported {
+        resume(conversation, &event.payload);
+    }
     match &event.payload {
         Payload::MessagePosted(message) => post(state, message, event, id),
-        Payload::ConversationQueued(queued) => {
-            // One that waited already changes its place, and has waited since then.
-            let since = conversation.queued.map_or(event.occurred_at, |queued| queued.since);
-            leave_queue(state, event.tenant, id);
-            let Some(conversation) = state.conversations.get_mut(&id) else { return };
-            conversation.status = Status::Pending;
-            conversation.agent = None;
-            conversation.group = queued.group_id.or(conversation.group);
-            conversation.stale = false;
-            conversation.queued = Some(Queued { rank: queued.rank, since });
-            if let Some(roster) = state.rosters.get_mut(&event.tenant) {
-                roster.queue.insert(conversation.group, queued.rank, id);
-            }
-        }
-        Payload::AgentAssigned(assigned) => {
-            let previous = conversation.slot_of();
-            // A transfer has closed the thread before and opened this one.
-            if conversation.thread().id != assigned.thread_id {
-                close_thread(conversation, event, "agent_assigned");
-                open_thread(conversation, event, assigned.thread_id);
-            }
-            conversation.status = Status::Active;
-            conversation.agent = Some(assigned.agent_id);
-            conversation.stale = false;
-            conversation.active_at = event.occurred_at;
-            let visitor = conversation.visitor;
-            if let Some(found) = state.visitors.get_mut(&visitor) {
-                found.last_agent = Some(assigned.agent_id);
-                state.dirty.insert(Key::Visitor(visitor));
-            }
-            leave_queue(state, event.tenant, id);
-            if let Some(previous) = previous {
-                count_chat(state, previous, event, -1);
-            }
-            count_chat(state, assigned.agent_id, event, 1);
-        }
+        Payload::ConversationQueued(queued) => queue(state, event, id, queued),
+        Payload::AgentAssigned(assigned) => assign(state, event, id, assigned),
         Payload::AgentUnassigned(_) => {
             let holder = conversation.slot_of();
             conversation.agent = None;
@@ -151,7 +123,18 @@ fn change(state: &mut State, event: &Event, id: ConversationId) {
             let reason = resolved.reason.as_deref().unwrap_or("resolved");
             end(state, event, id, Status::Resolved, resolved.agent_id, reason);
         }
-        Payload::ConversationClosed(closed) => end(state, event, id, Status::Closed, closed.agent_id, "closed"),
+        Payload::ConversationClosed(closed) => {
+            let runs_out = imported && closed.reason == IMPORTED_UNRESOLVED;
+            let ended = conversation.ended.clone();
+            if runs_out {
+                conversation.unresolved = Some(unresolved(conversation));
+            }
+            end(state, event, id, Status::Closed, closed.agent_id, "closed");
+            // It may go on: nothing has ended that somebody rates.
+            if let Some(conversation) = state.conversations.get_mut(&id).filter(|_| runs_out) {
+                conversation.ended = ended;
+            }
+        }
         Payload::ConversationReopened(reopened) => {
             conversation.status = Status::Pending;
             conversation.agent = None;
@@ -163,6 +146,78 @@ fn change(state: &mut State, event: &Event, id: ConversationId) {
             conversation.tags.retain(|tag| !tagged.remove.contains(tag));
         }
         _ => {}
+    }
+}
+
+/// It waits. What waited elsewhere waits for nobody here.
+fn queue(state: &mut State, event: &Event, id: ConversationId, queued: &ConversationQueued) {
+    let Some(conversation) = state.conversations.get_mut(&id) else { return };
+    // One that waited already changes its place, and has waited since then.
+    let since = conversation.queued.map_or(event.occurred_at, |queued| queued.since);
+    leave_queue(state, event.tenant, id);
+    let Some(conversation) = state.conversations.get_mut(&id) else { return };
+    conversation.status = Status::Pending;
+    conversation.agent = None;
+    conversation.group = queued.group_id.or(conversation.group);
+    conversation.stale = false;
+    if event.origin == Origin::Import {
+        return;
+    }
+    conversation.queued = Some(Queued { rank: queued.rank, since });
+    if let Some(roster) = state.rosters.get_mut(&event.tenant) {
+        roster.queue.insert(conversation.group, queued.rank, id);
+    }
+}
+
+fn assign(state: &mut State, event: &Event, id: ConversationId, assigned: &AgentAssigned) {
+    let Some(conversation) = state.conversations.get_mut(&id) else { return };
+    let previous = conversation.slot_of();
+    // A transfer has closed the thread before and opened this one.
+    if conversation.thread().id != assigned.thread_id {
+        close_thread(conversation, event, "agent_assigned");
+        open_thread(conversation, event, assigned.thread_id);
+    }
+    conversation.status = Status::Active;
+    conversation.agent = Some(assigned.agent_id);
+    conversation.stale = false;
+    conversation.active_at = event.occurred_at;
+    let visitor = conversation.visitor;
+    // Who is given the next conversation goes by what happened here.
+    let live = event.origin == Origin::Live;
+    if let Some(found) = state.visitors.get_mut(&visitor).filter(|_| live) {
+        found.last_agent = Some(assigned.agent_id);
+        state.dirty.insert(Key::Visitor(visitor));
+    }
+    leave_queue(state, event.tenant, id);
+    if let Some(previous) = previous {
+        count_chat(state, previous, event, -1);
+    }
+    count_chat(state, assigned.agent_id, event, 1);
+}
+
+/// How a conversation stands that an import ends.
+fn unresolved(conversation: &Conversation) -> Unresolved {
+    Unresolved {
+        status: conversation.status,
+        agent: conversation.agent,
+        stale: conversation.stale,
+        snoozed_until: conversation.snoozed_until,
+        thread_open: conversation.thread().closed.is_none(),
+    }
+}
+
+/// More of an import whose conversation hadn't ended: it stands as before its end here. A rating tells nothing about that.
+fn resume(conversation: &mut Conversation, payload: &Payload) {
+    if matches!(payload, Payload::ConversationRated(_)) {
+        return;
+    }
+    let Some(before) = conversation.unresolved.take() else { return };
+    conversation.status = before.status;
+    conversation.agent = before.agent;
+    conversation.stale = before.stale;
+    conversation.snoozed_until = before.snoozed_until;
+    if let Some(thread) = conversation.threads.last_mut().filter(|_| before.thread_open) {
+        thread.closed = None;
     }
 }
 
@@ -241,6 +296,10 @@ fn set_group(state: &mut State, tenant: TenantId, id: ConversationId, group: Opt
 }
 
 fn count_chat(state: &mut State, agent: AgentId, event: &Event, change: i32) {
+    // What an agent had elsewhere takes no slot here.
+    if event.origin == Origin::Import {
+        return;
+    }
     if let Some(found) = state.agents.get_mut(&agent) {
         found.active_chats = found.active_chats.saturating_add_signed(change);
         found.idle_since = event.occurred_at;

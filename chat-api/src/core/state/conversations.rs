@@ -213,6 +213,18 @@ pub struct StoredFile {
     pub metadata: Option<Sealed>,
 }
 
+/// What the end of an import puts aside, for a conversation that hadn't ended where it comes from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the conversation's fields of these names")]
+pub struct Unresolved {
+    pub status: Status,
+    pub agent: Option<AgentId>,
+    pub stale: bool,
+    pub snoozed_until: Option<Timestamp>,
+    /// Its thread wasn't closed.
+    pub thread_open: bool,
+}
+
 /// A conversation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Conversation {
@@ -281,6 +293,9 @@ pub struct Conversation {
     pub continued_in: Option<ConversationId>,
     /// Id in the system it was imported from.
     pub external_id: Option<String>,
+    /// How it stood when it was imported, if it hadn't ended: more of it may come.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unresolved: Option<Unresolved>,
     /// First event.
     pub created_at: Timestamp,
     /// Newest event.
