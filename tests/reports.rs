@@ -291,8 +291,8 @@ async fn the_reports_tell_how_a_conversation_went() {
         }
     }
     let work = &report(&server, &tenant, "agent_performance.json").await[0];
-    let counts = ["assigned", "resolved", "resolution_rate", "messages", "ratings", "csat", "concurrency", "confirmed"];
-    assert_eq!(counts.map(|key| work[key].as_f64()), [Some(1.0); 8], "{work}");
+    let counts = ["assigned", "resolved", "resolution_rate", "messages", "ratings", "csat", "concurrency"];
+    assert_eq!(counts.map(|key| work[key].as_f64()), [Some(1.0); 7], "{work}");
     assert_eq!(work["agent_id"], json!(tenant.agent));
     let share = |key: &str| work[key].as_f64().expect("a number");
     assert!(0.0 < share("occupancy") && share("occupancy") <= 1.0 && share("busy_s") <= share("online_s"), "{work}");

@@ -163,6 +163,7 @@ fn other(event: HistoryEvent, key: &PersonKey) -> Result<Payload, PayloadError> 
             score: event.score.ok_or(PayloadError::Unchecked)?,
             agent_id,
             comment: seal(key, event.comment.as_ref())?,
+            comment_mark: None,
         }
         .into(),
         EventType::Tagged => ConversationTagged { add: event.add, remove: event.remove }.into(),
