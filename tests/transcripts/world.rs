@@ -4,7 +4,7 @@
 //! core refuses doesn't happen. In the end every conversation is resolved or closed.
 
 use chat_api::core::command::{
-    AgentDetails, Command, CommandKind as K, LookUp, NewAgent, NewMessage, NewVisitor, TransferTo,
+    AgentDetails, Command, CommandKind as K, LookUp, MarkedComment, NewAgent, NewMessage, NewVisitor, TransferTo,
 };
 use chat_api::core::decide::Decision;
 use chat_api::core::state::{Conversation, Status, TimerKind};
@@ -352,7 +352,10 @@ impl World {
             24 => (holder, K::Reopen { conversation_id }),
             25 => (if self.rng.bool() { Actor::Visitor(visitor) } else { holder }, K::Close { conversation_id }),
             26 => {
-                let comment = self.rng.bool().then(|| self.words(visitor, "comment"));
+                let comment = self.rng.bool().then(|| MarkedComment {
+                    text: self.words(visitor, "comment"),
+                    mark: format!("{:032x}", self.rng.u128(..)),
+                });
                 (Actor::Visitor(visitor), K::Rate { conversation_id, score: self.rng.u8(1..=5), comment })
             }
             27 => {
