@@ -350,7 +350,7 @@ fn probes(engine: &Engine, outbox: &Outbox) -> Vec<(&'static str, Probe)> {
     vec![("log", log), ("disk", disk), ("facts", facts), ("mail", mail)]
 }
 
-/// After an update, once: visitors are found by their names without accents.
+/// After an update, once: visitors are found by their names without accents. It ends with the server, as every task does.
 async fn fold_names(app: Arc<App>, stop: CancellationToken) {
     let outcome =
         tokio::select! { () = stop.cancelled() => return, outcome = names::bring_up_to_date(&app) => outcome };
@@ -359,6 +359,7 @@ async fn fold_names(app: Arc<App>, stop: CancellationToken) {
         Ok(changed) => tracing::info!(changed, "visitors are found by their names without accents too"),
         Err(error) => tracing::warn!(%error, "failed to bring names up to date; the next start goes on with it"),
     }
+    stop.cancelled().await;
 }
 
 async fn prune(engine: Arc<Engine>, app: Arc<App>, stop: CancellationToken) {
