@@ -18,13 +18,14 @@ enum Order {
 }
 
 /// UTF-16 by its byte order mark, or by what begins with an ASCII character as all JSON and nearly all CSV does: where
-/// bytes begin so, they aren't UTF-8.
+/// bytes begin so, they aren't UTF-8. An empty line beside a NUL byte is of a text with NUL bytes.
 fn utf16_order(head: &[u8]) -> Option<Order> {
+    let begins = |letter: u8| !matches!(letter, 0 | b'\n' | b'\r');
     match head {
         [0xff, 0xfe, ..] => Some(Order::Little),
         [0xfe, 0xff, ..] => Some(Order::Big),
-        [first, 0, ..] if *first != 0 => Some(Order::Little),
-        [0, second, ..] if *second != 0 => Some(Order::Big),
+        [first, 0, ..] if begins(*first) => Some(Order::Little),
+        [0, second, ..] if begins(*second) => Some(Order::Big),
         _ => None,
     }
 }
@@ -227,6 +228,14 @@ mod tests {
         }
         for short in ["", "a", "é"] {
             assert_eq!(decoded(short.as_bytes(), 1), short.as_bytes());
+        }
+    }
+
+    /// A line of NUL bytes is a bad line, and those after it are none.
+    #[test]
+    fn nul_bytes_before_a_text_arent_an_encoding() {
+        for text in ["\0\n{\"id\":1}", "\n\0\n{\"id\":1}", "\0\0\n{}", "\0\r\n{}"] {
+            assert_eq!(decoded(text.as_bytes(), 7), text.as_bytes(), "{text:?}");
         }
     }
 

@@ -7,7 +7,7 @@
 use super::Quarantined;
 use crate::check::FieldFault;
 use serde::Deserialize;
-use serde::de::{DeserializeOwned, Deserializer, Error as _, SeqAccess, Visitor};
+use serde::de::{DeserializeOwned, Deserializer, Error as _, IgnoredAny, SeqAccess, Visitor};
 use serde_json::error::Category;
 use std::fmt;
 use std::marker::PhantomData;
@@ -90,8 +90,16 @@ pub(crate) fn object<T: DeserializeOwned>(line: &[u8]) -> Result<T, Bad> {
     }
     serde_json::from_str(text).map_err(|error| match error.classify() {
         Category::Data => data_error::<T>(text),
+        // `null` in the place of one of several words counts there as what is no JSON.
+        Category::Syntax if no_value(&error) && serde_json::from_str::<IgnoredAny>(text).is_ok() => {
+            data_error::<T>(text)
+        }
         _ => syntax_error(&error),
     })
+}
+
+fn no_value(error: &serde_json::Error) -> bool {
+    error.to_string().starts_with("expected value")
 }
 
 /// serde_json's words about data may quote it; its place doesn't.

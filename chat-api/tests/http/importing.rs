@@ -69,6 +69,7 @@ fn bad_lines() -> Vec<(&'static str, Option<&'static str>, Vec<u8>)> {
         ("duplicate_field", Some("id"), replaced("{", b"{\"id\":\"twice\",")),
         ("invalid_field", Some("messages[0].text"), with("/messages/0/text", json!({ "a": 1 }))),
         ("invalid_field", Some("messages[0].from"), with("/messages/0/from", json!("ghost"))),
+        ("invalid_field", Some("messages[0].from"), with("/messages/0/from", Value::Null)),
         ("invalid_field", Some("visitor"), with("/visitor", json!(7))),
         ("invalid_id", Some("id"), with("/id", json!(1.5))),
         ("empty_id", Some("visitor.id"), with("/visitor/id", json!(""))),
