@@ -10,6 +10,8 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 /// The most messages of one transcript: it is written in one transaction.
 const MESSAGES_MAX: usize = 10_000;
+/// Files of a message that are named: of any names, they are fewer characters than a message may have.
+const FILES_NAMED: usize = 10;
 /// How far in the future a message may be: as far as clocks are wrong, or zones forgotten.
 pub(super) const AHEAD_MS_MAX: i64 = 24 * 60 * 60 * 1_000;
 
@@ -61,6 +63,25 @@ pub struct Line {
     /// `null` is how some write that there was only a picture.
     #[serde(deserialize_with = "or_default")]
     pub text: String,
+    /// What was sent with it: only its name is carried, in the place of words that there aren't.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attachment: Option<FileName>,
+    #[serde(default, deserialize_with = "at_most::<_, _, LIST_MAX>", skip_serializing_if = "Vec::is_empty")]
+    pub attachments: Vec<FileName>,
+}
+
+impl Line {
+    fn says_something(&self) -> bool {
+        !self.text.trim().is_empty() || self.attachment.is_some() || !self.attachments.is_empty()
+    }
+}
+
+/// A file, by what it's called; what else is said of it isn't read.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct FileName {
+    /// For example `invoice.pdf`.
+    #[serde(default)]
+    pub name: Option<String>,
 }
 
 /// Tags, of which `null` is a blank one.
@@ -93,7 +114,7 @@ pub(crate) fn check(line: &[u8], now: Timestamp) -> Result<(Transcript, Cleaner)
     if transcript.messages.is_empty() {
         return Err(Bad::field("messages", "message_count", format!("'messages' has 1 to {MESSAGES_MAX} items")));
     }
-    if transcript.messages.iter().all(|message| message.text.trim().is_empty()) {
+    if !transcript.messages.iter().any(Line::says_something) {
         return Err(Bad::field("messages[0].text", "empty_message", "no message has a text"));
     }
     let mut previous = fields::TIME_MIN;
@@ -139,7 +160,19 @@ fn clean_party(cleaner: &mut Cleaner, field: &str, party: &mut Party) -> Result<
 fn clean_message(cleaner: &mut Cleaner, index: usize, message: &mut Line) -> Result<(), Bad> {
     let text = std::mem::take(&mut message.text);
     let field = format!("messages[{index}].text");
-    let cleaned = cleaner.content(&field, text, NO_TEXT);
+    let files: Vec<FileName> = message.attachment.take().into_iter().chain(message.attachments.drain(..)).collect();
+    let mut instead = NO_TEXT.to_owned();
+    if !files.is_empty() {
+        let place = format!("messages[{index}].attachments");
+        let named = files.iter().filter_map(|file| cleaner.name(&place, file.name.as_deref()?));
+        let named: Vec<String> = named.take(FILES_NAMED).collect();
+        if !named.is_empty() {
+            instead = format!("[{}]", named.join(", "));
+        }
+        let fault = FieldFault::new(place, "attachment_left_out", "files aren't carried by this format");
+        cleaner.note(fault, "its message is imported without them");
+    }
+    let cleaned = cleaner.content(&field, text, &instead);
     message.text = cleaned.map_err(|fault: FieldFault| Bad::from(fault).coded("message_too_long"))?;
     Ok(())
 }
@@ -276,6 +309,28 @@ mod tests {
             ("-12".into(), "7".into(), true)
         );
         assert!(transcript.tags.is_empty() && !transcript.resolved && transcript.rating.is_none());
+    }
+
+    /// A message that was only a picture stays where it was, by the picture's name.
+    #[test]
+    fn files_are_named_in_the_place_of_words() {
+        for (more, text) in [
+            (
+                r#""text":"","attachments":[{"name":"a.png","url":"https://x.example/a.png"},{"name":"b.png"}]"#,
+                "[a.png, b.png]",
+            ),
+            (r#""text":null,"attachment":{"name":"a\u0000.png"}"#, "[a .png]"),
+            (r#""text":" ","attachment":{}"#, NO_TEXT),
+            (r#""text":"see","attachments":[{"name":"a.png"}]"#, "see"),
+        ] {
+            let line = transcript(&GOOD.replace(r#""text":"Hello""#, more));
+            let (read, cleaner) = check(line.as_bytes(), now()).unwrap_or_else(|bad| panic!("{more}: {bad:?}"));
+            assert_eq!(read.messages[0].text, text);
+            assert!(cleaner.told().contains(&("messages[0].attachments", "attachment_left_out")), "{more}");
+        }
+        let many = format!(r#""text":"","attachments":[{}]"#, vec!["{}"; LIST_MAX + 1].join(","));
+        let line = transcript(&GOOD.replace(r#""text":"Hello""#, &many));
+        assert_eq!(bad(line.as_bytes()), ("too_many", Some("messages[0].attachments".to_owned())));
     }
 
     /// What is imported passes the API's own checks, whatever it was.
