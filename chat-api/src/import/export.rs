@@ -6,7 +6,7 @@
 
 use super::history::check::{CANDIDATES_MAX, EVENTS_MAX, MERGED_VISITORS_MAX, PARTIES_MAX};
 use super::history::describe::describe;
-use super::history::{FORMAT, Name, Named, VisitorParty};
+use super::history::{FORMAT, Name, Named, OwnFields, VisitorParty};
 use super::parse::LINE_BYTES_MAX;
 use super::transcript::Party;
 use crate::core::state::Conversation;
@@ -301,7 +301,7 @@ impl Open {
             id,
             email: views.shown(found.email.as_ref())?,
             phone: views.shown(found.phone.as_ref().filter(|_| self.shown.visitors))?,
-            metadata: about.metadata.filter(|own| !own.is_empty()),
+            metadata: about.metadata.filter(|own| !own.is_empty()).map(OwnFields),
         })
     }
 

@@ -57,7 +57,7 @@ pub(in crate::import) fn format_of(line: &[u8]) -> Option<Option<u8>> {
     #[derive(Deserialize)]
     struct Peek {
         #[serde(default, deserialize_with = "ingest::payload::present")]
-        format: Option<Option<serde_json::Value>>,
+        format: Option<Option<u8>>,
     }
 
     // Most lines of format 1 don't have the word anywhere.
@@ -65,8 +65,8 @@ pub(in crate::import) fn format_of(line: &[u8]) -> Option<Option<u8>> {
     if !line.windows(word.len()).any(|part| part == word) {
         return None;
     }
-    let found: Peek = serde_json::from_slice(line).ok()?;
-    found.format.map(|format| format.and_then(|format| format.as_u64()).and_then(|format| u8::try_from(format).ok()))
+    // What is no JSON either format refuses by the same words; anything else than a small number is none of theirs.
+    serde_json::from_slice::<Peek>(line).map_or(Some(None), |found| found.format)
 }
 
 /// What a type of event must have and may have, by the names of the fields.

@@ -2,7 +2,7 @@
 //!
 //! Start at [`describe`]: an exhaustive match, so a new kind of event doesn't compile until it's written or left out here.
 
-use super::{Attachment, By, CandidateLine, EventType, HistoryEvent};
+use super::{Attachment, By, CandidateLine, EventType, HistoryEvent, OwnFields};
 use crate::view::FileAbout;
 use ingest::event::{Actor, Event, Origin};
 use ingest::payload::{
@@ -274,7 +274,7 @@ fn message<E, F: Fn(&Sealed) -> Result<Text, E>>(
         }),
     };
     line.attachment = file.map(Box::new);
-    line.metadata = about.filter(|about| !about.is_empty());
+    line.metadata = about.filter(|about| !about.is_empty()).map(OwnFields);
     Ok(Some(line))
 }
 

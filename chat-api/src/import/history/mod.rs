@@ -13,6 +13,7 @@
 
 pub(super) mod check;
 pub(super) mod describe;
+mod own_fields;
 mod payload;
 mod prepare;
 mod resolve;
@@ -21,8 +22,8 @@ mod stored;
 use super::parse::id_text;
 use super::transcript::Party;
 use ingest::payload::{AuthorType, Trigger, present};
+pub(in crate::import) use own_fields::OwnFields;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 
 /// The number of this format, in `format` of a line.
 pub const FORMAT: u8 = 2;
@@ -80,7 +81,7 @@ pub struct VisitorParty {
     pub phone: Option<String>,
     /// What the page said of them: the tenant's own fields.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub metadata: Option<Map<String, Value>>,
+    pub metadata: Option<OwnFields>,
 }
 
 /// A group or a chatbot of a line.
@@ -195,7 +196,7 @@ history_event! {
     /// The file that it brought.
     attachment / "attachment": Option<Box<Attachment>>, "Option::is_none";
     /// The sender's own fields.
-    metadata / "metadata": Option<Map<String, Value>>, "Option::is_none";
+    metadata / "metadata": Option<OwnFields>, "Option::is_none";
     /// The agent whom it's about.
     agent / "agent": Option<String>, "Option::is_none";
     /// Who had it, when it was taken over.

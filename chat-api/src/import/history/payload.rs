@@ -92,8 +92,8 @@ fn started(event: HistoryEvent, beginning: &Beginning<'_>) -> Result<Conversatio
 fn message(event: HistoryEvent, key: &PersonKey) -> Result<MessagePosted, PayloadError> {
     let text = event.text.ok_or(PayloadError::Unchecked)?;
     let metadata = match &event.attachment {
-        Some(file) => Some(attachment_metadata(file, event.metadata)),
-        None => event.metadata,
+        Some(file) => Some(attachment_metadata(file, event.metadata.map(|own| own.0))),
+        None => event.metadata.map(|own| own.0),
     };
     let metadata = metadata.map(|object| serde_json::Value::Object(object).to_string());
     Ok(MessagePosted {

@@ -399,7 +399,7 @@ fn new_visitor(keys: &mut Keys<'_>, tenant: TenantId, party: &VisitorParty) -> R
     let visitor_id = derived!(VisitorId, tenant, party.id);
     let key = keys.of(visitor_id.into())?;
     let seal = |text: Option<&str>| text.map(|text| key.seal(text)).transpose().map_err(PersonKeyError::from);
-    let metadata = party.metadata.clone().map(|own| Browser { metadata: Some(own), ..Browser::default() });
+    let metadata = party.metadata.clone().map(|own| Browser { metadata: Some(own.0), ..Browser::default() });
     let metadata = metadata.map(|about| serde_json::to_string(&about).expect("an object of texts is written as JSON"));
     Ok(NewVisitor {
         visitor_id,
